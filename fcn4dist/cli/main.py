@@ -1,0 +1,84 @@
+"""The `fcn4dist` command: its groups, and the one place where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import signal
+import sys
+
+import click
+
+from fcn4dist import __version__
+from fcn4dist.errors import Fcn4distError
+
+# command -> "module:attribute", in the order of --help; a module is imported only when its command runs
+COMMANDS = {
+    "launch": ("fcn4dist.cli.launch:launch", "Train on N devices, with a rank-0 evaluator."),
+    "train": ("fcn4dist.cli.train:train", "Train in this process, on one device."),
+    "prepare": ("fcn4dist.cli.prepare:prepare", "Turn audio and annotations into MindRecord shards."),
+    "evaluate": ("fcn4dist.cli.evaluate:evaluate", "Score a checkpoint."),
+    "rank-table": ("fcn4dist.cli.rank_table:rank_table", "Write, merge, check and show HCCL rank tables."),
+    "config": ("fcn4dist.cli.config:config", "Show the resolved config."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are used, so that `--help` stays fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order of the table above."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[cmd_name][0].split(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="fcn4dist")
+def cli() -> None:
+    """Train FCN-4 music taggers with MindSpore, from one laptop CPU to clusters of Ascend servers.
+
+    Start here: `fcn4dist launch --devices 2` trains on an embedded demo set.
+    """
+
+
+def set_log_level(verbosity: int) -> None:
+    """Log to stderr: warnings by default, information for -v, everything for -vv, errors only for -q."""
+    level = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG)
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with the code that `errors.py` documents."""
+    try:
+        cli.main(args=arguments, prog_name="fcn4dist", standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("interrupted", err=True)
+        sys.exit(128 + signal.SIGINT)
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        sys.exit(128 + signal.SIGINT)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except Fcn4distError as error:
+        click.echo(f"fcn4dist: {error}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:  # the reader of our output went away: `fcn4dist ... | head`
+        sys.stderr.close()
+        sys.exit(128 + signal.SIGPIPE)
+
+
+if __name__ == "__main__":
+    main()

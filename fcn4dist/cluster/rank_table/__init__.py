@@ -1,0 +1,1 @@
+"""HCCL rank tables: read, check, build, merge, convert and show them."""

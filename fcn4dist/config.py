@@ -1,0 +1,310 @@
+"""RunConfig: everything that a run depends on, as one checked value.
+
+Precedence, lowest first: the defaults below, the YAML file, `--set section.key=value`, the command's own options.
+A key that does not exist is an error with a suggestion. Relative paths are relative to the working directory.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from fcn4dist.errors import ConfigError
+
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """A section of the config: unknown keys are refused, values do not change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class DataConfig(Section):
+    """Where the audio and its tags are, and how clips become shards."""
+
+    audio_dir: Path | None = None
+    annotations: Path | None = None
+    tags: PositiveInt | list[str] | Path = Field(50, union_mode="left_to_right")  # k most frequent, a list, or a file
+    records_dir: Path | None = None  # the prepared data set; ModelZoo's mr_path
+    num_consumer: Annotated[int, Field(gt=0, le=1000)] = 4  # shards a split; MindRecord allows 1000
+    split: str = "folder-12-1-3"
+    seed: int = 1  # of the random splits
+    feature_dtype: Literal["float32", "float16"] = "float32"
+    max_skipped_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
+    num_workers: Annotated[int, Field(ge=0)] = 0  # processes of `prepare`; 0: one a core
+    verify: Literal["digest", "size"] = "digest"  # how shards are checked before training
+
+
+class MelConfig(Section):
+    """The log-mel spectrogram of Choi et al. (2016); frames are centred, the clip is cropped or padded around its middle."""
+
+    sample_rate_hz: PositiveInt = 12_000
+    n_fft: PositiveInt = 512
+    hop_samples: PositiveInt = 256
+    n_mels: PositiveInt = 96
+    clip_s: PositiveFloat = 29.12
+    db: Literal["amplitude", "power"] = "amplitude"  # 20 log10 or 10 log10 of the power mel: see data/mel.py
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of a clip: 349,440 for the defaults."""
+        return round(self.clip_s * self.sample_rate_hz)
+
+    @property
+    def num_frames(self) -> int:
+        """Centred frames of a clip: 1366 for the defaults."""
+        return 1 + self.num_samples // self.hop_samples
+
+
+class ModelConfig(Section):
+    """FCN-4: four convolutions, pooled after each of the first three, then the maximum over what is left."""
+
+    channels: list[PositiveInt] = [128, 384, 768, 2048]
+    pools: list[tuple[PositiveInt, PositiveInt]] = [(2, 4), (4, 5), (3, 8)]  # (mel bands, frames)
+
+    @field_validator("channels")
+    @classmethod
+    def _four_channels(cls, value: list[int]) -> list[int]:
+        if len(value) != 4:
+            raise ValueError(f"FCN-4 has 4 convolutions, so 4 numbers of channels; found {len(value)}")
+        return value
+
+    @field_validator("pools")
+    @classmethod
+    def _three_pools(cls, value: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        if len(value) != 3:
+            raise ValueError(f"FCN-4 pools after its first 3 convolutions; found {len(value)} pools")
+        return value
+
+
+class TrainConfig(Section):
+    """The optimisation."""
+
+    epochs: PositiveInt = 10
+    max_steps: PositiveInt | None = None  # stop after so many steps in all
+    global_batch: PositiveInt | None = None  # clips a step over all ranks; none: 32 a rank
+    device_batch: PositiveInt | None = None  # most clips a device takes at once; gradients accumulate over the rest
+    lr: PositiveFloat = 0.0005
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup_steps: Annotated[int, Field(ge=0)] = 0  # linear, before either schedule
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
+    amp: Literal["O0", "O2", "O3", "auto"] = "O0"
+    loss_scale: PositiveFloat | Literal["dynamic"] = 1024.0
+    init_from: Path | None = None  # weights to start from: a checkpoint of ours or of ModelZoo
+    freeze_batch_norm: bool = False  # use the stored statistics in training too: fine-tuning on small batches
+
+
+class CheckpointConfig(Section):
+    """When checkpoints are written and how many are kept beside the best one."""
+
+    every_steps: PositiveInt = 2000
+    keep: PositiveInt = 10
+    prefix: str = "MusicTagger"  # the model's name inside state.json and in exported files
+    format: Literal["ckpt", "safetensors"] = "ckpt"
+
+
+class EvaluateConfig(Section):
+    """The evaluation by rank 0."""
+
+    every_epochs: PositiveInt = 1
+    split: Literal["train", "val", "test"] = "val"
+    batch: PositiveInt = 16  # clips a forward pass on each rank; the last one is padded, padding never counts
+    num_resamples: Annotated[int, Field(ge=0)] = 1000  # bootstrap resamples of the intervals; 0: no intervals
+
+
+class LaunchConfig(Section):
+    """The job."""
+
+    device_target: Literal["auto", "Ascend", "CPU"] = "auto"
+    devices: PositiveInt = 1  # workers on this host
+    bind_cores: bool = True  # divide the cores among the ranks and pin each rank to its own (CPU only)
+    collective_timeout_s: PositiveInt = 1800  # how late a rank may be to a collective before all fail
+    grace_s: PositiveFloat = 10.0  # between SIGTERM and SIGKILL when the user ends a job
+
+
+class RunConfig(Section):
+    """A whole run."""
+
+    data: DataConfig = DataConfig()
+    mel: MelConfig = MelConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    launch: LaunchConfig = LaunchConfig()
+
+    @model_validator(mode="after")
+    def _network_fits_mel(self) -> RunConfig:
+        bands, frames = self.mel.n_mels, self.mel.num_frames
+        for pool_bands, pool_frames in self.model.pools:
+            bands, frames = bands // pool_bands, frames // pool_frames
+        if bands < 1 or frames < 1:
+            raise ValueError(
+                f"model.pools {[list(p) for p in self.model.pools]} leave nothing of {self.mel.n_mels} mel bands x "
+                f"{self.mel.num_frames} frames (mel.clip_s {self.mel.clip_s}); use smaller pools or longer clips"
+            )
+        return self
+
+    @property
+    def digest(self) -> str:
+        """First 16 hex digits of the SHA-256 of the config, independent of the order of keys."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """How one global batch is divided: over ranks, then over micro-batches whose gradients accumulate."""
+
+    global_batch: int
+    world_size: int
+    accumulation: int = 1
+
+    @property
+    def rank_batch(self) -> int:
+        """Clips of a step on each rank."""
+        return self.global_batch // self.world_size
+
+    @property
+    def micro_batch(self) -> int:
+        """Clips of one forward and backward pass on each rank."""
+        return self.rank_batch // self.accumulation
+
+    def steps_per_epoch(self, num_clips: int) -> int:
+        """Whole global batches in an epoch; the clips of the last incomplete one sit this epoch out."""
+        return num_clips // self.global_batch
+
+
+def plan_batches(train: TrainConfig, world_size: int) -> BatchPlan:
+    """Divide the global batch over ranks and micro-batches.
+
+    Raises ConfigError when the ranks do not divide the global batch.
+    """
+    global_batch = train.global_batch or 32 * world_size
+    if global_batch % world_size:
+        below, above = global_batch // world_size * world_size, -(-global_batch // world_size) * world_size
+        choices = " or ".join(str(n) for n in (below, above) if n)
+        raise ConfigError(
+            f"train.global_batch: {global_batch} clips cannot be divided among {world_size} ranks; use {choices}"
+        )
+    rank_batch = global_batch // world_size
+    most = train.device_batch or rank_batch
+    accumulation = next(a for a in range(1, rank_batch + 1) if rank_batch % a == 0 and rank_batch // a <= most)
+    return BatchPlan(global_batch, world_size, accumulation)
+
+
+def load_config(file: Path | None = None, overrides: Iterable[str] = ()) -> RunConfig:
+    """Load the YAML `file` (none: defaults only) and apply `overrides` such as "train.lr=0.001".
+
+    Raises ConfigError with the place, what was found and what was expected.
+    """
+    values: dict[str, Any] = {}
+    if file is not None:
+        values = _load_yaml(file)
+    origin = {}  # "section.key" -> where its value was given, for messages
+    for override in overrides:
+        key, value = parse_override(override)
+        section, name = key
+        if not isinstance(values.setdefault(section, {}), dict):
+            raise ConfigError(f"{file}: {section}: expected a section of keys, found {values[section]!r}")
+        values[section][name] = value
+        origin[f"{section}.{name}"] = f"--set {override}"
+    return build_config(values, where=str(file) if file else "config", origin=origin)
+
+
+def override_config(config: RunConfig, **sections: Mapping[str, Any]) -> RunConfig:
+    """Return a copy of `config` with some keys replaced: `override_config(c, train={"seed": 2})`."""
+    values = config.model_dump()
+    for section, changes in sections.items():
+        values[section].update(changes)
+    return build_config(values, where="options")
+
+
+def build_config(values: Mapping[str, Any], where: str, origin: Mapping[str, str] | None = None) -> RunConfig:
+    """Check `values` and return the config; `where` and `origin` name the source in messages."""
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(error, where, origin or {}))) from None
+
+
+def parse_override(text: str) -> tuple[tuple[str, str], Any]:
+    """Parse "section.key=value"; the value is YAML, so 1e-3, true, [1, 2] and text all work."""
+    key, equals, raw = text.partition("=")
+    section, dot, name = key.strip().partition(".")
+    if not (equals and dot and section and name):
+        raise ConfigError(f"--set {text}: expected section.key=value, for example train.lr=0.001")
+    try:
+        value = yaml.safe_load(raw)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {text}: the value is not YAML: {error}") from None
+    return (section, name), _number(value)
+
+
+def format_config(config: RunConfig) -> str:
+    """Return the config as YAML, every key included; `load_config` reads it back."""
+    return str(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+
+
+def _load_yaml(file: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot read the config: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: not a YAML file: {error}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{file}: expected sections such as 'train:', found {type(values).__name__}")
+    return {
+        section: {k: _number(v) for k, v in keys.items()} if isinstance(keys, dict) else ({} if keys is None else keys)
+        for section, keys in values.items()
+    }
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 reads 1e-3 as text; everybody means the number."""
+    if isinstance(value, str):
+        try:
+            return float(value) if "e" in value.lower() else value
+        except ValueError:
+            return value
+    return value
+
+
+def _explain(error: ValidationError, where: str, origin: Mapping[str, str]) -> list[str]:
+    lines = []
+    for item in error.errors():
+        path = [str(part) for part in item["loc"]]
+        key = ".".join(path[:2])
+        place = f"{origin.get(key, where)}: {'.'.join(path)}: " if path else f"{where}: "
+        if item["type"] == "extra_forbidden":
+            lines.append(place + "unknown key" + _suggestion(path))
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            found = "" if item["type"] == "value_error" else f", found {item['input']!r}"
+            lines.append(f"{place}{message[0].lower()}{message[1:]}{found}")
+    return list(dict.fromkeys(lines))
+
+
+def _suggestion(path: list[str]) -> str:
+    sections = {name: field.annotation for name, field in RunConfig.model_fields.items()}
+    if len(path) == 1:
+        near = difflib.get_close_matches(path[0], sections, n=1)
+        return f"; did you mean {near[0]}?" if near else f"; sections are {', '.join(sections)}"
+    keys = {f"{s}.{k}": k for s, t in sections.items() for k in t.model_fields}  # type: ignore[union-attr]
+    here = [full for full in keys if full.startswith(path[0] + ".")]
+    elsewhere = [full for full, k in keys.items() if k == path[1]]
+    near = elsewhere or difflib.get_close_matches(".".join(path[:2]), here, n=1, cutoff=0.75)
+    return f"; did you mean {near[0]}?" if near else f"; {path[0]} has {', '.join(keys[full] for full in here)}"

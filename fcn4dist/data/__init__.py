@@ -1,0 +1,1 @@
+"""From audio and annotations to batches in a defined order."""

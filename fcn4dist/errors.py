@@ -1,0 +1,59 @@
+"""The errors that fcn4dist raises on purpose; each class carries the exit code of the command that meets it.
+
+    Fcn4distError            1  the job or a check failed
+    ├── UserError            2  the user's input is wrong
+    │   ├── ConfigError         a config file, --set or an option
+    │   ├── DataError           audio, annotations, shards, a prepared data set
+    │   ├── CheckpointError     a checkpoint that is damaged or does not fit
+    │   ├── DeviceError         a device target that is not there
+    │   └── RankTableError      a rank table that cannot be read, merged or built
+    ├── JobError             1  a process of the job failed
+    └── Interrupted      128+n  ended by signal n
+
+A message says where, what was found and what was expected. The command line prints it alone, without a traceback;
+`cli/main.py` is the one place that catches.
+"""
+
+
+class Fcn4distError(Exception):
+    """Base of all errors that a user is meant to read."""
+
+    exit_code = 1
+
+
+class UserError(Fcn4distError):
+    """The input is wrong: an option, a config, data, a table or a checkpoint."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """A config file, a `--set` or an option cannot be used."""
+
+
+class DataError(UserError):
+    """Audio, annotations or a prepared data set cannot be used."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint is damaged, missing or does not fit the network."""
+
+
+class DeviceError(UserError):
+    """The device target is not there, or not as many devices as asked."""
+
+
+class RankTableError(UserError):
+    """A rank table cannot be read, merged or built."""
+
+
+class JobError(Fcn4distError):
+    """A process of the job failed."""
+
+
+class Interrupted(Fcn4distError):
+    """The command was ended by a signal."""
+
+    def __init__(self, signal_number: int, message: str) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number

@@ -1,0 +1,1 @@
+"""Scores of every clip exactly once, and their metrics."""

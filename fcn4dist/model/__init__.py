@@ -1,0 +1,1 @@
+"""FCN-4 and the checkpoints of others that it loads."""

@@ -1,0 +1,26 @@
+"""What all tests share: a clean environment, and where the optional trial data stands."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the variables of schedulers and launchers away: no test may depend on where it runs."""
+    for name in list(os.environ):
+        if name.startswith(("RANK_", "HCCL_", "MS_", "SLURM_", "ASCEND_", "FCN4DIST_")) or name == "DEVICE_ID":
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Return the folder of real recordings and rank tables; skip where it is not at hand."""
+    if not SHARED.is_dir():
+        pytest.skip("the trial data (../shared/data) is not on this machine")
+    return SHARED
