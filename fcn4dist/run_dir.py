@@ -1,0 +1,64 @@
+"""The run directory: where everything that a run writes stands (DESIGN section 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The paths inside a run directory; nothing is created here."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved config."""
+        return self.path / "config.yaml"
+
+    @property
+    def plan(self) -> Path:
+        """Every worker: rank, device, cores, argv, env."""
+        return self.path / "plan.json"
+
+    @property
+    def events(self) -> Path:
+        """What the supervisor saw, one JSON object a line."""
+        return self.path / "events.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoint folders, and the files `latest` and `best`."""
+        return self.path / "checkpoints"
+
+    @property
+    def evaluation(self) -> Path:
+        """The last evaluation's figures."""
+        return self.path / "evaluation.json"
+
+    @property
+    def scores(self) -> Path:
+        """The last evaluation's clip_ids, labels and scores."""
+        return self.path / "scores.npz"
+
+    @property
+    def failure(self) -> Path:
+        """Who failed first and what followed; only after a failure."""
+        return self.path / "failure.json"
+
+    def logs(self, attempt: int) -> Path:
+        """Return the folder of one attempt's logs; attempts count from 1."""
+        return self.path / "logs" / f"attempt-{attempt}"
+
+    def log(self, attempt: int, process: str) -> Path:
+        """Return the log of `process`: "scheduler" or "rank-3"."""
+        return self.logs(attempt) / f"{process}.log"
+
+    def error(self, attempt: int, process: str) -> Path:
+        """Return where `process` leaves the exception that ended it, as JSON."""
+        return self.logs(attempt) / f"{process}.error.json"
+
+    def metrics(self, rank: int) -> Path:
+        """Return the step records of a rank, one JSON object a line."""
+        return self.path / "metrics" / f"rank-{rank}.jsonl"
