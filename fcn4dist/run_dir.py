@@ -62,3 +62,8 @@ class RunDir:
     def metrics(self, rank: int) -> Path:
         """Return the step records of a rank, one JSON object a line."""
         return self.path / "metrics" / f"rank-{rank}.jsonl"
+
+    @property
+    def evaluations(self) -> Path:
+        """The validation figures over the run, one JSON object a line."""
+        return self.path / "metrics" / "evaluations.jsonl"

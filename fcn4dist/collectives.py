@@ -1,0 +1,63 @@
+"""What ranks tell each other beside the gradients; without a job around it, a process is its own only peer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+from numpy.typing import NDArray
+
+from fcn4dist.cluster.rank import Rank
+
+
+class _FromChief(nn.Cell):
+    def __init__(self) -> None:
+        super().__init__()
+        self.broadcast = ops.Broadcast(0)
+
+    def construct(self, flat: Tensor) -> Tensor:
+        return self.broadcast((flat,))[0]
+
+
+class _FromAll(nn.Cell):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gather = ops.AllGather()
+
+    def construct(self, part: Tensor) -> Tensor:
+        return self.gather(part)
+
+
+def broadcast_parameters(parameters: Sequence[Parameter], rank: Rank) -> None:
+    """Give every rank the chief's values, in one collective.
+
+    Integers travel as float32, which is exact up to 2**24: step counters and the scaler's window stay below that.
+    """
+    if rank.world_size == 1:
+        return
+    arrays = [parameter.asnumpy() for parameter in parameters]
+    flat = np.concatenate([array.astype(np.float32).ravel() for array in arrays])
+    received = _FromChief()(Tensor(flat)).asnumpy()
+    start = 0
+    for parameter, array in zip(parameters, arrays, strict=True):
+        values = received[start : start + array.size].reshape(array.shape).astype(array.dtype)
+        parameter.set_data(Tensor(values, parameter.dtype))
+        start += array.size
+
+
+def gather_rows(part: NDArray[Any], num_rows: int, rank: Rank) -> NDArray[np.float32]:
+    """Collect the float rows that ranks hold of `evaluation_part`s, as (num_rows, columns) on every rank.
+
+    Row i of rank r is row i * world_size + r of the whole.
+    """
+    if rank.world_size == 1:
+        return part.astype(np.float32)
+    most = -(-num_rows // rank.world_size)
+    padded = np.zeros((most, part.shape[1]), np.float32)
+    padded[: len(part)] = part
+    gathered = _FromAll()(Tensor(padded, ms.float32)).asnumpy()  # (world_size * most, columns), rank after rank
+    interleaved = gathered.reshape(rank.world_size, most, -1).swapaxes(0, 1).reshape(-1, part.shape[1])
+    return np.ascontiguousarray(interleaved[:num_rows])

@@ -1,0 +1,46 @@
+"""Scores of every clip exactly once, whatever the number of ranks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from mindspore import Tensor
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from fcn4dist.cluster.rank import Rank
+from fcn4dist.data.batches import RecordSplit
+from fcn4dist.data.order import evaluation_part
+from fcn4dist.model.fcn4 import FCN4
+from fcn4dist.collectives import gather_rows
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of a split, in ascending order of clip ids."""
+
+    clip_ids: NDArray[np.int32]  # (N,)
+    labels: NDArray[np.int32]  # (N, num_tags)
+    scores: NDArray[np.float32]  # (N, num_tags), 0..1
+
+
+def score_split(network: FCN4, split: RecordSplit, batch: int, rank: Rank, num_workers: int = 1) -> Scores:
+    """Score each clip of `split` once: a part on each rank, gathered to all.
+
+    `network` is float32 and left in inference mode. Every forward pass has the same shape: the last one is filled up with a
+    repeated clip whose scores are dropped, so no clip is left out and none counts twice.
+    """
+    network.set_train(False)
+    positions = evaluation_part(split.num_clips, rank.world_size, rank.index)
+    own = np.zeros((len(positions), len(split.tags)), np.float32)
+    start = 0
+    for part in split.iter_batches(positions, batch, num_workers):
+        size = len(part.mel_db)
+        filled = np.resize(part.mel_db, (batch, *part.mel_db.shape[1:]))
+        own[start : start + size] = network(Tensor(filled)).asnumpy()[:size]
+        start += size
+    gathered = gather_rows(own, split.num_clips, rank)
+    clip_ids, labels = split.load_labels()
+    order = np.argsort(clip_ids, kind="stable")
+    return Scores(clip_ids[order], labels[order], expit(gathered)[order])

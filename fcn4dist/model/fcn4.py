@@ -1,0 +1,52 @@
+"""FCN-4, the tagger of Choi, Fazekas and Sandler (ISMIR 2016, https://arxiv.org/abs/1606.00298).
+
+Names and sizes are those of MindSpore ModelZoo's `MusicTaggerCNN` (conv1..4 without bias, bn1..4, dense), so its checkpoints
+load. Two deviations change no number: ReLU comes after the pool (maximum and ReLU commute; a fifth less memory), and the
+sigmoid is left to whoever wants scores, since the loss is steadier on logits.
+"""
+
+from __future__ import annotations
+
+from mindspore import Tensor, nn, ops
+
+from fcn4dist.config import ModelConfig
+
+
+class FCN4(nn.Cell):
+    """Map log-mel clips to one logit a tag.
+
+    Input: float (N, 1, n_mels, frames); any number of bands and frames that survives the pools. Output: float (N, num_tags).
+    17,362,610 trainable parameters for the default channels and 50 tags. The shapes on the right are for 96 x 1366.
+    """
+
+    def __init__(self, model: ModelConfig, num_tags: int) -> None:
+        super().__init__()
+        c1, c2, c3, c4 = model.channels
+        p1, p2, p3 = model.pools
+        self.conv1 = nn.Conv2d(1, c1, 3)  # 3x3, zero padded to the same size, no bias: batch norm has one
+        self.conv2 = nn.Conv2d(c1, c2, 3)
+        self.conv3 = nn.Conv2d(c2, c3, 3)
+        self.conv4 = nn.Conv2d(c3, c4, 3)
+        self.bn1 = nn.BatchNorm2d(c1)
+        self.bn2 = nn.BatchNorm2d(c2)
+        self.bn3 = nn.BatchNorm2d(c3)
+        self.bn4 = nn.BatchNorm2d(c4)
+        self.pool1 = nn.MaxPool2d(p1, p1)
+        self.pool2 = nn.MaxPool2d(p2, p2)
+        self.pool3 = nn.MaxPool2d(p3, p3)
+        self.global_pool = ops.ReduceMax()
+        self.relu = nn.ReLU()
+        self.dense = nn.Dense(c4, num_tags)
+
+    def construct(self, mel_db: Tensor) -> Tensor:
+        """Return the logits."""
+        x = self.relu(self.pool1(self.bn1(self.conv1(mel_db))))  # (N, 128, 48, 341)
+        x = self.relu(self.pool2(self.bn2(self.conv2(x))))  # (N, 384, 12, 68)
+        x = self.relu(self.pool3(self.bn3(self.conv3(x))))  # (N, 768, 4, 8)
+        x = self.relu(self.global_pool(self.bn4(self.conv4(x)), (2, 3)))  # (N, 2048)
+        return self.dense(x)  # (N, num_tags)
+
+
+def batch_norms(network: FCN4) -> list[nn.BatchNorm2d]:
+    """Return the batch norms in the order of the layers."""
+    return [network.bn1, network.bn2, network.bn3, network.bn4]

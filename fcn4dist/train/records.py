@@ -1,0 +1,88 @@
+"""metrics/*.jsonl: what a run writes down of every step and every evaluation."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fcn4dist.evaluate.metrics import Metrics
+from fcn4dist.files import save_text
+from fcn4dist.run_dir import RunDir
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One step of one rank."""
+
+    step: int  # 1-based, over the whole run
+    epoch: int  # 1-based
+    loss: float | None  # mean over the global batch; none where it was not finite
+    lr: float
+    loss_scale: float
+    overflow: bool
+    samples_per_s: float  # of the whole job
+    data_wait_s: float
+    step_s: float  # wall time of the step, the wait for data included
+    num_steps: int  # of the whole run
+    clip_ids: list[int]  # this rank's clips
+
+
+class JsonLines:
+    """A file of one JSON object a line, each line whole for whoever reads along."""
+
+    def __init__(self, path: Path, last_step: int) -> None:
+        """Open for appending; lines of steps after `last_step` are of a future that a resumed run takes anew."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            lines = [line for line in path.read_text(encoding="utf-8").splitlines() if _step_of(line) <= last_step]
+            save_text(path, "".join(line + "\n" for line in lines))
+        self._file = path.open("a", encoding="utf-8", buffering=1)
+
+    def add(self, document: dict[str, Any]) -> None:
+        """Append one line."""
+        self._file.write(json.dumps(document, allow_nan=False) + "\n")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class StepRecords:
+    """metrics/rank-R.jsonl."""
+
+    def __init__(self, path: Path, last_step: int) -> None:
+        self._lines = JsonLines(path, last_step)
+
+    def add(self, record: StepRecord) -> None:
+        """Append one step."""
+        self._lines.add(asdict(record))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._lines.close()
+
+
+class EvaluationRecords:
+    """metrics/evaluations.jsonl: the validation figures over the run."""
+
+    def __init__(self, run: RunDir, last_step: int) -> None:
+        self._path, self._last_step = run.evaluations, last_step
+        self._lines: JsonLines | None = None
+
+    def add(self, step: int, epoch: int, metrics: Metrics) -> None:
+        """Append the figures after `step`; only the chief calls this, so only the chief has the file."""
+        if self._lines is None:
+            self._lines = JsonLines(self._path, self._last_step)
+        figures = {"roc_auc_macro": metrics.roc_auc_macro, "pr_auc_macro": metrics.pr_auc_macro}
+        self._lines.add({"step": step, "epoch": epoch, "time": time.time(), **figures})
+
+
+def _step_of(line: str) -> float:
+    """Return the step of a line; one cut short by a crash counts as the future."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")

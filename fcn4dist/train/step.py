@@ -1,0 +1,250 @@
+"""One training step, the same on CPU and Ascend: forward, backward, reduce, check, update.
+
+    micro-batches ──> scaled loss, gradients ──> one flat AllReduce ──> unscale ──> all finite? ── yes ──> Adam
+                                                                                          └─ no ──> nothing changes
+                                                                                     adjust the dynamic scale
+
+The gradients, the batch-norm statistics and the loss travel in one tensor, so a step has a single collective, all ranks see
+the same numbers and so skip the same steps. `Model(amp_level=...)` is not used: it does not run on CPU
+(see docs/log.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, amp, nn, ops
+from numpy.typing import NDArray
+
+from fcn4dist.config import BatchPlan, TrainConfig
+from fcn4dist.model.fcn4 import FCN4, batch_norms
+
+DYNAMIC_START = 2.0**16  # first dynamic loss scale; doubled after WINDOW finite steps, halved at an overflow
+DYNAMIC_WINDOW = 1000
+STAT_PREFIX = "synced_"
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step tells the loop; the same on every rank."""
+
+    loss: float  # mean over the global batch; not finite after some overflows
+    is_overflow: bool  # nothing was updated
+    loss_scale: float  # that this step used
+
+
+class TrainStep:
+    """The compiled step of one network: call it with a rank's clips of one global batch."""
+
+    def __init__(self, network: FCN4, train: TrainConfig, plan: BatchPlan) -> None:
+        self._plan = plan
+        self.network = network
+        network.set_train(True)
+        if train.freeze_batch_norm:
+            for norm in batch_norms(network):
+                norm.set_train(False)
+        stats = [] if train.freeze_batch_norm else running_statistics(network)
+        self.optimizer = nn.Adam(network.trainable_params(), learning_rate=train.lr)
+        # wraps cells of `network` in place: from here on only the parameters of FCN4 may be looked at, not its layers
+        mixed = network if train.amp == "O0" else amp.auto_mixed_precision(network, train.amp, dtype=ms.float16)
+        start = DYNAMIC_START if train.loss_scale == "dynamic" else train.loss_scale
+        window = DYNAMIC_WINDOW if train.loss_scale == "dynamic" else 0
+        self.scaler = LossScaler(float(start), window)
+        self._update = Update(self.optimizer, self.scaler, stats, plan)
+        gradients = Gradients(mixed, self.optimizer.parameters, self.scaler)
+        if plan.accumulation == 1:
+            self._step = WholeStep(gradients, self._update)
+        else:
+            self._accumulate = Accumulate(gradients, self.optimizer.parameters)
+            self._apply = ApplySums(self._accumulate, self._update)
+
+    @property
+    def state(self) -> list[Parameter]:
+        """What a checkpoint holds beside the network's weights: Adam's moments and counters, the loss scale and its counter."""
+        weights = {parameter.name for parameter in self.network.get_parameters()}
+        own = [parameter for parameter in self.optimizer.get_parameters() if parameter.name not in weights]
+        return [*own, *self.scaler.get_parameters()]
+
+    def keep_statistics(self) -> None:
+        """Take the network's batch-norm statistics as the ones to go back to; call after loading weights."""
+        for kept, stat in zip(self._update.kept, self._update.stats, strict=True):
+            kept.set_data(Tensor(stat.asnumpy()))
+
+    def __call__(self, mel_db: NDArray[Any], labels: NDArray[Any], lr: float) -> StepResult:
+        """Run one step on (rank_batch, 1, n_mels, frames) clips and (rank_batch, num_tags) labels at learning rate `lr`."""
+        self.optimizer.learning_rate.set_data(Tensor(lr, ms.float32))
+        scale = float(self.scaler.scale.asnumpy())
+        if self._plan.accumulation == 1:
+            loss, finite = self._step(Tensor(mel_db, ms.float32), Tensor(labels, ms.float32))
+        else:
+            size = self._plan.micro_batch
+            for start in range(0, len(mel_db), size):
+                part = slice(start, start + size)
+                self._accumulate(Tensor(mel_db[part], ms.float32), Tensor(labels[part], ms.float32))
+            loss, finite = self._apply()
+            self._accumulate.clear()
+        return StepResult(float(loss.asnumpy()), not bool(finite.asnumpy()), scale)
+
+
+class LossScaler(nn.Cell):
+    """The loss scale and, where it is dynamic, its count of finite steps; both are parameters, so checkpoints hold them."""
+
+    def __init__(self, start: float, window: int) -> None:
+        super().__init__()
+        self._window = window  # 0: the scale is fixed
+        self.scale = Parameter(Tensor(start, ms.float32), name="loss_scale", requires_grad=False)
+        self.counter = Parameter(Tensor(0, ms.int32), name="loss_scale_counter", requires_grad=False)
+
+    def construct(self, finite: Tensor) -> Tensor:
+        """Adjust after a step that was `finite` or not: double after a window of finite steps, halve after an overflow."""
+        if self._window == 0:
+            return finite
+        counter = ops.select(finite, self.counter + 1, ops.zeros_like(self.counter))
+        grown = ops.select(counter >= self._window, self.scale * 2.0, self.scale)
+        scale = ops.select(finite, grown, ops.maximum(self.scale * 0.5, Tensor(1.0, ms.float32)))
+        ops.assign(self.counter, ops.select(counter >= self._window, ops.zeros_like(counter), counter))
+        ops.assign(self.scale, scale)
+        return finite
+
+
+class Gradients(nn.Cell):
+    """The scaled loss of a micro-batch and its gradients."""
+
+    def __init__(self, network: nn.Cell, weights: Any, scaler: LossScaler) -> None:
+        super().__init__(auto_prefix=False)
+        self.network = network
+        self.scaler = scaler
+        self.loss = nn.BCEWithLogitsLoss()
+        self.gradients = ops.value_and_grad(self.scaled_loss, None, weights)
+
+    def scaled_loss(self, mel_db: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean binary cross-entropy over clips and tags, times the loss scale."""
+        logits = ops.cast(self.network(mel_db), ms.float32)
+        return self.loss(logits, labels) * self.scaler.scale
+
+    def construct(self, mel_db: Tensor, labels: Tensor) -> Any:
+        """Return (scaled loss, gradients of the scaled loss)."""
+        return self.gradients(mel_db, labels)
+
+
+class Update(nn.Cell):
+    """Reduce, check and apply: the part of a step that all ranks do together."""
+
+    def __init__(self, optimizer: nn.Optimizer, scaler: LossScaler, stats: list[Parameter], plan: BatchPlan) -> None:
+        super().__init__(auto_prefix=False)
+        self.optimizer = optimizer
+        self.scaler = scaler
+        self.stats = ms.ParameterTuple(stats)
+        # the statistics after the last step that counted; an overflow in the forward pass goes back to them
+        self.kept = ms.ParameterTuple(
+            Parameter(stat.value().copy(), name=STAT_PREFIX + stat.name, requires_grad=False) for stat in stats
+        )
+        self.is_distributed = plan.world_size > 1
+        self.parts = plan.world_size * plan.accumulation
+        self.world_size = plan.world_size
+        shapes = [tuple(p.shape) for p in (*optimizer.parameters, *stats)]
+        self.num_gradients = len(optimizer.parameters)
+        self.slices = slices_of([int(np.prod(shape)) for shape in shapes])
+        self.shapes = tuple(shapes)
+        if self.is_distributed:
+            self.reduce = ops.AllReduce(ops.ReduceOp.SUM)
+
+    def construct(self, loss: Tensor, gradients: Any) -> Any:
+        """Return (mean unscaled loss, whether the update was made)."""
+        values = gradients
+        for stat in self.stats:
+            values = (*values, stat)
+        if self.is_distributed:
+            flat = ops.concat([ops.reshape(v, (-1,)) for v in values] + [ops.reshape(loss, (1,))])
+            flat = self.reduce(flat)
+            values = ()
+            for i in range(len(self.shapes)):
+                values = (*values, ops.reshape(flat[self.slices[i][0] : self.slices[i][1]], self.shapes[i]))
+            loss = flat[-1]
+        unscale = 1.0 / (self.scaler.scale * self.parts)
+        gradients = ()
+        for i in range(self.num_gradients):
+            gradients = (*gradients, values[i] * unscale)
+        stats = ()
+        for i in range(len(self.stats)):
+            stats = (*stats, values[self.num_gradients + i] / self.world_size)
+        loss = loss * unscale
+        finite = ops.logical_and(amp.all_finite((*gradients, *stats)), ops.isfinite(loss))
+        if finite:
+            self.optimizer(gradients)
+            for i in range(len(self.stats)):
+                ops.assign(self.kept[i], stats[i])
+        for i in range(len(self.stats)):
+            ops.assign(self.stats[i], self.kept[i])
+        self.scaler(finite)
+        return loss, finite
+
+
+class WholeStep(nn.Cell):
+    """A step without accumulation, as one graph."""
+
+    def __init__(self, gradients: Gradients, update: Update) -> None:
+        super().__init__(auto_prefix=False)
+        self.gradients = gradients
+        self.update = update
+
+    def construct(self, mel_db: Tensor, labels: Tensor) -> Any:
+        """Return (mean unscaled loss, whether the update was made)."""
+        loss, gradients = self.gradients(mel_db, labels)
+        return self.update(loss, gradients)
+
+
+class Accumulate(nn.Cell):
+    """Sum the losses and gradients of the micro-batches of a step."""
+
+    def __init__(self, gradients: Gradients, weights: Any) -> None:
+        super().__init__(auto_prefix=False)
+        self.gradients = gradients
+        self.sums = ms.ParameterTuple(
+            Parameter(ops.zeros_like(w), name=f"sum_{w.name}", requires_grad=False) for w in weights
+        )
+        self.loss = Parameter(Tensor(0.0, ms.float32), name="sum_loss", requires_grad=False)
+
+    def construct(self, mel_db: Tensor, labels: Tensor) -> Tensor:
+        """Add one micro-batch."""
+        loss, gradients = self.gradients(mel_db, labels)
+        for i in range(len(self.sums)):
+            ops.assign_add(self.sums[i], gradients[i])
+        ops.assign_add(self.loss, loss)
+        return loss
+
+    def clear(self) -> None:
+        """Start the next step from zero."""
+        for total in (*self.sums, self.loss):
+            total.set_data(ops.zeros_like(total))
+
+
+class ApplySums(nn.Cell):
+    """The end of a step with accumulation."""
+
+    def __init__(self, accumulate: Accumulate, update: Update) -> None:
+        super().__init__(auto_prefix=False)
+        self.sums = accumulate.sums
+        self.loss = accumulate.loss
+        self.update = update
+
+    def construct(self) -> Any:
+        """Return (mean unscaled loss, whether the update was made)."""
+        gradients = ()
+        for total in self.sums:
+            gradients = (*gradients, total + 0.0)
+        return self.update(self.loss + 0.0, gradients)
+
+
+def running_statistics(network: FCN4) -> list[Parameter]:
+    """Return the moving means and variances in the order of the layers."""
+    return [stat for norm in batch_norms(network) for stat in (norm.moving_mean, norm.moving_variance)]
+
+
+def slices_of(sizes: list[int]) -> tuple[tuple[int, int], ...]:
+    """Return (start, end) of each of `sizes` consecutive parts."""
+    ends = np.cumsum([0, *sizes]).tolist()
+    return tuple(zip(ends[:-1], ends[1:], strict=True))
