@@ -14,10 +14,20 @@ from fcn4dist.train.runtime import prepare_imports
 
 
 @click.command()
-@click.option("--checkpoint", required=True, type=click.Path(path_type=Path), metavar="C", help="Checkpoint folder, or a run (its best).")
-@click.option("--data", "data_dir", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Prepared data set.")
+@click.option(
+    "--checkpoint",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="C",
+    help="Checkpoint folder, or a run (its best).",
+)
+@click.option(
+    "--data", "data_dir", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Prepared data set."
+)
 @click.option("--split", type=click.Choice(["train", "val", "test"]), help="Part to score; evaluate.split by default.")
-@click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Where evaluation.json and scores.npz go.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), metavar="DIR", help="Where evaluation.json and scores.npz go."
+)
 @config_options
 @json_option
 @verbosity_options
@@ -30,8 +40,8 @@ def evaluate(
     """
     target = resolve_target(config.launch.device_target)
     prepare_imports(target)
-    from fcn4dist.evaluate.checkpoint import evaluate_checkpoint  # MindSpore loads here, not for --help
     from fcn4dist.evaluate.evaluation import format_evaluation, save_evaluation
+    from fcn4dist.evaluate_checkpoint import evaluate_checkpoint  # MindSpore loads here, not for --help
 
     evaluation, folder = evaluate_checkpoint(checkpoint, data_dir, split or config.evaluate.split, config, target)
     if output is not None:

@@ -57,7 +57,9 @@ class RecordSplit:
             for clip_ids, features, labels in rows.create_tuple_iterator(num_epochs=1, output_numpy=True):
                 yield Batch(clip_ids, self._decode(features), labels)
         except RuntimeError as error:
-            raise DataError(f"{self.files[0].parent}: a shard of {self.name!r} cannot be read: {_reason(error)}") from None
+            raise DataError(
+                f"{self.files[0].parent}: a shard of {self.name!r} cannot be read: {_reason(error)}"
+            ) from None
 
     def load_labels(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Return the ids (N,) and labels (N, num_tags) of all clips, in the order of positions."""
@@ -100,9 +102,7 @@ def _split_of_manifest(data_dir: Path, manifest: Manifest, name: str) -> RecordS
         raise DataError(f"{data_dir}: the split {manifest.split.name!r} has no {name} clips; it has {present}")
     num_clips = sum(shard.num_rows for shard in manifest.shards if shard.split == name)
     _check_rows(data_dir, [str(file) for file in files], num_clips)
-    return RecordSplit(
-        name, files, num_clips, manifest.feature_shape, manifest.feature_dtype, tuple(manifest.tags)
-    )
+    return RecordSplit(name, files, num_clips, manifest.feature_shape, manifest.feature_dtype, tuple(manifest.tags))
 
 
 def _split_of_modelzoo(data_dir: Path, name: str) -> RecordSplit:
@@ -112,12 +112,16 @@ def _split_of_modelzoo(data_dir: Path, name: str) -> RecordSplit:
     try:
         # opened by the first file alone, MindSpore finds the others through its header and misses none of them
         rows = ds.MindDataset(str(files[0]), shuffle=False)
-        columns = dict(zip(rows.get_col_names(), zip(rows.output_shapes(), rows.output_types(), strict=True), strict=True))
+        columns = dict(
+            zip(rows.get_col_names(), zip(rows.output_shapes(), rows.output_types(), strict=True), strict=True)
+        )
         num_clips = rows.get_dataset_size()
     except RuntimeError as error:
         raise DataError(f"{files[0]}: cannot be opened: {_reason(error)}") from None
     if missing := [column for column in COLUMNS if column not in columns]:
-        raise DataError(f"{files[0]}: no column {missing[0]!r}; found {', '.join(columns)}; expected {', '.join(COLUMNS)}")
+        raise DataError(
+            f"{files[0]}: no column {missing[0]!r}; found {', '.join(columns)}; expected {', '.join(COLUMNS)}"
+        )
     shape, dtype = columns["feature"]
     if len(shape) != 3 or shape[0] != 1 or dtype != np.float32:
         raise DataError(f"{files[0]}: feature is {dtype} {shape}; expected float32 [1, mel bands, frames]")
@@ -143,11 +147,17 @@ def _check_rows(data_dir: Path, files: list[str], expected: int) -> None:
     except RuntimeError as error:
         raise DataError(f"{data_dir}: shards cannot be opened: {_reason(error)}") from None
     if found != expected:
-        raise DataError(f"{data_dir}: the shards hold {found} rows, expected {expected}: a shard is missing or replaced")
+        raise DataError(
+            f"{data_dir}: the shards hold {found} rows, expected {expected}: a shard is missing or replaced"
+        )
 
 
 def _reason(error: Exception) -> str:
     """Return the line that says what is wrong; MindSpore frames it with several that do not."""
     lines = [line.strip(" -") for line in str(error).splitlines()]
-    told = [line for line in lines if line and not line.startswith(("Exception thrown", "Dataset Pipeline Error", "C++ Call"))]
+    told = [
+        line
+        for line in lines
+        if line and not line.startswith(("Exception thrown", "Dataset Pipeline Error", "C++ Call"))
+    ]
     return (told or lines or ["unknown"])[0].removeprefix("[ERROR] ")

@@ -15,9 +15,9 @@ from fcn4dist.config import EvaluateConfig
 from fcn4dist.data.batches import RecordSplit
 from fcn4dist.data.manifest import CLIPS
 from fcn4dist.data.splits import parse_track
-from fcn4dist.files import save_atomically, save_json
 from fcn4dist.evaluate.metrics import Metrics, measure, top_tag_accuracy
 from fcn4dist.evaluate.scores import Scores, score_split
+from fcn4dist.files import save_atomically, save_json
 from fcn4dist.model.fcn4 import FCN4
 
 

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from fcn4dist.cluster.rank import Rank
+from fcn4dist.collectives import gather_rows
 from fcn4dist.data.batches import RecordSplit
 from fcn4dist.data.order import evaluation_part
 from fcn4dist.model.fcn4 import FCN4
-from fcn4dist.collectives import gather_rows
 
 
 @dataclass(frozen=True)

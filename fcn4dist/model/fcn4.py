@@ -7,9 +7,12 @@ sigmoid is left to whoever wants scores, since the loss is steadier on logits.
 
 from __future__ import annotations
 
+from math import prod
+
 from mindspore import Tensor, nn, ops
 
 from fcn4dist.config import ModelConfig
+from fcn4dist.errors import DataError
 
 
 class FCN4(nn.Cell):
@@ -50,3 +53,13 @@ class FCN4(nn.Cell):
 def batch_norms(network: FCN4) -> list[nn.BatchNorm2d]:
     """Return the batch norms in the order of the layers."""
     return [network.bn1, network.bn2, network.bn3, network.bn4]
+
+
+def check_input(model: ModelConfig, n_mels: int, num_frames: int) -> None:
+    """Raise DataError when clips of `n_mels` x `num_frames` do not survive the pools."""
+    bands, frames = (prod(sizes) for sizes in zip(*model.pools, strict=True))
+    if n_mels < bands or num_frames < frames:
+        raise DataError(
+            f"clips of {n_mels} mel bands x {num_frames} frames are too small for model.pools "
+            f"{[list(pool) for pool in model.pools]}, which need at least {bands} x {frames}"
+        )

@@ -1,9 +1,9 @@
 """Checkpoints are folders that appear whole: written beside, synced, digested, renamed; loaded only if the digests hold.
 
-    checkpoints/step-00000120/weights.ckpt     the network's parameters, ModelZoo's names
-                              optimizer.ckpt   Adam's moments, the loss scale and its counter
-                              state.json       where the run stands, what the network is, and a SHA-256 a file
-    checkpoints/latest, checkpoints/best       the name of one folder
+checkpoints/step-00000120/weights.ckpt     the network's parameters, ModelZoo's names
+                          optimizer.ckpt   Adam's moments, the loss scale and its counter
+                          state.json       where the run stands, what the network is, and a SHA-256 a file
+checkpoints/latest, checkpoints/best       the name of one folder
 """
 
 from __future__ import annotations
@@ -168,7 +168,9 @@ def load_state(path: Path) -> State:
     try:
         document: Any = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise CheckpointError(f"{file}: {error.strerror}; expected a checkpoint folder such as RUN/checkpoints/step-00000120") from None
+        raise CheckpointError(
+            f"{file}: {error.strerror}; expected a checkpoint folder such as RUN/checkpoints/step-00000120"
+        ) from None
     except ValueError as error:
         raise CheckpointError(f"{file}: damaged: {error}") from None
     version = document.get("format_version") if isinstance(document, dict) else None
@@ -220,7 +222,9 @@ def set_parameters(values: Mapping[str, Any], parameters: Sequence[Parameter], w
     for parameter in parameters:
         found = tuple(values[parameter.name].shape)
         if found != tuple(parameter.shape):
-            raise CheckpointError(f"{where}: {parameter.name} has shape {found}, the network's is {tuple(parameter.shape)}")
+            raise CheckpointError(
+                f"{where}: {parameter.name} has shape {found}, the network's is {tuple(parameter.shape)}"
+            )
     for parameter in parameters:
         parameter.set_data(ms.Tensor(values[parameter.name].asnumpy(), parameter.dtype))
 

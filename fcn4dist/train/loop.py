@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import mindspore as ms
 import numpy as np
@@ -21,10 +19,10 @@ from fcn4dist.data.manifest import MANIFEST, load_manifest
 from fcn4dist.data.order import rank_order
 from fcn4dist.errors import DataError
 from fcn4dist.evaluate.evaluation import Evaluation, evaluate_network, save_evaluation
-from fcn4dist.model.fcn4 import FCN4
-from fcn4dist.model.modelzoo import load_initial_weights
+from fcn4dist.model.fcn4 import FCN4, check_input
 from fcn4dist.run_dir import RunDir
 from fcn4dist.train.checkpoint import Checkpoints, ModelCard, Progress, find_newest, load_optimizer, load_weights
+from fcn4dist.train.init_from import load_initial_weights
 from fcn4dist.train.records import EvaluationRecords, StepRecord, StepRecords
 from fcn4dist.train.schedule import learning_rate
 from fcn4dist.train.step import TrainStep
@@ -56,6 +54,7 @@ class _Run:
         self.config, self.run, self.rank, self.data_dir = config, run, rank, data_dir
         self.plan: BatchPlan = plan_batches(config.train, rank.world_size)
         self.train_split = open_split(data_dir, "train")
+        check_input(config.model, *self.train_split.feature_shape[1:])
         self.steps_per_epoch = check_epoch(self.train_split, self.plan)
         self.num_steps = count_steps(config, self.steps_per_epoch)
         self.eval_split = self._open_eval_split()
@@ -83,7 +82,9 @@ class _Run:
             epoch = self.progress.epoch
             self._train_epoch()
             is_last = self.progress.step >= self.num_steps
-            if is_last or (self.progress.epoch > epoch and self.progress.epoch % self.config.evaluate.every_epochs == 0):
+            if is_last or (
+                self.progress.epoch > epoch and self.progress.epoch % self.config.evaluate.every_epochs == 0
+            ):
                 evaluation = self._evaluate()
         self.records.close()
         return TrainReport(self.progress, evaluation)
@@ -213,7 +214,9 @@ def check_same_run(saved: Progress, wanted: Progress, path: Path) -> None:
     for key in ("global_batch", "seed"):
         found, expected = getattr(saved, key), getattr(wanted, key)
         if found != expected:
-            raise DataError(f"{path}: the run had train.{key} {found}, the config says {expected}; a run goes on with its own")
+            raise DataError(
+                f"{path}: the run had train.{key} {found}, the config says {expected}; a run goes on with its own"
+            )
 
 
 def card_of(config: RunConfig, data_dir: Path, split: RecordSplit) -> ModelCard:

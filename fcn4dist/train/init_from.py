@@ -1,4 +1,4 @@
-"""Weights of others: ModelZoo's FCN-4 checkpoints, which name the same parameters beside an optimizer's."""
+"""Weights to start from: ours, or ModelZoo's FCN-4 checkpoints, which name the same parameters beside an optimizer's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from pathlib import Path
 from mindspore import Parameter
 
 from fcn4dist.errors import CheckpointError
-from fcn4dist.train.checkpoint import STATE, load_state, load_weights, read_parameters, resolve_checkpoint, set_parameters
+from fcn4dist.train.checkpoint import (
+    STATE,
+    load_state,
+    load_weights,
+    read_parameters,
+    resolve_checkpoint,
+    set_parameters,
+)
 
 
 def load_initial_weights(path: Path, parameters: Sequence[Parameter]) -> None:
@@ -23,7 +30,9 @@ def load_initial_weights(path: Path, parameters: Sequence[Parameter]) -> None:
         load_weights(folder, parameters)
         return
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint; expected a checkpoint folder, a run directory or a .ckpt file")
+        raise CheckpointError(
+            f"{path}: no such checkpoint; expected a checkpoint folder, a run directory or a .ckpt file"
+        )
     values = read_parameters(path)
     names = {parameter.name for parameter in parameters}
     set_parameters({name: value for name, value in values.items() if name in names}, parameters, str(path))

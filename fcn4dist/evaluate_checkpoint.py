@@ -1,4 +1,4 @@
-"""Evaluate a checkpoint alone, in this process."""
+"""The pipeline of `fcn4dist evaluate`: score a checkpoint alone, in this process."""
 
 from __future__ import annotations
 

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.signal import correlate2d
+from scipy.special import expit
+
+from fcn4dist.config import BatchPlan, ModelConfig, TrainConfig
+
+MODEL = ModelConfig(channels=[3, 4, 5, 6], pools=[(2, 2), (2, 3), (2, 2)])
+NUM_TAGS = 5
+
+
+def build(accumulation: int = 1, **train: Any) -> Any:
+    import mindspore as ms
+
+    from fcn4dist.model.fcn4 import FCN4
+    from fcn4dist.train.step import TrainStep
+
+    ms.set_device("CPU")
+    ms.set_context(mode=ms.GRAPH_MODE)
+    ms.set_seed(3)
+    return TrainStep(FCN4(MODEL, NUM_TAGS), TrainConfig(**train), BatchPlan(8, 1, accumulation))
+
+
+def clips(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    mel_db = rng.normal(-40, 15, (8, 1, 24, 30)).astype(np.float32)
+    return mel_db, (rng.random((8, NUM_TAGS)) < 0.3).astype(np.int32)
+
+
+def weights_of(step: Any) -> dict[str, np.ndarray]:
+    return {p.name: p.asnumpy().copy() for p in step.network.get_parameters()}
+
+
+def state_of(step: Any) -> dict[str, np.ndarray]:
+    return {p.name: p.asnumpy().copy() for p in step.state}
+
+
+def test_the_loss_is_the_mean_binary_cross_entropy_and_adam_moves_against_its_gradient() -> None:
+    import mindspore as ms
+
+    step = build(freeze_batch_norm=True)
+    mel_db, labels = clips()
+    logits = step.network(ms.Tensor(mel_db)).asnumpy().astype(np.float64)
+    before = weights_of(step)
+    result = step(mel_db, labels, 0.01)
+    scores = expit(logits)
+    expected = -(labels * np.log(scores) + (1 - labels) * np.log(1 - scores)).mean()
+    assert result.loss == pytest.approx(expected, rel=1e-5)
+    assert not result.is_overflow
+    # Adam's first update is the learning rate against the sign of the gradient, which for the last bias is known
+    moved = weights_of(step)["dense.bias"] - before["dense.bias"]
+    np.testing.assert_allclose(moved, -0.01 * np.sign((scores - labels).mean(axis=0)), rtol=1e-3)
+
+
+def test_running_statistics_follow_the_batch() -> None:
+    step = build()
+    mel_db, labels = clips()
+    kernels = weights_of(step)["conv1.weight"][:, 0]
+    step(mel_db, labels, 0.001)
+    maps = np.array([[correlate2d(clip[0], kernel, "same") for kernel in kernels] for clip in mel_db])
+    np.testing.assert_allclose(weights_of(step)["bn1.moving_mean"], 0.1 * maps.mean(axis=(0, 2, 3)), rtol=1e-3)
+
+
+@pytest.mark.parametrize("accumulation", [2, 4, 8])
+def test_accumulated_gradients_are_those_of_the_whole_batch(accumulation: int) -> None:
+    whole, parts = build(freeze_batch_norm=True), build(accumulation, freeze_batch_norm=True)
+    for seed in range(3):
+        first, second = whole(*clips(seed), 0.001), parts(*clips(seed), 0.001)
+        assert second.loss == pytest.approx(first.loss, rel=1e-5)
+    for name, values in weights_of(whole).items():
+        np.testing.assert_allclose(weights_of(parts)[name], values, rtol=1e-4, atol=2e-5, err_msg=name)
+
+
+def test_a_power_of_two_as_loss_scale_changes_no_bit() -> None:
+    scaled, plain = build(loss_scale=1024.0), build(loss_scale=1.0)
+    for seed in range(3):
+        scaled(*clips(seed), 0.001)
+        plain(*clips(seed), 0.001)
+    for name, values in weights_of(plain).items():
+        np.testing.assert_array_equal(weights_of(scaled)[name], values, err_msg=name)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("amp", ["O0", "O2", "O3", "auto"])
+def test_an_overflow_changes_nothing_but_the_dynamic_scale(amp: str, accumulation: int) -> None:
+    step = build(accumulation, amp=amp, loss_scale="dynamic")
+    mel_db, labels = clips()
+    step(mel_db, labels, 0.001)
+    weights, state = weights_of(step), state_of(step)
+    broken = mel_db.copy()
+    broken[0, 0, 3, 3] = np.inf
+    result = step(broken, labels, 0.001)
+    assert result.is_overflow
+    for name, values in weights.items():
+        np.testing.assert_array_equal(weights_of(step)[name], values, err_msg=name)
+    after = state_of(step)
+    changed = {name for name in state if not np.array_equal(after[name], state[name])}
+    assert changed == {"loss_scale", "loss_scale_counter"}
+    assert after["loss_scale"] == state["loss_scale"] / 2
+    assert after["loss_scale_counter"] == 0
+    assert not step(mel_db, labels, 0.001).is_overflow
+
+
+def test_a_fixed_scale_stays_and_an_overflow_is_skipped() -> None:
+    step = build(loss_scale=3e38)
+    before = weights_of(step)
+    result = step(*clips(), 0.001)
+    assert result.is_overflow
+    assert result.loss_scale == pytest.approx(3e38)
+    for name, values in before.items():
+        np.testing.assert_array_equal(weights_of(step)[name], values, err_msg=name)
+
+
+def test_the_dynamic_scale_grows_after_its_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fcn4dist.train.step.DYNAMIC_WINDOW", 3)
+    step = build(loss_scale="dynamic")
+    scales = [step(*clips(), 0.001).loss_scale for _ in range(7)]
+    assert scales == [2.0**16] * 3 + [2.0**17] * 3 + [2.0**18]
+
+
+def test_frozen_statistics_stay() -> None:
+    step = build(freeze_batch_norm=True)
+    step(*clips(), 0.01)
+    np.testing.assert_array_equal(weights_of(step)["bn2.moving_mean"], np.zeros(4))
+
+
+@pytest.mark.parametrize("amp", ["O2", "O3", "auto"])
+def test_mixed_precision_learns_and_keeps_float32_weights(amp: str) -> None:
+    step = build(amp=amp, loss_scale="dynamic")
+    losses = [step(*clips(), 0.01).loss for _ in range(30)]
+    assert losses[-1] < 0.7 * losses[0]
+    assert {values.dtype for values in weights_of(step).values()} == {np.dtype(np.float32)}
