@@ -24,6 +24,7 @@ class JobConsole:
         self._num_started = 0
         self._printed_s: float | None = None
         self._last: dict[str, Any] = {}  # the last step's record
+        self._printed: dict[str, Any] = {}  # the last one that got a line of its own
         self._evaluation: dict[str, Any] = {}
         self._status: Status | None = None
 
@@ -36,7 +37,7 @@ class JobConsole:
     def __exit__(self, *_: object) -> None:
         if self._status is not None:
             self._status.stop()
-        elif self._last and self._printed_s != self._clock():
+        elif self._last and self._last is not self._printed:
             self._print(format_step(self._last))
 
     @property
@@ -49,7 +50,8 @@ class JobConsole:
         if isinstance(event, Started) and event.process.startswith("rank-"):
             self._num_started += 1
             if self._num_started == self._world_size:
-                self._show(f"{self._world_size} ranks started; the first step compiles the network", event.at_s)
+                ranks = "1 rank" if self._world_size == 1 else f"{self._world_size} ranks"
+                self._show(f"{ranks} started; the first step compiles the network", event.at_s)
         elif isinstance(event, Progress) and "loss" in event.record:
             self._last = event.record
             self._show(format_step(event.record), event.at_s)
@@ -72,7 +74,7 @@ class JobConsole:
             self._status.update(line)
         elif self._printed_s is None or now_s - self._printed_s >= PLAIN_EVERY_S:
             self._print(line)
-            self._printed_s = now_s
+            self._printed_s, self._printed = now_s, self._last
 
     def _print(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
