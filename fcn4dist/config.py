@@ -225,7 +225,7 @@ def load_config(file: Path | None = None, overrides: Iterable[str] = ()) -> RunC
 def override_config(config: RunConfig, **sections: Mapping[str, Any]) -> RunConfig:
     """Return a copy of `config` with some keys replaced: `override_config(c, train={"seed": 2})`.
 
-    What was left to the defaults stays known as such (pydantic's `model_fields_set`).
+    Keys that nobody set stay unset (`model_fields_set`), so that the demo's own values can still go under the user's.
     """
     values = config.model_dump(exclude_unset=True)
     for section, changes in sections.items():

@@ -1,0 +1,78 @@
+"""`fcn4dist launch`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fcn4dist.cli.options import config_options, verbosity_options
+from fcn4dist.config import RunConfig, load_config, override_config
+from fcn4dist.errors import ConfigError
+from fcn4dist.run_dir import RunDir
+
+Folder = click.Path(path_type=Path, file_okay=False)
+
+
+@click.command()
+@click.option("--devices", type=int, metavar="N", help="Workers on this host, one a device.  [default: launch.devices]")
+@click.option("--device-target", type=click.Choice(["auto", "Ascend", "CPU"]), help="[default: launch.device_target]")
+@click.option("--data", type=Folder, metavar="DIR", help="Prepared data set.  [default: the embedded demo set]")
+@click.option("--run-dir", type=Folder, metavar="DIR", help="Where the run is written.  [default: runs/<date-time>]")
+@click.option("--resume", type=Folder, metavar="RUN_DIR", help="Continue this run from its last checkpoint.")
+@click.option("--master-port", type=int, metavar="PORT", help="The scheduler's port.  [default: a free one]")
+@click.option("--dry-run", is_flag=True, help="Print the plan; start and write nothing.")
+@config_options
+@verbosity_options
+@click.pass_context
+def launch(
+    context: click.Context,
+    config: RunConfig,
+    devices: int | None,
+    device_target: str | None,
+    data: Path | None,
+    run_dir: Path | None,
+    resume: Path | None,
+    master_port: int | None,
+    dry_run: bool,
+) -> None:
+    """Train on N devices of this host, with a rank-0 evaluator.
+
+    With no data named, on the embedded demo set. Every rank's output is in RUN/logs/attempt-K/rank-R.log. Exit codes: 0
+    done, 1 a process failed, 2 the input is wrong, 128+n ended by signal n.
+    """
+    from rich.console import Console
+
+    from fcn4dist.launch import LaunchRequest, launch_job
+
+    if resume is not None:
+        _refuse_with_resume(context, "config_file", "overrides", "data", "run_dir")
+        if not RunDir(resume).config.is_file():
+            raise ConfigError(f"--resume {resume}: no run here (no config.yaml)")
+        config = load_config(RunDir(resume).config)
+    config = _apply_options(config, devices, device_target, data)
+    request = LaunchRequest(resume or run_dir, resume is not None, master_port, dry_run)
+    launch_job(config, request, Console())
+
+
+def _refuse_with_resume(context: click.Context, *parameters: str) -> None:
+    options = {"config_file": "--config", "overrides": "--set", "data": "--data", "run_dir": "--run-dir"}
+    for name in parameters:
+        source = context.get_parameter_source(name)
+        if source is not None and source is not click.core.ParameterSource.DEFAULT:
+            raise ConfigError(f"{options[name]}: --resume continues with the run's own config.yaml; leave it out")
+
+
+def _apply_options(config: RunConfig, devices: int | None, device_target: str | None, data: Path | None) -> RunConfig:
+    """Put the command's own options over the config."""
+    if devices is not None and devices < 1:
+        raise ConfigError(f"--devices {devices}: expected at least 1")
+    changes: dict[str, dict[str, Any]] = {}
+    if devices is not None:
+        changes.setdefault("launch", {})["devices"] = devices
+    if device_target is not None:
+        changes.setdefault("launch", {})["device_target"] = device_target
+    if data is not None:
+        changes["data"] = {"records_dir": data}
+    return override_config(config, **changes)

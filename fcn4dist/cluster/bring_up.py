@@ -1,0 +1,83 @@
+"""What a process of the job does first: tie itself to the launcher, take its cores, wait for the scheduler."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import psutil
+
+from fcn4dist.errors import JobError
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+TCP_LISTEN = "0A"  # the `st` column of /proc/net/tcp
+POLL_S = 0.02
+LAUNCHER_GONE = 128 + signal.SIGKILL  # the exit code of a process whose launcher died before it was tied to it
+
+
+def tie_to_parent(launcher_pid: int) -> None:
+    """Make the kernel kill this process when the launcher dies, however the launcher dies.
+
+    Called first thing: until then a dying launcher would leave this process behind. Exits at once when the launcher is
+    already gone. Linux only.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        raise JobError(f"prctl(PR_SET_PDEATHSIG): {os.strerror(ctypes.get_errno())}")
+    if os.getppid() != launcher_pid:  # it died between our start and the line above
+        os._exit(LAUNCHER_GONE)
+
+
+def pin_to_cores(cores: tuple[int, ...]) -> None:
+    """Pin this process, and the threads it will start, to `cores`; an empty tuple leaves it where it is."""
+    if cores:
+        os.sched_setaffinity(0, cores)
+
+
+def wait_until_listening(host: str, port: int, limit_s: float) -> None:
+    """Return as soon as somebody listens on the port, so that the first connect succeeds.
+
+    A worker that connects earlier is sent into MindSpore's retry loop, which costs up to 7 s. On this host the kernel's
+    table is read, since a trial connection would disturb the scheduler; a remote port is tried. Raises JobError after
+    `limit_s` seconds.
+    """
+    is_local = _is_local(host)
+    end_s = time.monotonic() + limit_s
+    while not (_listens_here(port) if is_local else _answers(host, port)):
+        if time.monotonic() > end_s:
+            raise JobError(f"{host}:{port}: the scheduler does not listen after {limit_s:g} s; see scheduler.log")
+        time.sleep(POLL_S if is_local else 10 * POLL_S)
+
+
+def _is_local(host: str) -> bool:
+    try:
+        addresses = {info[4][0] for info in socket.getaddrinfo(host, None)}
+    except OSError as error:
+        raise JobError(f"{host}: the scheduler's host cannot be resolved: {error.strerror}") from None
+    own = {address.address.partition("%")[0] for found in psutil.net_if_addrs().values() for address in found}
+    return any(str(address) in own or str(address).startswith("127.") for address in addresses)
+
+
+def _listens_here(port: int) -> bool:
+    for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
+        try:
+            lines = table.read_text().splitlines()[1:]
+        except OSError:  # a kernel without IPv6
+            continue
+        for line in lines:
+            _, local, _, state, *_ = line.split()
+            if state == TCP_LISTEN and int(local.rpartition(":")[2], 16) == port:
+                return True
+    return False
+
+
+def _answers(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=1.0).close()
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,116 @@
+"""What a person sees while a job runs: rank 0's progress, its evaluations, and one summary at the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.status import Status
+
+from fcn4dist.cluster.events import Clock, Evaluated, Event, Progress, Started
+from fcn4dist.run_dir import RunDir
+
+PLAIN_EVERY_S = 5.0  # between lines where the output is not a terminal
+
+
+class JobConsole:
+    """Shows events: one live line on a terminal, a line every few seconds elsewhere."""
+
+    def __init__(self, console: Console, clock: Clock, *, world_size: int) -> None:
+        self._console = console
+        self._started_s = clock()
+        self._clock = clock
+        self._world_size = world_size
+        self._num_started = 0
+        self._printed_s: float | None = None
+        self._last: dict[str, Any] = {}  # the last step's record
+        self._printed: dict[str, Any] = {}  # the last one that got a line of its own
+        self._evaluation: dict[str, Any] = {}
+        self._status: Status | None = None
+
+    def __enter__(self) -> JobConsole:
+        if self._console.is_terminal:
+            self._status = self._console.status("starting")
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._status is not None:
+            self._status.stop()
+        elif self._last and self._last is not self._printed:
+            self._print(format_step(self._last))
+
+    @property
+    def has_progress(self) -> bool:
+        """Whether a step has been finished."""
+        return bool(self._last)
+
+    def on_event(self, event: Event) -> None:
+        """Show one event of the supervisor."""
+        if isinstance(event, Started) and event.process.startswith("rank-"):
+            self._num_started += 1
+            if self._num_started == self._world_size:
+                ranks = "1 rank" if self._world_size == 1 else f"{self._world_size} ranks"
+                self._show(f"{ranks} started; the first step compiles the network", event.at_s)
+        elif isinstance(event, Progress) and "loss" in event.record:
+            self._last = event.record
+            self._show(format_step(event.record), event.at_s)
+        elif isinstance(event, Evaluated):
+            self._evaluation = event.evaluation
+            self._print(format_evaluation(event.evaluation))
+
+    def summary(self, run_dir: RunDir) -> str:
+        """Return the last line of a job that ended well."""
+        parts = [f"{self._last['step']} steps"] if "step" in self._last else []
+        parts.append(f"{format_duration(self._clock() - self._started_s)}")
+        if (loss := self._last.get("loss")) is not None:
+            parts.append(f"last loss {loss:.4f}")
+        if self._evaluation:
+            parts.append(_scores(self._evaluation))
+        return f"done: {', '.join(parts)}; {run_dir.path}"
+
+    def _show(self, line: str, now_s: float) -> None:
+        if self._status is not None:
+            self._status.update(line)
+        elif self._printed_s is None or now_s - self._printed_s >= PLAIN_EVERY_S:
+            self._print(line)
+            self._printed_s, self._printed = now_s, self._last
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def format_step(record: dict[str, Any]) -> str:
+    """Return one line about a step; keys that a record does not have are left out."""
+    total = record.get("steps_total")
+    parts = [f"epoch {record['epoch']}"] if "epoch" in record else []
+    parts.append(f"step {record.get('step', '?')}" + (f"/{total}" if total else ""))
+    loss = record.get("loss")
+    parts.append("loss overflow" if record.get("overflow") else f"loss {'nan' if loss is None else f'{loss:.4f}'}")
+    if (rate := record.get("samples_per_s")) is not None:
+        parts.append(f"{rate:.1f} clips/s")
+    if (left_s := record.get("time_left_s")) is not None:
+        parts.append(f"{format_duration(left_s)} left")
+    return "  ".join(parts)
+
+
+def format_evaluation(evaluation: dict[str, Any]) -> str:
+    """Return one line about an evaluation."""
+    split = evaluation.get("split", "?")
+    return f"evaluation: {evaluation.get('num_scored', '?')} {split} clips, {_scores(evaluation)}"
+
+
+def _scores(evaluation: dict[str, Any]) -> str:
+    names = {"roc_auc_macro": "ROC-AUC", "pr_auc_macro": "PR-AUC"}
+    found = [f"{name} {evaluation[key]:.4f}" for key, name in names.items() if evaluation.get(key) is not None]
+    return ", ".join(found) or "no tag can be scored"
+
+
+def format_duration(seconds: float) -> str:
+    """Return "42 s", "3 min 05 s" or "2 h 07 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,0 +1,213 @@
+"""What the supervisor hears about, as values; where it comes from; and the record of it in RUN/events.jsonl."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from types import FrameType
+from typing import Any, Protocol
+
+from fcn4dist.cluster.process import ExitStatus, signal_name
+
+log = logging.getLogger(__name__)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True)
+class Started:
+    """A process of the job runs."""
+
+    at_s: float  # all times are the supervisor's clock: wall seconds since the epoch that never go backwards
+    process: str
+    pid: int
+
+
+@dataclass(frozen=True)
+class Exited:
+    """A process of the job ended."""
+
+    at_s: float
+    process: str
+    status: ExitStatus
+
+
+@dataclass(frozen=True)
+class Signalled:
+    """The launcher got a signal."""
+
+    at_s: float
+    signal: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A rank wrote a line into its metrics."""
+
+    at_s: float
+    rank: int
+    record: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """RUN/evaluation.json is new."""
+
+    at_s: float
+    evaluation: dict[str, Any]
+
+
+Event = Started | Exited | Signalled | Progress | Evaluated
+Inbox = SimpleQueue[Event]  # SimpleQueue.put may be called from a signal handler, Queue.put may not
+
+
+class Clock(Protocol):
+    """Where the supervisor reads the time."""
+
+    def __call__(self) -> float:
+        """Return seconds; differences are durations."""
+        ...
+
+
+class WallClock:
+    """Seconds since the epoch that neither jump nor go backwards: wall time once, the monotonic clock from there."""
+
+    def __init__(self) -> None:
+        self._offset_s = time.time() - time.monotonic()
+
+    def __call__(self) -> float:
+        """Return the time in seconds since the epoch."""
+        return self._offset_s + time.monotonic()
+
+
+@contextmanager
+def signals_into(inbox: Inbox, clock: Clock) -> Iterator[None]:
+    """Turn SIGINT, SIGTERM and SIGHUP of this process into events; main thread only.
+
+    A signal that was ignored at the start (`nohup`) stays ignored.
+    """
+
+    def hear(number: int, _frame: FrameType | None) -> None:
+        inbox.put(Signalled(clock(), number))
+
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    heard = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+    for number in heard:
+        signal.signal(number, hear)
+    try:
+        yield
+    finally:
+        for number in heard:
+            signal.signal(number, before[number])
+
+
+class RunWatcher:
+    """Reads what rank 0 writes into the run directory, from now on, and puts it into the inbox."""
+
+    POLL_S = 0.25
+
+    def __init__(self, metrics: Path, evaluation: Path, inbox: Inbox, clock: Clock) -> None:
+        self._metrics, self._evaluation = metrics, evaluation
+        self._inbox, self._clock = inbox, clock
+        self._inode, self._offset = self._place()
+        self._partial = b""
+        self._evaluated = self._stamp(evaluation)
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch-run", daemon=True)
+
+    def __enter__(self) -> RunWatcher:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._end.wait(self.POLL_S):
+            self.poll()
+
+    def poll(self) -> None:
+        """Put an event for every whole line, and for the evaluation, written since the last call."""
+        for line in self._new_lines():
+            try:
+                record = json.loads(line)
+            except ValueError:
+                log.warning("%s: not JSON: %.80r", self._metrics, line)
+                continue
+            self._inbox.put(Progress(self._clock(), 0, record))
+        if (stamp := self._stamp(self._evaluation)) != self._evaluated:
+            self._evaluated = stamp
+            try:
+                self._inbox.put(Evaluated(self._clock(), json.loads(self._evaluation.read_text())))
+            except (OSError, ValueError) as error:
+                log.warning("%s: %s", self._evaluation, error)
+
+    def _new_lines(self) -> list[bytes]:
+        inode, size = self._place()
+        if inode != self._inode or size < self._offset:  # a resumed worker replaced or cut the file
+            self._inode, self._offset, self._partial = inode, 0, b""
+        if size <= self._offset:
+            return []
+        with self._metrics.open("rb") as file:
+            file.seek(self._offset)
+            block = file.read()
+        self._offset += len(block)
+        *lines, self._partial = (self._partial + block).split(b"\n")
+        return [line for line in lines if line.strip()]
+
+    def _place(self) -> tuple[int, int]:
+        try:
+            found = os.stat(self._metrics)
+        except OSError:
+            return 0, 0
+        return found.st_ino, found.st_size
+
+    @staticmethod
+    def _stamp(path: Path) -> tuple[int, int]:
+        try:
+            found = os.stat(path)
+        except OSError:
+            return 0, 0
+        return found.st_ino, found.st_mtime_ns
+
+
+class EventLog:
+    """RUN/events.jsonl: one object a line, appended, over all attempts."""
+
+    def __init__(self, path: Path, attempt: int) -> None:
+        self._path, self._attempt = path, attempt
+
+    def append(self, event: Event | dict[str, Any]) -> None:
+        """Add what happened; progress is not repeated here, since metrics/ has it.
+
+        A full disk must not end the supervision: it is logged and the job goes on.
+        """
+        if isinstance(event, Progress | Evaluated):
+            return
+        line = json.dumps({"attempt": self._attempt, **(event if isinstance(event, dict) else _as_json(event))})
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            log.warning("%s: %s", self._path, error.strerror)
+
+
+def _as_json(event: Started | Exited | Signalled) -> dict[str, Any]:
+    values = asdict(event)
+    time_s = round(values.pop("at_s"), 3)
+    if isinstance(event, Exited):
+        values["exit_code"], number = event.status.code, event.status.signal
+        values["signal"] = None if number is None else signal_name(number)
+        del values["status"]
+    elif isinstance(event, Signalled):
+        values["signal"] = signal_name(event.signal)
+    return {"time": time_s, "event": type(event).__name__.lower(), **values}

@@ -1,0 +1,137 @@
+"""How far a job is, and what follows from each event: the supervisor's decisions, without any process."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Literal
+
+from fcn4dist.cluster.events import Event, Exited, Signalled, Started
+
+SCHEDULER = "scheduler"
+FAILURE_GRACE_S = 0.5  # between SIGTERM and SIGKILL once a process failed: the others only wait for it
+SCHEDULER_GRACE_S = 20.0  # how long workers may outlive a scheduler that ended with 0; they give up by then themselves
+
+
+@dataclass(frozen=True)
+class Send:
+    """Send a signal to a process and its group."""
+
+    process: str
+    signal: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the job ended."""
+
+    kind: Literal["success", "failure", "signal"]
+    signal: int | None = None  # of kind "signal"
+    failures: tuple[Exited, ...] = ()  # processes that failed before they were told to stop, earliest first
+    consequences: tuple[Exited, ...] = ()  # processes that failed after it
+
+
+@dataclass
+class JobState:
+    """The state of one attempt; `on_event` and `on_time` return the signals to send."""
+
+    processes: Collection[str]
+    grace_s: float  # between SIGTERM and SIGKILL when the user ends the job
+    alive: set[str] = field(default_factory=set)
+    _kind: Literal["success", "failure", "signal"] | None = None  # why the job stops; None while it runs
+    _signal: int | None = None
+    _stopped_at_s: float = 0.0
+    _kill_at_s: float | None = None
+    _scheduler_limit_s: float | None = None
+    _exits: list[Exited] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.alive = set(self.processes)
+
+    @property
+    def deadline_s(self) -> float | None:
+        """When `on_time` wants to be called, on the events' clock; None: only events matter."""
+        times = [t for t in (self._kill_at_s, self._scheduler_limit_s) if t is not None]
+        return min(times, default=None)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no process is left."""
+        return not self.alive
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the job is being ended, for whatever reason."""
+        return self._kind is not None
+
+    @property
+    def _workers(self) -> set[str]:
+        return self.alive - {SCHEDULER}
+
+    def on_event(self, event: Event) -> list[Send]:
+        """Take note of an event and return what to do about it."""
+        if isinstance(event, Exited):
+            return self._on_exit(event)
+        if isinstance(event, Signalled):
+            return self._on_signal(event)
+        assert not isinstance(event, Started) or event.process in self.processes
+        return []
+
+    def on_time(self, now_s: float) -> list[Send]:
+        """Return what is due: the SIGKILLs, or the end of a job whose scheduler left too early."""
+        if self._kill_at_s is not None and now_s >= self._kill_at_s:
+            self._kill_at_s = None
+            return [Send(name, signal.SIGKILL) for name in sorted(self.alive)]
+        if self._scheduler_limit_s is not None and now_s >= self._scheduler_limit_s:
+            return self._stop("failure", now_s, FAILURE_GRACE_S, self.alive)
+        return []
+
+    def _on_exit(self, event: Exited) -> list[Send]:
+        self.alive.discard(event.process)
+        self._exits.append(event)
+        if not self.is_stopping and not event.status.is_success:
+            return self._stop("failure", event.at_s, FAILURE_GRACE_S, self.alive)
+        if event.process == SCHEDULER and not self.is_stopping and self._workers:
+            # at a job's natural end the scheduler may be gone a moment before the last worker
+            self._scheduler_limit_s = event.at_s + SCHEDULER_GRACE_S
+        if not self._workers and SCHEDULER in self.alive:
+            return self._end_scheduler(event.at_s)
+        if self.is_over and self._kind is None:
+            self._kind = "success"
+        return []
+
+    def _end_scheduler(self, now_s: float) -> list[Send]:
+        if self._kind is None:
+            return self._stop("success", now_s, FAILURE_GRACE_S, {SCHEDULER})
+        self._kill_at_s = min(self._kill_at_s or now_s, now_s) + FAILURE_GRACE_S
+        return [Send(SCHEDULER, signal.SIGTERM)]
+
+    def _on_signal(self, event: Signalled) -> list[Send]:
+        if self.is_stopping:  # the second signal, or one while a failed job ends: at once
+            self._kill_at_s = None
+            return [Send(name, signal.SIGKILL) for name in sorted(self.alive)]
+        self._signal = event.signal
+        # the workers first: what they still have to do together may need the scheduler
+        return self._stop("signal", event.at_s, self.grace_s, self._workers or self.alive)
+
+    def _stop(
+        self, kind: Literal["success", "failure", "signal"], now_s: float, grace_s: float, whom: set[str]
+    ) -> list[Send]:
+        self._kind, self._stopped_at_s, self._scheduler_limit_s = kind, now_s, None
+        self._kill_at_s = now_s + grace_s
+        return [Send(name, signal.SIGTERM) for name in sorted(whom)]
+
+    def outcome(self) -> Outcome:
+        """Return how the job ended; once `is_over`."""
+        assert self._kind is not None, "the job still runs"
+        failed = sorted((e for e in self._exits if self._counts_as_failure(e)), key=lambda e: e.at_s)
+        if self._kind == "success":
+            return Outcome("success")
+        first = [e for e in failed if e.at_s <= self._stopped_at_s]
+        after = [e for e in failed if e.at_s > self._stopped_at_s]
+        return Outcome(self._kind, self._signal, tuple(first), tuple(after))
+
+    def _counts_as_failure(self, event: Exited) -> bool:
+        left_too_early = event.process == SCHEDULER and self._kind == "failure" and event.at_s < self._stopped_at_s
+        return not event.status.is_success or left_too_early

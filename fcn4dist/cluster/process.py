@@ -1,0 +1,98 @@
+"""One child of the launcher: its specification, its start, its signals and its end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class ProcessSpec:
+    """What to start."""
+
+    name: str  # "scheduler" or "rank-3"
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)  # set on top of the launcher's own, stripped, environment
+    log: Path = Path(os.devnull)  # stdout and stderr
+
+
+@dataclass(frozen=True)
+class ExitStatus:
+    """How a process ended: an exit code, or the signal that killed it."""
+
+    code: int | None
+    signal: int | None = None
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the process ended by itself with code 0."""
+        return self.code == 0
+
+    def __str__(self) -> str:
+        return f"killed by {signal_name(self.signal)}" if self.signal is not None else f"exit code {self.code}"
+
+
+def signal_name(number: int) -> str:
+    """Return "SIGKILL" for 9; a real-time signal without a name is "signal 40"."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+class Process:
+    """A started child in a session, and so a process group, of its own."""
+
+    def __init__(self, spec: ProcessSpec, environment: Mapping[str, str]) -> None:
+        """Start the child; both its streams go straight into its log, which must not exist yet. Raises OSError.
+
+        Call this from the main thread: the kernel ties a child's PR_SET_PDEATHSIG to the thread that started it.
+        """
+        self.name = spec.name
+        mode = "ab" if spec.log == Path(os.devnull) else "xb"
+        with spec.log.open(mode) as log:
+            self._popen = subprocess.Popen(
+                spec.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**environment, **spec.env},
+                start_new_session=True,
+            )
+        self.pid = self._popen.pid
+        self._is_reaped = False
+
+    def watch(self, on_exit: Callable[[str, ExitStatus], None]) -> None:
+        """Call `on_exit(name, status)` from a thread of its own when the child ends; it stays a zombie until `reap`."""
+        threading.Thread(target=self._wait, args=(on_exit,), name=f"wait-{self.name}", daemon=True).start()
+
+    def _wait(self, on_exit: Callable[[str, ExitStatus], None]) -> None:
+        # WNOWAIT keeps the process id taken, so that signals to its group cannot meet a stranger
+        try:
+            ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        except ChildProcessError:  # reaped meanwhile: nobody listens any more
+            return
+        assert ended is not None
+        if ended.si_code == os.CLD_EXITED:
+            on_exit(self.name, ExitStatus(ended.si_status))
+        else:
+            on_exit(self.name, ExitStatus(None, ended.si_status))
+
+    def send(self, number: int) -> None:
+        """Send a signal to the child's whole group; nothing happens when all of it has ended."""
+        if not self._is_reaped:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
+
+    def reap(self) -> None:
+        """Kill what the ended child left behind in its group, and remove the zombie; waits if it still runs."""
+        self.send(signal.SIGKILL)
+        if not self._is_reaped:
+            self._popen.wait()
+            self._is_reaped = True

@@ -1,0 +1,225 @@
+"""The pipeline of `fcn4dist launch`: check, plan, run, tell how it went."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from fcn4dist.cluster.console import JobConsole
+from fcn4dist.cluster.devices import HostDevices, resolve_target, survey_host
+from fcn4dist.cluster.events import EventLog, Inbox, RunWatcher, WallClock
+from fcn4dist.cluster.failure import explain_failure, format_failure, save_failure
+from fcn4dist.cluster.job_state import SCHEDULER, Outcome
+from fcn4dist.cluster.plan import JobPlan, Launcher, Meeting, format_plan, plan_as_json, plan_job
+from fcn4dist.cluster.ports import check_port, choose_port, is_free
+from fcn4dist.cluster.process import signal_name
+from fcn4dist.cluster.supervisor import Supervisor
+from fcn4dist.cluster.worker_env import strip_stale
+from fcn4dist.config import RunConfig, format_config, override_config, plan_batches
+from fcn4dist.errors import ConfigError, Interrupted, JobError, UserError
+from fcn4dist.files import save_json, save_text
+from fcn4dist.run_dir import RunDir
+from fcn4dist.training_data import check_data, is_demo, resolve_data
+
+PORT_TRIES = 5  # how often a port that was lost to another program is replaced
+LOCK = "launch.lock"
+
+
+@dataclass(frozen=True)
+class LaunchRequest:
+    """What the user asked for beside the config."""
+
+    run_dir: Path | None = None  # None: runs/<date and time>
+    resume: bool = False  # run_dir is a run to continue
+    master_port: int | None = None  # None: a free one
+    dry_run: bool = False
+
+
+def launch_job(config: RunConfig, request: LaunchRequest, console: Console) -> None:
+    """Train with `config.launch.devices` processes on this host; returns when all of them have ended well.
+
+    Raises UserError before anything starts when the input is wrong, JobError naming the process that failed first, and
+    Interrupted when a signal ended the job.
+    """
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    num_ranks = config.launch.devices
+    host = _survey(config, imagined=request.dry_run)
+    plan_batches(config.train, num_ranks)
+    run_dir = RunDir((request.run_dir or _dated_folder()).absolute())
+    _check_run_dir(run_dir, resume=request.resume)
+    if request.master_port is not None and not request.dry_run:
+        check_port(request.master_port)
+    if request.dry_run:
+        say(_dry_run(config, run_dir, host, request))
+        return
+    with _locked(run_dir):
+        config = resolve_data(config, run_dir, say)
+        batches = plan_batches(config.train, num_ranks)
+        num_clips = check_data(config, batches)
+        config = override_config(config, train={"global_batch": batches.global_batch})
+        with _writing(run_dir):
+            save_text(run_dir.config, format_config(config))
+            run_dir.failure.unlink(missing_ok=True)
+        _run_to_the_end(config, run_dir, host, request, num_clips, console)
+
+
+def _survey(config: RunConfig, *, imagined: bool) -> HostDevices:
+    wanted = config.launch.device_target
+    target = "Ascend" if imagined and wanted == "Ascend" else resolve_target(wanted)
+    return survey_host(target, config.launch.devices, bind_cores=config.launch.bind_cores, imagined=imagined)
+
+
+def _dry_run(config: RunConfig, run_dir: RunDir, host: HostDevices, request: LaunchRequest) -> str:
+    port = request.master_port or choose_port()
+    launcher = Launcher(os.getpid(), os.environ, next_attempt(run_dir))
+    plan = plan_job(config, run_dir, host, Meeting.on_one_host(config.launch.devices, port), launcher)
+    notes, num_clips = [], None
+    if config.data.records_dir is not None:
+        num_clips = check_data(override_config(config, data={"verify": "size"}), plan.batches)
+    elif is_demo(config):
+        notes.append("data: the embedded demo set, whose settings are not part of this plan")
+    else:
+        notes.append(f"data: {config.data.audio_dir} would be prepared into {run_dir.path / 'data'} first")
+    return "\n".join([format_plan(plan, num_clips), "", *notes, "nothing was started or written (--dry-run)"])
+
+
+def _run_to_the_end(
+    config: RunConfig,
+    run_dir: RunDir,
+    host: HostDevices,
+    request: LaunchRequest,
+    num_clips: int | None,
+    console: Console,
+) -> None:
+    """Run attempts until one does not lose its port to another program, and report that one."""
+    lost: frozenset[int] = frozenset()
+    for _ in range(PORT_TRIES):
+        port = request.master_port or choose_port(avoid=lost)
+        launcher = Launcher(os.getpid(), os.environ, next_attempt(run_dir))
+        plan = plan_job(config, run_dir, host, Meeting.on_one_host(config.launch.devices, port), launcher)
+        with _writing(run_dir):
+            save_json(run_dir.plan, plan_as_json(plan, num_clips))
+        with JobConsole(console, WallClock(), world_size=plan.meeting.world_size) as shown:
+            outcome = run_attempt(plan, shown, grace_s=config.launch.grace_s)
+        if request.master_port is not None or shown.has_progress or not lost_port(plan, outcome):
+            break
+        lost |= {port}
+    report_outcome(outcome, plan, shown, console)
+
+
+def run_attempt(plan: JobPlan, shown: JobConsole, *, grace_s: float) -> Outcome:
+    """Start the processes of `plan` and stay until none is left."""
+    run_dir, clock = plan.run_dir, WallClock()
+    inbox = Inbox()
+    supervisor = Supervisor(
+        plan.processes,
+        strip_stale(os.environ),
+        grace_s=grace_s,
+        event_log=EventLog(run_dir.events, plan.attempt),
+        inbox=inbox,
+        clock=clock,
+        listener=shown.on_event,
+    )
+    with RunWatcher(run_dir.metrics(0), run_dir.evaluation, inbox, clock) as watcher:
+        outcome = supervisor.run()
+    watcher.poll()  # what rank 0 wrote last
+    while not inbox.empty():
+        shown.on_event(inbox.get())
+    return outcome
+
+
+def lost_port(plan: JobPlan, outcome: Outcome) -> bool:
+    """Whether the scheduler failed because another program took its port between our choice and its start."""
+    failed = {exited.process for exited in (*outcome.failures, *outcome.consequences)}
+    return outcome.kind == "failure" and SCHEDULER in failed and not is_free(plan.meeting.scheduler_port)
+
+
+def report_outcome(outcome: Outcome, plan: JobPlan, shown: JobConsole, console: Console) -> None:
+    """Print the summary of a job that ended well; write RUN/failure.json of one that failed.
+
+    Raises JobError, UserError (the culprit's exit code was 2) or Interrupted.
+    """
+    run_dir = plan.run_dir
+    if outcome.kind == "success":
+        console.print(shown.summary(run_dir), markup=False, highlight=False, soft_wrap=True)
+        return
+    if outcome.signal is not None:
+        raise Interrupted(
+            outcome.signal,
+            f"ended by {signal_name(outcome.signal)}; go on with: fcn4dist launch --resume {run_dir.path}",
+        )
+    failure = explain_failure(outcome, run_dir, plan.attempt, socket.gethostname())
+    with contextlib.suppress(OSError):  # a full disk may be the very cause; the message below says it all the same
+        save_failure(failure, run_dir)
+    message = format_failure(failure, run_dir)
+    raise UserError(message) if failure.is_user_error else JobError(message)
+
+
+def next_attempt(run_dir: RunDir) -> int:
+    """Return the number of the next attempt: one more than the highest that has a folder of logs."""
+    folders = run_dir.logs(1).parent.glob("attempt-*")
+    return 1 + max((int(m[1]) for f in folders if (m := re.fullmatch(r"attempt-(\d+)", f.name))), default=0)
+
+
+def _dated_folder() -> Path:
+    first = Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
+    folder, number = first, 1
+    while folder.exists():
+        number += 1
+        folder = first.with_name(f"{first.name}-{number}")
+    return folder
+
+
+def _check_run_dir(run_dir: RunDir, *, resume: bool) -> None:
+    if resume and not run_dir.config.is_file():
+        raise ConfigError(f"--resume {run_dir.path}: no run here (no {run_dir.config.name})")
+    if not resume and run_dir.config.exists():
+        raise ConfigError(
+            f"--run-dir {run_dir.path}: already holds a run; continue it with --resume {run_dir.path}, or name another"
+        )
+
+
+@contextlib.contextmanager
+def _locked(run_dir: RunDir) -> Iterator[None]:
+    """Make the run directory and hold its lock; a folder that stays empty is removed again."""
+    lock, new_parent = run_dir.path / LOCK, not run_dir.path.parent.exists()
+    with _writing(run_dir):
+        run_dir.path.mkdir(parents=True, exist_ok=True)
+        file = lock.open("a+")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise ConfigError(f"{run_dir.path}: in use by another launcher, process {file.read() or '?'}") from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                run_dir.path.rmdir()  # only when nothing was written
+                if new_parent:
+                    run_dir.path.parent.rmdir()
+
+
+@contextlib.contextmanager
+def _writing(run_dir: RunDir) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"{run_dir.path}: cannot write the run directory: {error.strerror or error}") from None

@@ -1,0 +1,94 @@
+"""The data set that a run trains on: a prepared one, audio that is prepared first, or the embedded demo set."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fcn4dist.config import BatchPlan, RunConfig, build_config, override_config
+from fcn4dist.data.manifest import MANIFEST, check_shards, load_manifest
+from fcn4dist.errors import ConfigError, DataError
+from fcn4dist.run_dir import RunDir
+
+MODELZOO_FIRST_SHARD = "train.mindrecord0"  # what ModelZoo's own script writes, without a manifest
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """A data set that is ready for training."""
+
+    config: RunConfig  # with data.records_dir
+    num_clips: int | None  # to train on; None where only the shards themselves say it
+
+
+def is_demo(config: RunConfig) -> bool:
+    """Whether no data is named at all, which means the embedded demo set."""
+    return config.data.records_dir is None and config.data.audio_dir is None and config.data.annotations is None
+
+
+def apply_under(config: RunConfig, values: Mapping[str, Mapping[str, Any]]) -> RunConfig:
+    """Return `config` with `values` (section -> key -> value) in place of its defaults.
+
+    What the user's file, `--set` or an option gave explicitly stays.
+    """
+    given = config.model_dump(exclude_unset=True)
+    sections = {**values, **given}
+    merged = {name: {**values.get(name, {}), **given.get(name, {})} for name in sections}
+    return build_config(merged, where="the demo's config with yours over it")
+
+
+def resolve_data(config: RunConfig, run_dir: RunDir, say: Callable[[str], None]) -> RunConfig:
+    """Return `config` with data.records_dir naming a prepared data set; what is missing is prepared first.
+
+    Raises ConfigError for half-named data and DataError when it cannot be prepared.
+    """
+    data = config.data
+    if data.records_dir is not None:
+        return override_config(config, data={"records_dir": data.records_dir.absolute()})
+    if is_demo(config):
+        demo = importlib.import_module("fcn4dist.data.demo")
+        say("no data named: training on the embedded demo set (yours: --data, or data.audio_dir and data.annotations)")
+        config = apply_under(config, demo.demo_config())
+        audio_dir = Path(demo.ensure_demo_set())
+        changes = {"audio_dir": audio_dir, "annotations": audio_dir / "annotations_final.csv"}
+        config = override_config(config, data=changes)
+    elif data.audio_dir is None or data.annotations is None:
+        missing = "data.audio_dir" if data.audio_dir is None else "data.annotations"
+        raise ConfigError(
+            f"{missing}: not set; audio needs both data.audio_dir and data.annotations, or use --data DIR"
+        )
+    records_dir = run_dir.path / "data"
+    config = override_config(config, data={"records_dir": records_dir})
+    if not (records_dir / MANIFEST).exists():
+        say(f"preparing {config.data.audio_dir} into {records_dir}")
+        importlib.import_module("fcn4dist.prepare").prepare(config)
+    return config
+
+
+def check_data(config: RunConfig, batches: BatchPlan) -> int | None:
+    """Check the data set that data.records_dir names, and that it fills at least one step.
+
+    Returns the number of clips to train on; None for ModelZoo's shards, which have no manifest: the workers count them.
+    Raises DataError.
+    """
+    folder = config.data.records_dir
+    assert folder is not None, "resolve_data comes first"
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; expected one that `fcn4dist prepare` wrote")
+    if not (folder / MANIFEST).exists():
+        if (folder / MODELZOO_FIRST_SHARD).is_file():
+            return None
+        raise DataError(f"{folder}: neither {MANIFEST} nor {MODELZOO_FIRST_SHARD} here; run `fcn4dist prepare` first")
+    manifest = load_manifest(folder)
+    check_shards(folder, manifest, config.data.verify)
+    train = manifest.splits.get("train")
+    num_clips = 0 if train is None else train.num_clips
+    if batches.steps_per_epoch(num_clips) < 1:
+        raise DataError(
+            f"{folder}: {num_clips} clips to train on are fewer than one global batch of {batches.global_batch}; "
+            "set a smaller train.global_batch"
+        )
+    return num_clips
