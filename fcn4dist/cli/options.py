@@ -17,7 +17,9 @@ def config_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add --config and --set; the command receives the checked value as `config`."""
 
     @click.option("--config", "config_file", type=click.Path(path_type=Path), metavar="FILE", help="YAML config.")
-    @click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override one key; repeatable.")
+    @click.option(
+        "--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override one key; repeatable."
+    )
     @wraps(function)
     def with_config(*args: Any, config_file: Path | None, overrides: tuple[str, ...], **kwargs: Any) -> Any:
         config: RunConfig = load_config(config_file, overrides)
