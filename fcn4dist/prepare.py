@@ -1,0 +1,355 @@
+"""prepare: a folder of audio and an annotation table become MindRecord shards with a manifest.
+
+Features are computed over processes and kept chunk by chunk; then the shards are written from the chunks, read back,
+and renamed into place. A run that was cut short, by Ctrl-C or kill -9, leaves its chunks to the next one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+
+from fcn4dist.config import RunConfig
+from fcn4dist.data.annotations import Annotations, load_annotations, locate_clips, select_tags
+from fcn4dist.data.chunks import (
+    Chunk,
+    ClipFile,
+    DamagedChunkError,
+    FeatureSpec,
+    compute_chunk,
+    load_chunk,
+    load_skipped,
+    plan_chunks,
+    stat_clip,
+)
+from fcn4dist.data.manifest import (
+    CLIPS,
+    FORMAT_VERSION,
+    MANIFEST,
+    SPLITS,
+    Manifest,
+    Shard,
+    SkippedClip,
+    SplitCounts,
+    SplitPart,
+    check_shards,
+    load_manifest,
+)
+from fcn4dist.data.splits import Split, split_clips
+from fcn4dist.data.work_folder import WorkFolder
+from fcn4dist.errors import ConfigError, DataError, JobError
+from fcn4dist.files import digest_file, save_json, save_text
+
+_log = logging.getLogger(__name__)
+
+INPUTS = "inputs.json"  # digest of all that the data set was made from
+
+
+class Progress(Protocol):
+    """What prepare tells while it works."""
+
+    def start(self, what: str, total: int, done: int) -> None:
+        """Begin a stage of `total` clips, `done` of them by an earlier run."""
+
+    def advance(self, num_clips: int) -> None:
+        """Count clips as done."""
+
+
+class SilentProgress:
+    """Tells nothing."""
+
+    def start(self, what: str, total: int, done: int) -> None:
+        """Ignore the stage."""
+
+    def advance(self, num_clips: int) -> None:
+        """Ignore the clips."""
+
+
+@dataclass(frozen=True)
+class PrepareReport:
+    """What a run of prepare did."""
+
+    records_dir: Path
+    manifest: Manifest
+    is_up_to_date: bool = False  # nothing had to be done
+    num_reused: int = 0  # clips whose features an earlier run had left
+
+    @property
+    def summary(self) -> str:
+        """The line that says what became of every clip."""
+        m = self.manifest
+        return f"{m.num_listed} listed, {m.num_written} written, {len(m.skipped)} skipped"
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """All that a run will do, decided before anything is written."""
+
+    config: RunConfig
+    annotations: Annotations
+    split: Split
+    work: WorkFolder
+    spec: FeatureSpec
+    chunks: dict[SplitPart, list[Chunk]] = field(repr=False)
+
+    @property
+    def all_chunks(self) -> list[Chunk]:
+        return [chunk for chunks in self.chunks.values() for chunk in chunks]
+
+    @property
+    def inputs_sha256(self) -> str:
+        """Digest of everything the data set follows from."""
+        digest = hashlib.sha256()
+        facts = [self.annotations.tags, self.split.rule.model_dump(), self.config.data.num_consumer]
+        digest.update(json.dumps(facts).encode())
+        for part, chunks in self.chunks.items():
+            digest.update(json.dumps([part, [chunk.file.name for chunk in chunks]]).encode())
+        digest.update(self.annotations.clip_ids.tobytes() + self.annotations.labels.tobytes())
+        return digest.hexdigest()
+
+
+def prepare(config: RunConfig, *, force: bool = False, progress: Progress | None = None) -> PrepareReport:
+    """Prepare the data set that `config` describes at data.records_dir.
+
+    Processes come from joblib: `with joblib.parallel_config(backend="dask"):` around this call carries the work over a
+    cluster whose workers see the audio and the work folder. An up-to-date data set is left alone; another one is
+    replaced only with `force`; a folder that prepare did not write never is.
+    Raises ConfigError for a missing key, DataError for anything wrong with the data or the disk, JobError when a
+    worker process was killed.
+    """
+    progress = progress or SilentProgress()
+    plan = _plan(config)
+    target = plan.work.target
+    with _explain_disk_errors(target):
+        if (report := _find_up_to_date(plan)) is not None:
+            return report
+        _check_target(target, force)
+        with plan.work.lock():
+            plan.work.restore()
+            _check_target(target, force)
+            plan.work.clear_shards()
+            num_reused = _compute_features(plan, progress)
+            skipped = _list_skipped(plan)
+            _check_skipped(plan, skipped)
+            try:
+                manifest = _write_data_set(plan, skipped, progress)
+                plan.work.publish()
+            finally:
+                plan.work.clear_shards()
+    return PrepareReport(target, manifest, num_reused=num_reused)
+
+
+def _plan(config: RunConfig) -> _Plan:
+    data = config.data
+    for key, option in (("audio_dir", "--audio-dir"), ("annotations", "--annotations"), ("records_dir", "--output")):
+        if getattr(data, key) is None:
+            raise ConfigError(f"data.{key}: not given; set it in the config or with {option}")
+    annotations = select_tags(load_annotations(cast(Path, data.annotations)), data.tags)
+    files = locate_clips(annotations, cast(Path, data.audio_dir))
+    split = split_clips(annotations, data.split, data.seed)
+    work = WorkFolder(Path(os.path.abspath(cast(Path, data.records_dir))))
+    spec = FeatureSpec(config.mel, data.feature_dtype)
+    chunks = {}
+    for part, rows in split.parts.items():
+        clips = [stat_clip(int(annotations.clip_ids[r]), annotations.mp3_paths[r], files[r]) for r in rows.tolist()]
+        chunks[part] = plan_chunks(clips, spec, work.chunks)
+    return _Plan(config, annotations, split, work, spec, chunks)
+
+
+def _find_up_to_date(plan: _Plan) -> PrepareReport | None:
+    target = plan.work.target
+    try:
+        inputs = json.loads((target / INPUTS).read_text())
+        if inputs["inputs_sha256"] != plan.inputs_sha256:
+            return None
+        manifest = load_manifest(target)
+        check_shards(target, manifest, plan.config.data.verify)
+    except (OSError, ValueError, KeyError, TypeError, DataError) as error:
+        _log.info("%s is not up to date: %s", target, error)
+        return None
+    if plan.work.path.is_dir():  # a run that was killed between its last two steps
+        with plan.work.lock():
+            plan.work.remove()
+    return PrepareReport(target, manifest, is_up_to_date=True)
+
+
+def _check_target(target: Path, force: bool) -> None:
+    if not os.path.lexists(target):
+        return
+    if not target.is_dir():
+        raise DataError(f"{target}: is a file; expected a folder to create (data.records_dir)")
+    if not any(target.iterdir()):
+        return
+    if not (target / MANIFEST).is_file():
+        raise DataError(f"{target}: holds files that prepare did not write; name another folder (data.records_dir)")
+    if not force:
+        raise DataError(f"{target}: holds a data set made from other inputs, or a damaged one; --force replaces it")
+
+
+def _compute_features(plan: _Plan, progress: Progress) -> int:
+    """Compute the chunks that are not there; return how many clips were."""
+    from joblib import Parallel, delayed
+
+    plan.work.chunks.mkdir(exist_ok=True)
+    there = {entry.name for entry in os.scandir(plan.work.chunks)}
+    missing = [chunk for chunk in plan.all_chunks if chunk.file.name not in there]
+    num_reused = plan.split.num_clips - sum(len(chunk.clips) for chunk in missing)
+    progress.start("features", plan.split.num_clips, num_reused)
+    if not missing:
+        return num_reused
+    run = Parallel(n_jobs=_num_jobs(plan.config.data.num_workers), return_as="generator_unordered", max_nbytes=None)
+    try:
+        for chunk in run(delayed(compute_chunk)(chunk, plan.spec, os.getpid()) for chunk in missing):
+            progress.advance(len(chunk.clips))
+    except BrokenProcessPool as error:
+        raise JobError(
+            f"a worker process of prepare was killed (out of memory?): {error}. Run it again to go on from here, "
+            "perhaps with fewer workers (data.num_workers)"
+        ) from None
+    return num_reused
+
+
+def _num_jobs(num_workers: int) -> int | None:
+    """Return joblib's n_jobs: as configured, else what a surrounding `parallel_config` says, else one a core."""
+    from joblib import cpu_count
+    from joblib.parallel import get_active_backend
+
+    if num_workers:
+        return num_workers
+    backend, num_configured = get_active_backend()
+    is_default = type(backend).__name__ == "LokyBackend" and num_configured in (None, 1)
+    return int(cpu_count()) if is_default else None
+
+
+def _list_skipped(plan: _Plan) -> list[SkippedClip]:
+    skipped = []
+    for chunk in plan.all_chunks:
+        with _explain_damaged_chunk(chunk):
+            reasons = load_skipped(chunk)
+        paths = {clip.clip_id: clip.mp3_path for clip in chunk.clips}
+        skipped += [SkippedClip(clip_id=i, mp3_path=paths[i], reason=reason) for i, reason in reasons.items()]
+    return sorted(skipped, key=lambda clip: clip.clip_id)
+
+
+def _check_skipped(plan: _Plan, skipped: Sequence[SkippedClip]) -> None:
+    total, allowed = plan.split.num_clips, plan.config.data.max_skipped_fraction
+    if len(skipped) > allowed * total or len(skipped) == total:
+        first = "\n".join(f"  {clip.mp3_path}: {clip.reason}" for clip in skipped[:5])
+        more = f"\n  and {len(skipped) - 5} more" if len(skipped) > 5 else ""
+        raise DataError(
+            f"{plan.config.data.audio_dir}: {len(skipped)} of {total} clips cannot be used, more than "
+            f"data.max_skipped_fraction {allowed:g} allows:\n{first}{more}"
+        )
+
+
+def _write_data_set(plan: _Plan, skipped: list[SkippedClip], progress: Progress) -> Manifest:
+    """Write shards, clips.tsv, inputs.json and the manifest into the work folder; return the manifest."""
+    from fcn4dist.data.records import Row, RowFormat, write_part  # MindSpore loads here, after the workers' work
+
+    folder = plan.work.shards
+    folder.mkdir()
+    labels = dict(zip(plan.annotations.clip_ids.tolist(), plan.annotations.labels, strict=True))
+    left_out = {clip.clip_id for clip in skipped}
+    row_format = RowFormat(plan.spec.shape, plan.spec.dtype, len(plan.annotations.tags))
+    progress.start("shards", plan.split.num_clips - len(left_out), 0)
+
+    def iter_rows(chunks: list[Chunk]) -> Iterator[Row]:
+        for chunk in chunks:
+            with _explain_damaged_chunk(chunk):
+                features = load_chunk(chunk).features
+            for clip_id, feature in features.items():
+                yield Row(clip_id, feature, labels[clip_id])
+            progress.advance(len(features))
+
+    shards: list[Shard] = []
+    splits: dict[SplitPart, SplitCounts] = {}
+    clip_lines = ["clip_id\tsplit\tmp3_path\n"]
+    for part in cast("tuple[SplitPart, ...]", SPLITS):
+        chunks = plan.chunks[part]
+        clips = [clip for chunk in chunks for clip in chunk.clips if clip.clip_id not in left_out]
+        written = write_part(folder, part, iter_rows(chunks), len(clips), plan.config.data.num_consumer, row_format)
+        shards += [_describe_shard(shard.file, part, shard.num_rows) for shard in written]
+        splits[part] = _count_part(clips, labels, row_format.num_tags)
+        clip_lines += [f"{clip.clip_id}\t{part}\t{clip.mp3_path}\n" for clip in clips]
+    manifest = Manifest(
+        format_version=FORMAT_VERSION,
+        mel=plan.spec.mel,
+        feature_dtype=plan.spec.dtype,
+        feature_shape=plan.spec.shape,
+        tags=plan.annotations.tags,
+        split=plan.split.rule,
+        splits=splits,
+        shards=shards,
+        num_listed=plan.split.num_clips,
+        num_written=sum(counts.num_clips for counts in splits.values()),
+        skipped=skipped,
+    )
+    save_text(folder / CLIPS, "".join(clip_lines))
+    save_json(folder / INPUTS, {"inputs_sha256": plan.inputs_sha256})
+    save_json(folder / MANIFEST, manifest.model_dump(mode="json"))
+    mode = (folder / MANIFEST).stat().st_mode  # MindRecord makes its files readable for their owner only
+    for file in folder.iterdir():
+        file.chmod(mode)
+    return manifest
+
+
+def _describe_shard(file: Path, part: SplitPart, num_rows: int) -> Shard:
+    return Shard(
+        file=file.name,
+        split=part,
+        num_rows=num_rows,
+        num_bytes=file.stat().st_size,
+        sha256=digest_file(file),
+        index_sha256=digest_file(file.with_name(file.name + ".db")),
+    )
+
+
+def _count_part(clips: list[ClipFile], labels: dict[int, Any], num_tags: int) -> SplitCounts:
+    ids = sorted(clip.clip_id for clip in clips)
+    positives = np.sum([labels[clip_id] for clip_id in ids], axis=0, dtype=np.int64) if ids else np.zeros(num_tags, int)
+    digest = hashlib.sha256("".join(f"{clip_id}\n" for clip_id in ids).encode())
+    return SplitCounts(num_clips=len(ids), clip_list_sha256=digest.hexdigest(), positives=positives.tolist())
+
+
+@contextlib.contextmanager
+def _explain_damaged_chunk(chunk: Chunk) -> Iterator[None]:
+    try:
+        yield
+    except DamagedChunkError as error:
+        chunk.file.unlink(missing_ok=True)
+        raise DataError(f"{error}. It was removed: run prepare again to compute it anew") from None
+
+
+@contextlib.contextmanager
+def _explain_disk_errors(target: Path) -> Iterator[None]:
+    """Turn what the system and MindRecord say about a full or unwritable disk into one message."""
+    try:
+        yield
+    except OSError as error:
+        place = error.filename or target
+        hint = "; what was computed is kept, make room and run prepare again" if _is_full(error.errno) else ""
+        raise DataError(f"{place}: cannot write the data set: {error.strerror or error}{hint}") from None
+    except RuntimeError as error:  # MindRecord's
+        parent = next(folder for folder in target.parents if folder.is_dir())
+        free = shutil.disk_usage(parent).free
+        last = str(error).strip().splitlines()
+        raise DataError(
+            f"{target}: MindRecord cannot write the shards ({free >> 20} MB are free on this disk): "
+            f"{last[0] if last else 'no reason given'}"
+        ) from error
+
+
+def _is_full(number: int | None) -> bool:
+    return number in (errno.ENOSPC, errno.EDQUOT)
