@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fcn4dist.config import BatchPlan, RunConfig, build_config, override_config
+from fcn4dist.data.demo import demo_config
 from fcn4dist.data.manifest import MANIFEST, check_shards, load_manifest
 from fcn4dist.errors import ConfigError, DataError
+from fcn4dist.prepare import Progress, prepare
 from fcn4dist.run_dir import RunDir
 
 MODELZOO_FIRST_SHARD = "train.mindrecord0"  # what ModelZoo's own script writes, without a manifest
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """A data set that is ready for training."""
-
-    config: RunConfig  # with data.records_dir
-    num_clips: int | None  # to train on; None where only the shards themselves say it
 
 
 def is_demo(config: RunConfig) -> bool:
@@ -40,32 +32,56 @@ def apply_under(config: RunConfig, values: Mapping[str, Mapping[str, Any]]) -> R
     return build_config(merged, where="the demo's config with yours over it")
 
 
-def resolve_data(config: RunConfig, run_dir: RunDir, say: Callable[[str], None]) -> RunConfig:
-    """Return `config` with data.records_dir naming a prepared data set; what is missing is prepared first.
+def resolve_data(
+    config: RunConfig, run_dir: RunDir, say: Callable[[str], None], progress: Progress | None = None
+) -> RunConfig:
+    """Return `config` with data.records_dir naming a prepared data set and `mel` as it was prepared with.
 
-    Raises ConfigError for half-named data and DataError when it cannot be prepared.
+    What is missing is prepared first, and `progress` is told. Raises ConfigError for half-named data or a `mel` that
+    contradicts the data set, and DataError when it cannot be prepared.
     """
-    data = config.data
-    if data.records_dir is not None:
-        return override_config(config, data={"records_dir": data.records_dir.absolute()})
     if is_demo(config):
-        demo = importlib.import_module("fcn4dist.data.demo")
         say("no data named: training on the embedded demo set (yours: --data, or data.audio_dir and data.annotations)")
-        config = apply_under(config, demo.demo_config())
-        audio_dir = Path(demo.ensure_demo_set())
-        changes = {"audio_dir": audio_dir, "annotations": audio_dir / "annotations_final.csv"}
-        config = override_config(config, data=changes)
-    elif data.audio_dir is None or data.annotations is None:
-        missing = "data.audio_dir" if data.audio_dir is None else "data.annotations"
-        raise ConfigError(
-            f"{missing}: not set; audio needs both data.audio_dir and data.annotations, or use --data DIR"
-        )
-    records_dir = run_dir.path / "data"
-    config = override_config(config, data={"records_dir": records_dir})
-    if not (records_dir / MANIFEST).exists():
-        say(f"preparing {config.data.audio_dir} into {records_dir}")
-        importlib.import_module("fcn4dist.prepare").prepare(config)
-    return config
+        config = apply_under(config, demo_config())
+        config = override_config(config, data={"records_dir": _demo_records(config)})
+        prepare(config, progress=progress)
+    elif config.data.records_dir is None:
+        data = config.data
+        if data.audio_dir is None or data.annotations is None:
+            missing = "data.audio_dir" if data.audio_dir is None else "data.annotations"
+            raise ConfigError(
+                f"{missing}: not set; audio needs both data.audio_dir and data.annotations, or use --data DIR"
+            )
+        config = override_config(config, data={"records_dir": run_dir.path / "data"})
+        say(f"preparing {data.audio_dir} into {config.data.records_dir}")
+        prepare(config, progress=progress)
+    assert config.data.records_dir is not None
+    return adopt_mel(override_config(config, data={"records_dir": config.data.records_dir.absolute()}))
+
+
+def _demo_records(config: RunConfig) -> Path:
+    """Return where the prepared demo set is cached: one folder for each way of preparing it."""
+    assert config.data.records_dir is not None
+    key = build_config({"mel": config.mel.model_dump(), "data": config.data.model_dump()}, "demo").digest[:8]
+    return config.data.records_dir.with_name(f"{config.data.records_dir.name}-{key}")
+
+
+def adopt_mel(config: RunConfig) -> RunConfig:
+    """Return `config` with the `mel` that its data set was prepared with.
+
+    Raises ConfigError where the user asked for another one: features are computed by `prepare`, not by training.
+    """
+    folder = config.data.records_dir
+    if folder is None or not (folder / MANIFEST).is_file():
+        return config
+    mel = load_manifest(folder).mel
+    for key in sorted(config.mel.model_fields_set):
+        wanted, found = getattr(config.mel, key), getattr(mel, key)
+        if wanted != found:
+            raise ConfigError(
+                f"mel.{key}: {wanted}, but {folder} was prepared with {found}; prepare again, or leave mel.{key} out"
+            )
+    return override_config(config, mel=mel.model_dump())
 
 
 def check_data(config: RunConfig, batches: BatchPlan) -> int | None:

@@ -136,6 +136,11 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*") if path.is_dir())
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Return whether a run has written a checkpoint, whole or not: a new run has none, so what has one is resumed."""
+    return bool(list_checkpoints(folder))
+
+
 def named(folder: Path, pointer: str) -> Path | None:
     """Return the checkpoint that the file `latest` or `best` names; none where there is no such file."""
     try:

@@ -30,7 +30,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="fcn4dist.train.worker", description=__doc__)
     parser.add_argument("--run-dir", type=Path, required=True)
     parser.add_argument("--attempt", type=int, required=True)
-    parser.add_argument("--resume", action="store_true")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
     run = RunDir(options.run_dir)
@@ -39,7 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
         worker = read_environment(os.environ)
         name = worker.name
         tie_to_parent(worker.launcher_pid)
-        run_process(worker, run, resume=options.resume)
+        run_process(worker, run)
         code = 0
     except BaseException as error:
         save_error(run.error(options.attempt, name), error)
@@ -51,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
     os._exit(code)
 
 
-def run_process(worker: WorkerEnv, run: RunDir, *, resume: bool) -> None:
+def run_process(worker: WorkerEnv, run: RunDir) -> None:
     """Be the scheduler, or train as one rank."""
     pin_to_cores(worker.share.cores)
     from fcn4dist.train.runtime import join_job, start_device
@@ -63,12 +62,13 @@ def run_process(worker: WorkerEnv, run: RunDir, *, resume: bool) -> None:
     rank = worker.as_rank()
     config = load_config(run.config)
     start_device(worker.target, rank.device)
-    from fcn4dist.train.loop import train  # MindSpore's import, done while the scheduler starts
+    from fcn4dist.train.checkpoint import has_checkpoint  # MindSpore's import, done while the scheduler starts
+    from fcn4dist.train.loop import train
 
     wait_until_listening(worker.scheduler_host, worker.scheduler_port, JOIN_LIMIT_S)
     join_job(worker.world_size)
     assert config.data.records_dir is not None, "the launcher resolves data.records_dir"
-    train(config, run, config.data.records_dir, rank, resume=resume)
+    train(config, run, config.data.records_dir, rank, resume=has_checkpoint(run.checkpoints))
 
 
 if __name__ == "__main__":
