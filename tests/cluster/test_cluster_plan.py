@@ -58,7 +58,9 @@ def test_one_host_of_several_has_its_own_ranks_and_perhaps_no_scheduler() -> Non
 
 
 def test_ranks_that_do_not_divide_the_global_batch_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"train.global_batch: 16 clips cannot be divided among 3 ranks; use 15 or 18"):
+    with pytest.raises(
+        ConfigError, match=r"train.global_batch: 16 clips cannot be divided among 3 ranks; use 15 or 18"
+    ):
         cpu_plan(3, "train.global_batch=16")
 
 
