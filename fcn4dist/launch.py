@@ -193,7 +193,10 @@ def _check_run_dir(run_dir: RunDir, *, resume: bool) -> None:
 
 @contextlib.contextmanager
 def _locked(run_dir: RunDir) -> Iterator[None]:
-    """Make the run directory and hold its lock; a folder that stays empty is removed again."""
+    """Make the run directory and hold its lock; a folder that stays empty is removed again.
+
+    The lock's file stays: were it removed, two launchers could each hold a lock of that name.
+    """
     lock, new_parent = run_dir.path / LOCK, not run_dir.path.parent.exists()
     with _writing(run_dir):
         run_dir.path.mkdir(parents=True, exist_ok=True)
@@ -210,11 +213,12 @@ def _locked(run_dir: RunDir) -> Iterator[None]:
         try:
             yield
         finally:
-            lock.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                run_dir.path.rmdir()  # only when nothing was written
-                if new_parent:
-                    run_dir.path.parent.rmdir()
+            if os.listdir(run_dir.path) == [LOCK]:  # refused before anything was written
+                lock.unlink()
+                run_dir.path.rmdir()
+                with contextlib.suppress(OSError):
+                    if new_parent:
+                        run_dir.path.parent.rmdir()
 
 
 @contextlib.contextmanager

@@ -2,21 +2,20 @@
 
     python run_children.py RUN_DIR GRACE_S '{"rank-0": "print(1)", ...}'
 
-Each program finds `RUN` (the run directory), and what a worker calls first has been called. Prints what a user would see.
+Each program finds `RUN` (the run directory) and has been tied to this process. Prints what a user would see.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
-from rich.console import Console
-
-from fcn4dist.cluster.console import JobConsole
-from fcn4dist.cluster.events import WallClock
+from fcn4dist.cluster.console import JobConsole, build_console
 from fcn4dist.cluster.devices import CoreShare
+from fcn4dist.cluster.events import STOP_SIGNALS, WallClock
 from fcn4dist.cluster.plan import JobPlan, Meeting, WorkerSpec
 from fcn4dist.cluster.process import ProcessSpec
 from fcn4dist.cluster.rank import Rank
@@ -51,13 +50,15 @@ def main(run: Path, grace_s: float, programs: dict[str, str]) -> None:
     scheduler = spec("scheduler", programs.get("scheduler", SCHEDULER))
     meeting = Meeting.on_one_host(len(ranks), 23456)
     plan = JobPlan(run_dir, 1, "CPU", meeting, BatchPlan(len(ranks), len(ranks)), scheduler, tuple(workers))
-    console = Console(width=200)
+    console = build_console(sys.stdout, width=200)
     with JobConsole(console, WallClock(), world_size=len(ranks)) as shown:
         outcome = run_attempt(plan, shown, grace_s=grace_s)
     report_outcome(outcome, plan, shown, console)
 
 
 if __name__ == "__main__":
+    for number in STOP_SIGNALS:  # a test run in the background may have left SIGINT ignored
+        signal.signal(number, signal.SIG_DFL)
     try:
         main(Path(sys.argv[1]), float(sys.argv[2]), json.loads(sys.argv[3]))
     except Fcn4distError as error:

@@ -214,7 +214,8 @@ def test_a_flood_of_output_goes_to_the_log_and_blocks_nothing(start: Callable[..
 @pytest.mark.parametrize("ending", ["sys.exit(0)", "sys.exit(4)", "os.kill(os.getpid(), 9)"])
 def test_grandchildren_go_with_their_parent(start: Callable[..., Job], ending: str) -> None:
     forks = f"""
-child = subprocess.Popen([sys.executable, "-c", "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"])
+stays = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"
+child = subprocess.Popen([sys.executable, "-c", stays])
 (RUN / "grandchild.pid").write_text(str(child.pid))
 {ending}
 """
@@ -267,6 +268,18 @@ def test_a_killed_launcher_leaves_nothing(start: Callable[..., Job]) -> None:
     job.popen.kill()
     job.popen.wait()
     poll(lambda: all(is_gone(pid) for pid in pids), "the end of the children")
+
+
+def test_a_reader_that_goes_away_does_not_end_the_job(start: Callable[..., Job]) -> None:
+    late = "\nwhile not (RUN / 'deaf').exists(): time.sleep(0.01)\n"
+    metrics = "(RUN / 'metrics').mkdir()\n(RUN / 'metrics/rank-0.jsonl').write_text('{\"step\": 1, \"loss\": 2.0}\\n')"
+    job = start(rank_0=late + metrics)
+    job.pids("rank-0")
+    assert job.popen.stdout is not None
+    job.popen.stdout.close()  # `fcn4dist launch | head`, or a terminal that was closed
+    (job.run / "deaf").touch()
+    assert job.popen.wait(LIMIT_S) == 0
+    job.assert_nothing_left()
 
 
 def test_a_worker_whose_launcher_is_gone_already_ends_at_once() -> None:
