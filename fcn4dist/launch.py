@@ -16,7 +16,7 @@ from rich.console import Console
 
 from fcn4dist.cluster.console import JobConsole
 from fcn4dist.cluster.devices import HostDevices, resolve_target, survey_host
-from fcn4dist.cluster.events import EventLog, Inbox, RunWatcher, WallClock
+from fcn4dist.cluster.events import EventLog, Inbox, RunWatcher, WallClock, WatchedFiles
 from fcn4dist.cluster.failure import explain_failure, format_failure, save_failure
 from fcn4dist.cluster.job_state import SCHEDULER, Outcome
 from fcn4dist.cluster.plan import JobPlan, Launcher, Meeting, format_plan, plan_as_json, plan_job
@@ -132,7 +132,8 @@ def run_attempt(plan: JobPlan, shown: JobConsole, *, grace_s: float) -> Outcome:
         clock=clock,
         listener=shown.on_event,
     )
-    with RunWatcher(run_dir.metrics(0), run_dir.evaluation, inbox, clock) as watcher:
+    errors = {spec.name: run_dir.error(plan.attempt, spec.name) for spec in plan.processes}
+    with RunWatcher(WatchedFiles(run_dir.metrics(0), run_dir.evaluation, errors), inbox, clock) as watcher:
         outcome = supervisor.run()
     watcher.poll()  # what rank 0 wrote last
     while not inbox.empty():

@@ -153,6 +153,23 @@ except KeyError as error:
     assert "Traceback (most recent call last)" in output
 
 
+def test_a_rank_that_raised_and_then_hangs_is_ended(start: Callable[..., Job]) -> None:
+    worker = """
+from fcn4dist.cluster.failure import save_error
+from fcn4dist.run_dir import RunDir
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+save_error(RunDir(RUN).error(1, "rank-1"), ValueError("bad loss"))
+time.sleep(600)  # as a finaliser that waits for other ranks
+"""
+    job = start(rank_0=WAITS, rank_1=worker)
+    code, output = job.wait()
+    assert code == 1
+    assert "rank 1 on " in output
+    assert "failed first: ValueError: bad loss" in output
+    assert job.seconds_to_end() < 2.0
+    job.assert_nothing_left()
+
+
 def test_a_users_mistake_in_every_rank_is_one_message_and_exit_2(start: Callable[..., Job]) -> None:
     worker = """
 from fcn4dist.cluster.failure import save_error
