@@ -102,7 +102,7 @@ def test_killed_and_run_again_the_features_are_the_same(audio: AudioSet, tmp_pat
 
 def test_esc10_killed_and_run_again(shared_data: Path, tmp_path: Path) -> None:
     esc10 = shared_data / "esc10"
-    settings = ("data.split=folds:folds.csv:5", "data.tags=10", "mel.clip_s=2.5")
+    settings = ("data.split=folds:folds.csv:5", "data.tags=10", "mel.clip_s=4")
     options = ["--audio-dir", esc10, "--annotations", esc10 / "annotations_final.csv"]
     chosen = [str(word) for word in options] + [word for value in settings for word in ("--set", value)]
     kill_rerun_and_compare([*chosen, "--workers", "2"], tmp_path, most_chunks=25, num_kills=1)
