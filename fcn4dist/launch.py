@@ -16,7 +16,7 @@ from rich.console import Console
 
 from fcn4dist.cluster.console import JobConsole
 from fcn4dist.cluster.devices import HostDevices, resolve_target, survey_host
-from fcn4dist.cluster.events import EventLog, Inbox, RunWatcher, WallClock
+from fcn4dist.cluster.events import EventLog, Inbox, RunWatcher, WallClock, WatchedFiles
 from fcn4dist.cluster.failure import explain_failure, format_failure, save_failure
 from fcn4dist.cluster.job_state import SCHEDULER, Outcome
 from fcn4dist.cluster.plan import JobPlan, Launcher, Meeting, format_plan, plan_as_json, plan_job
@@ -132,7 +132,8 @@ def run_attempt(plan: JobPlan, shown: JobConsole, *, grace_s: float) -> Outcome:
         clock=clock,
         listener=shown.on_event,
     )
-    with RunWatcher(run_dir.metrics(0), run_dir.evaluation, inbox, clock) as watcher:
+    errors = {spec.name: run_dir.error(plan.attempt, spec.name) for spec in plan.processes}
+    with RunWatcher(WatchedFiles(run_dir.metrics(0), run_dir.evaluation, errors), inbox, clock) as watcher:
         outcome = supervisor.run()
     watcher.poll()  # what rank 0 wrote last
     while not inbox.empty():
@@ -193,7 +194,10 @@ def _check_run_dir(run_dir: RunDir, *, resume: bool) -> None:
 
 @contextlib.contextmanager
 def _locked(run_dir: RunDir) -> Iterator[None]:
-    """Make the run directory and hold its lock; a folder that stays empty is removed again."""
+    """Make the run directory and hold its lock; a folder that stays empty is removed again.
+
+    The lock's file stays: were it removed, two launchers could each hold a lock of that name.
+    """
     lock, new_parent = run_dir.path / LOCK, not run_dir.path.parent.exists()
     with _writing(run_dir):
         run_dir.path.mkdir(parents=True, exist_ok=True)
@@ -210,11 +214,12 @@ def _locked(run_dir: RunDir) -> Iterator[None]:
         try:
             yield
         finally:
-            lock.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                run_dir.path.rmdir()  # only when nothing was written
-                if new_parent:
-                    run_dir.path.parent.rmdir()
+            if os.listdir(run_dir.path) == [LOCK]:  # refused before anything was written
+                lock.unlink()
+                run_dir.path.rmdir()
+                with contextlib.suppress(OSError):
+                    if new_parent:
+                        run_dir.path.parent.rmdir()
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -211,7 +212,9 @@ def _compute_features(plan: _Plan, progress: Progress) -> int:
         return num_reused
     run = Parallel(n_jobs=_num_jobs(plan.config.data.num_workers), return_as="generator_unordered", max_nbytes=None)
     try:
-        for chunk in run(delayed(compute_chunk)(chunk, plan.spec, os.getpid()) for chunk in missing):
+        with _shielded_from_ctrl_c():  # Ctrl-C in a terminal goes to all its processes: workers leave it to us
+            done = run(delayed(compute_chunk)(chunk, plan.spec, os.getpid()) for chunk in missing)
+        for chunk in done:
             progress.advance(len(chunk.clips))
     except BrokenProcessPool as error:
         raise JobError(
@@ -219,6 +222,16 @@ def _compute_features(plan: _Plan, progress: Progress) -> int:
             "perhaps with fewer workers (data.num_workers)"
         ) from None
     return num_reused
+
+
+@contextlib.contextmanager
+def _shielded_from_ctrl_c() -> Iterator[None]:
+    """Hold SIGINT back for this block and, since they inherit it, for the processes started in it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _num_jobs(num_workers: int) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,7 @@ def launch(
     With no data named, on the embedded demo set. Every rank's output is in RUN/logs/attempt-K/rank-R.log. Exit codes: 0
     done, 1 a process failed, 2 the input is wrong, 128+n ended by signal n.
     """
-    from rich.console import Console
-
+    from fcn4dist.cluster.console import build_console
     from fcn4dist.launch import LaunchRequest, launch_job
 
     if resume is not None:
@@ -53,7 +53,7 @@ def launch(
         config = load_config(RunDir(resume).config)
     config = _apply_options(config, devices, device_target, data)
     request = LaunchRequest(resume or run_dir, resume is not None, master_port, dry_run)
-    launch_job(config, request, Console())
+    launch_job(config, request, build_console(sys.stdout))
 
 
 def _refuse_with_resume(context: click.Context, *parameters: str) -> None:

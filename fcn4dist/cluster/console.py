@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO, cast
 
 from rich.console import Console
 from rich.status import Status
@@ -11,6 +15,50 @@ from fcn4dist.cluster.events import Clock, Evaluated, Event, Progress, Started
 from fcn4dist.run_dir import RunDir
 
 PLAIN_EVERY_S = 5.0  # between lines where the output is not a terminal
+
+
+class _PatientStream(io.TextIOBase):
+    """A stream whose reader may go away (`| head`, a closed terminal) without ending the job."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._is_deaf = False
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._stream.encoding
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def write(self, text: str) -> int:
+        with self._until_deaf():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._until_deaf():
+            self._stream.flush()
+
+    @contextmanager
+    def _until_deaf(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            if self._is_deaf:
+                return
+            self._is_deaf = True
+            nowhere = os.open(os.devnull, os.O_WRONLY)  # also for what Python flushes at its exit
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+
+def build_console(stream: TextIO, width: int | None = None) -> Console:
+    """Return the console that a job is shown on; it goes quiet when its reader goes away."""
+    return Console(file=cast(TextIO, _PatientStream(stream)), width=width)
 
 
 class JobConsole:

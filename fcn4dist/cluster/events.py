@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -65,7 +65,15 @@ class Evaluated:
     evaluation: dict[str, Any]
 
 
-Event = Started | Exited | Signalled | Progress | Evaluated
+@dataclass(frozen=True)
+class Reported:
+    """A process left the exception that ends it (`save_error`); it may yet take long to end, or hang."""
+
+    at_s: float
+    process: str
+
+
+Event = Started | Exited | Signalled | Reported | Progress | Evaluated
 Inbox = SimpleQueue[Event]  # SimpleQueue.put may be called from a signal handler, Queue.put may not
 
 
@@ -109,17 +117,27 @@ def signals_into(inbox: Inbox, clock: Clock) -> Iterator[None]:
             signal.signal(number, before[number])
 
 
+@dataclass(frozen=True)
+class WatchedFiles:
+    """Where the processes of the job write what the launcher wants to hear about."""
+
+    metrics: Path  # of rank 0
+    evaluation: Path
+    errors: Mapping[str, Path]  # process -> the exception that ends it
+
+
 class RunWatcher:
-    """Reads what rank 0 writes into the run directory, from now on, and puts it into the inbox."""
+    """Reads what the ranks write into the run directory, from now on, and puts it into the inbox."""
 
     POLL_S = 0.25
 
-    def __init__(self, metrics: Path, evaluation: Path, inbox: Inbox, clock: Clock) -> None:
-        self._metrics, self._evaluation = metrics, evaluation
+    def __init__(self, files: WatchedFiles, inbox: Inbox, clock: Clock) -> None:
+        self._metrics, self._evaluation = files.metrics, files.evaluation
+        self._errors = dict(files.errors)
         self._inbox, self._clock = inbox, clock
         self._inode, self._offset = self._place()
         self._partial = b""
-        self._evaluated = self._stamp(evaluation)
+        self._evaluated = self._stamp(files.evaluation)
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch-run", daemon=True)
 
@@ -136,7 +154,7 @@ class RunWatcher:
             self.poll()
 
     def poll(self) -> None:
-        """Put an event for every whole line, and for the evaluation, written since the last call."""
+        """Put an event for every whole line, evaluation and exception written since the last call."""
         for line in self._new_lines():
             try:
                 record = json.loads(line)
@@ -150,6 +168,9 @@ class RunWatcher:
                 self._inbox.put(Evaluated(self._clock(), json.loads(self._evaluation.read_text())))
             except (OSError, ValueError) as error:
                 log.warning("%s: %s", self._evaluation, error)
+        for process in [name for name, path in self._errors.items() if path.exists()]:
+            del self._errors[process]
+            self._inbox.put(Reported(self._clock(), process))
 
     def _new_lines(self) -> list[bytes]:
         inode, size = self._place()
@@ -201,7 +222,7 @@ class EventLog:
             log.warning("%s: %s", self._path, error.strerror)
 
 
-def _as_json(event: Started | Exited | Signalled) -> dict[str, Any]:
+def _as_json(event: Started | Exited | Signalled | Reported) -> dict[str, Any]:
     values = asdict(event)
     time_s = round(values.pop("at_s"), 3)
     if isinstance(event, Exited):

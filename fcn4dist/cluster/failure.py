@@ -127,7 +127,7 @@ def explain_failure(outcome: Outcome, run_dir: RunDir, attempt: int, host: str) 
     found = [(e, load_error(run_dir.error(attempt, e.process))) for e in (*outcome.failures, *outcome.consequences)]
     told_to_end = {e.process for e in outcome.consequences}
     candidates = [(e, error) for e, error in found if error is not None or e.process not in told_to_end]
-    first, _ = min(candidates, key=lambda pair: pair[1].time_s if pair[1] else pair[0].at_s)
+    first, _ = min(candidates or found, key=lambda pair: pair[1].time_s if pair[1] else pair[0].at_s)
 
     def describe(exited: Exited, error: WorkerError | None) -> FailedProcess:
         log = run_dir.log(attempt, exited.process)

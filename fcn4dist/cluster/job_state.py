@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
-from fcn4dist.cluster.events import Event, Exited, Signalled, Started
+from fcn4dist.cluster.events import Event, Exited, Reported, Signalled, Started
 
 SCHEDULER = "scheduler"
 FAILURE_GRACE_S = 0.5  # between SIGTERM and SIGKILL once a process failed: the others only wait for it
@@ -75,6 +75,9 @@ class JobState:
             return self._on_exit(event)
         if isinstance(event, Signalled):
             return self._on_signal(event)
+        if isinstance(event, Reported) and not self.is_stopping and event.process in self.alive:
+            # its end may take long: MindSpore joins threads and talks to the scheduler first
+            return self._stop("failure", event.at_s, FAILURE_GRACE_S, self.alive)
         assert not isinstance(event, Started) or event.process in self.processes
         return []
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import threading
@@ -123,7 +124,9 @@ def compute_chunk(chunk: Chunk, spec: FeatureSpec, parent: int) -> Chunk:
     stacked = np.stack(list(features.values())) if features else np.empty((0, *spec.shape), spec.dtype)
     reasons = json.dumps(list(skipped.items()))
     arrays = {"clip_ids": np.array(list(features), np.int32), "features": stacked, "skipped": np.array(reasons)}
-    save_atomically(chunk.file, lambda file: np.savez(file, **arrays))
+    buffer = io.BytesIO()  # zip files complain from their destructor when a disk fills up under them
+    np.savez(buffer, **arrays)
+    save_atomically(chunk.file, lambda file: file.write(buffer.getbuffer()))
     return chunk
 
 

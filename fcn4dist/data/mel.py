@@ -93,7 +93,7 @@ def log_mel(wave: Float32, mel: MelConfig) -> Float32:
     padded = np.pad(wave, mel.n_fft // 2)
     frames = np.lib.stride_tricks.sliding_window_view(padded, mel.n_fft)[:: mel.hop_samples][: mel.num_frames]
     spectrum = fft.rfft(frames * window, axis=1)  # complex64 (frames, 1 + n_fft / 2)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         power = spectrum.real**2 + spectrum.imag**2
         mel_power = bank @ power.T  # (n_mels, frames)
     if not np.isfinite(mel_power).all():

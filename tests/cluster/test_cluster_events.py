@@ -15,10 +15,12 @@ from fcn4dist.cluster.events import (
     Exited,
     Inbox,
     Progress,
+    Reported,
     RunWatcher,
     Signalled,
     Started,
     WallClock,
+    WatchedFiles,
     signals_into,
 )
 from fcn4dist.cluster.process import ExitStatus
@@ -34,7 +36,8 @@ def inbox() -> Inbox:
 
 
 def watcher(folder: Path, inbox: Inbox) -> RunWatcher:
-    return RunWatcher(folder / "rank-0.jsonl", folder / "evaluation.json", inbox, lambda: 7.0)
+    errors = {"rank-0": folder / "rank-0.error.json", "rank-1": folder / "rank-1.error.json"}
+    return RunWatcher(WatchedFiles(folder / "rank-0.jsonl", folder / "evaluation.json", errors), inbox, lambda: 7.0)
 
 
 def test_lines_written_after_the_start_are_heard_once_and_whole(tmp_path: Path, inbox: Inbox) -> None:
@@ -83,6 +86,14 @@ def test_an_evaluation_is_heard_when_it_changes(tmp_path: Path, inbox: Inbox) ->
     watch.poll()
     watch.poll()
     assert drain(inbox) == [Evaluated(7.0, {"roc_auc_macro": 0.9})]
+
+
+def test_an_exception_is_heard_once(tmp_path: Path, inbox: Inbox) -> None:
+    watch = watcher(tmp_path, inbox)
+    (tmp_path / "rank-1.error.json").write_text("{}")
+    watch.poll()
+    watch.poll()
+    assert drain(inbox) == [Reported(7.0, "rank-1")]
 
 
 def test_the_watching_thread_ends_with_its_block(tmp_path: Path, inbox: Inbox) -> None:

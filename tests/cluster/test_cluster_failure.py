@@ -37,7 +37,12 @@ def test_an_exception_is_kept_with_its_traceback_and_exit_code(run: RunDir) -> N
     fail_with(run, "rank-0", ZeroDivisionError("division by zero"), 5.0)
     error = load_error(run.error(1, "rank-0"))
     assert error is not None
-    assert (error.time_s, error.type, error.message, error.exit_code) == (5.0, "ZeroDivisionError", "division by zero", 1)
+    assert (error.time_s, error.type, error.message, error.exit_code) == (
+        5.0,
+        "ZeroDivisionError",
+        "division by zero",
+        1,
+    )
     assert "in fail_with" in error.traceback
     fail_with(run, "rank-1", DataError("no clips"), 5.0)
     error = load_error(run.error(1, "rank-1"))
@@ -99,7 +104,10 @@ def test_a_users_mistake_is_its_message_alone(run: RunDir) -> None:
 
 def test_the_scheduler_can_be_the_culprit(run: RunDir) -> None:
     failure = explain_failure(
-        Outcome("failure", None, (Exited(1.0, "scheduler", ExitStatus(0)),), (Exited(2.0, "rank-0", TERMED),)), run, 1, "h"
+        Outcome("failure", None, (Exited(1.0, "scheduler", ExitStatus(0)),), (Exited(2.0, "rank-0", TERMED),)),
+        run,
+        1,
+        "h",
     )
     assert failure.culprit.rank is None
     assert "the scheduler on h failed first: exit code 0 (it ended while ranks still needed it)" in format_failure(

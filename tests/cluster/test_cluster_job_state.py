@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from fcn4dist.cluster.events import Event, Exited, Signalled, Started
+from fcn4dist.cluster.events import Event, Exited, Reported, Signalled, Started
 from fcn4dist.cluster.job_state import FAILURE_GRACE_S, SCHEDULER_GRACE_S, JobState
 from fcn4dist.cluster.process import ExitStatus
 
@@ -74,6 +74,15 @@ def test_the_earliest_failure_is_named_first_even_if_heard_later() -> None:
         ends(3.002, "rank-0", ExitStatus(1)), ends(3.001, "rank-1", KILLED), ends(3.1, "scheduler", TERMED),
     ])  # fmt: skip
     assert [e.process for e in state.outcome().failures] == ["rank-1", "rank-0"]
+
+
+def test_a_rank_that_raised_but_does_not_end_fails_the_job_at_once() -> None:
+    state, sent = replay([
+        Reported(3, "rank-1"), Reported(3.1, "rank-0"), ends(3.2, "rank-0", TERMED), ends(3.2, "scheduler", TERMED),
+        ends(4, "rank-1", KILLED),
+    ])  # fmt: skip
+    assert sent == [(3, name, "SIGTERM") for name in ("rank-0", "rank-1", "scheduler")] + [(3.5, "rank-1", "SIGKILL")]
+    assert state.outcome().kind == "failure"
 
 
 def test_a_scheduler_that_dies_while_ranks_run_is_a_failure() -> None:

@@ -58,7 +58,9 @@ def test_one_host_of_several_has_its_own_ranks_and_perhaps_no_scheduler() -> Non
 
 
 def test_ranks_that_do_not_divide_the_global_batch_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"train.global_batch: 16 clips cannot be divided among 3 ranks; use 15 or 18"):
+    with pytest.raises(
+        ConfigError, match=r"train.global_batch: 16 clips cannot be divided among 3 ranks; use 15 or 18"
+    ):
         cpu_plan(3, "train.global_batch=16")
 
 
@@ -66,7 +68,8 @@ def test_plan_json_holds_every_worker_and_the_arithmetic() -> None:
     plan = cpu_plan(2, "train.global_batch=32", "train.device_batch=4")
     document = json.loads(json.dumps(plan_as_json(plan, num_clips=100)))
     assert document["batches"] == {
-        "global_batch": 32, "rank_batch": 16, "micro_batch": 4, "accumulation": 4, "num_clips": 100, "steps_per_epoch": 3,
+        "global_batch": 32, "rank_batch": 16, "micro_batch": 4, "accumulation": 4,
+        "num_clips": 100, "steps_per_epoch": 3,
     }  # fmt: skip
     assert (document["scheduler"]["host"], document["scheduler"]["port"]) == ("127.0.0.1", 23456)
     for rank, worker in enumerate(document["workers"]):

@@ -1,0 +1,54 @@
+"""A worker without MindSpore: keeps the launcher's contract, does `FAIL`, and leaves what rank 0 leaves."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+from pathlib import Path
+from typing import NoReturn
+
+from fcn4dist.cluster.bring_up import pin_to_cores, tie_to_parent, wait_until_listening
+from fcn4dist.cluster.worker_env import read_environment
+from fcn4dist.config import load_config
+from fcn4dist.files import save_json
+from fcn4dist.run_dir import RunDir
+
+
+def serve(address: tuple[str, int]) -> NoReturn:
+    with socket.create_server(address) as server:  # OSError, and so exit code 1, when the port is taken
+        while True:
+            worker, _ = server.accept()
+            with worker:
+                worker.sendall(b"welcome")
+
+
+def main() -> None:
+    environment = read_environment(os.environ)
+    tie_to_parent(environment.launcher_pid)
+    pin_to_cores(environment.share.cores)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--run-dir", type=Path, required=True)
+    parser.add_argument("--attempt", type=int, required=True)
+    options = parser.parse_args()
+    run_dir = RunDir(options.run_dir)
+    address = (environment.scheduler_host, environment.scheduler_port)
+    if environment.rank is None:
+        serve(address)
+    wait_until_listening(*address, limit_s=30)
+    with socket.create_connection(address) as registration:  # a stranger on the port does not answer
+        assert registration.recv(7) == b"welcome"
+    config = load_config(run_dir.config)
+    if environment.rank == 0:
+        run_dir.metrics(0).parent.mkdir(exist_ok=True)
+        with run_dir.metrics(0).open("a") as metrics:
+            record = {"step": 3, "epoch": 1, "loss": 0.5, "global_batch": config.train.global_batch}
+            metrics.write(json.dumps(record) + "\n")
+        save_json(run_dir.evaluation, {"split": "val", "num_scored": 8, "roc_auc_macro": 0.875, "pr_auc_macro": 0.75})
+    if os.environ.get("FAIL") == environment.name:
+        raise SystemExit(7)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""The launch pipeline from config to summary, with workers that keep the contract but do not import MindSpore."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+import fcn4dist.launch
+from fcn4dist.cluster import plan
+from fcn4dist.config import RunConfig, load_config
+from fcn4dist.errors import ConfigError, DataError, JobError
+from fcn4dist.launch import LaunchRequest, launch_job
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
+    """Two ranks on ModelZoo's kind of data folder, and workers that stand in for the real ones."""
+    monkeypatch.setattr(plan, "WORKER_MODULE", "stand_in_worker")
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{Path(__file__).parent}")
+    monkeypatch.setenv("RANK_ID", "5")  # left over in the user's shell
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "train.mindrecord0").touch()
+    return load_config(overrides=[f"data.records_dir={data}", "launch.devices=2", "launch.device_target=CPU"])
+
+
+def launch(config: RunConfig, run_dir: Path, **options: object) -> str:
+    output = io.StringIO()
+    launch_job(config, LaunchRequest(run_dir, **options), Console(file=output, width=200))  # type: ignore[arg-type]
+    return output.getvalue()
+
+
+def test_a_job_from_config_to_summary(config: RunConfig, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    output = launch(config, run)
+    assert "evaluation: 8 val clips, ROC-AUC 0.8750, PR-AUC 0.7500" in output
+    assert output.splitlines()[-1].startswith("done: 3 steps, ")
+    assert output.splitlines()[-1].endswith(f"last loss 0.5000, ROC-AUC 0.8750, PR-AUC 0.7500; {run}")
+    document = json.loads((run / "plan.json").read_text())
+    assert [worker["rank"] for worker in document["workers"]] == [0, 1]
+    assert load_config(run / "config.yaml").train.global_batch == 64  # written out: 32 a rank
+
+
+def test_a_failed_job_leaves_failure_json_and_resume_is_the_next_attempt(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    monkeypatch.setenv("FAIL", "rank-1")
+    with pytest.raises(JobError, match=r"rank 1 on .* failed first: exit code 7"):
+        launch(config, run)
+    assert json.loads((run / "failure.json").read_text())["culprit"]["rank"] == 1
+    monkeypatch.delenv("FAIL")
+    launch(load_config(run / "config.yaml", ["launch.devices=1"]), run, resume=True)
+    assert not (run / "failure.json").exists()
+    assert sorted(p.name for p in (run / "logs").iterdir()) == ["attempt-1", "attempt-2"]
+    assert (run / "logs/attempt-1/rank-1.log").exists()
+    assert load_config(run / "config.yaml").train.global_batch == 64  # one rank now takes all of it
+    assert {json.loads(line)["attempt"] for line in (run / "events.jsonl").read_text().splitlines()} == {1, 2}
+
+
+def test_a_port_lost_to_another_program_is_replaced(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose = fcn4dist.launch.choose_port
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        lost = stranger.getsockname()[1]
+        monkeypatch.setattr(
+            fcn4dist.launch, "choose_port", lambda avoid: choose(avoid=avoid) if avoid else lost
+        )  # chosen a moment before the stranger took it
+        output = launch(config, tmp_path / "run")
+    assert "done: " in output
+    ends = [json.loads(line) for line in (tmp_path / "run/events.jsonl").read_text().splitlines()]
+    first = next(e for e in ends if e["event"] == "exited" and e["process"] == "scheduler")
+    assert (first["attempt"], first["exit_code"]) == (1, 1)
+    assert json.loads((tmp_path / "run/plan.json").read_text())["scheduler"]["port"] != lost
+
+
+def test_a_port_that_was_asked_for_and_is_taken_is_refused(config: RunConfig, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as stranger, pytest.raises(ConfigError, match="already in use"):
+        launch(config, tmp_path / "run", master_port=stranger.getsockname()[1])
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_existing_run_is_not_overwritten(config: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("train: {seed: 5}\n")
+    with pytest.raises(ConfigError, match=r"already holds a run; continue it with --resume"):
+        launch(config, tmp_path / "run")
+    assert (tmp_path / "run" / "config.yaml").read_text() == "train: {seed: 5}\n"
+
+
+def test_a_run_that_is_still_running_is_left_alone(config: RunConfig, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text("{}\n")
+    with (run / "launch.lock").open("w") as lock:
+        lock.write("4321")
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ConfigError, match=r"in use by another launcher, process 4321"):
+            launch(config, run, resume=True)
+    assert (run / "launch.lock").read_text() == "4321"
+
+
+def test_wrong_data_leaves_no_run_directory(config: RunConfig, tmp_path: Path) -> None:
+    wrong = load_config(overrides=[f"data.records_dir={tmp_path / 'none'}", "launch.device_target=CPU"])
+    with pytest.raises(DataError, match="no such folder"):
+        launch(wrong, tmp_path / "runs" / "one")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("place", ["data/train.mindrecord0/run", "/proc/run", "/dev/full/run"])
+def test_a_run_directory_that_cannot_be_written_is_refused(config: RunConfig, tmp_path: Path, place: str) -> None:
+    with pytest.raises(ConfigError, match="cannot write the run directory"):
+        launch(config, tmp_path / place)
+
+
+def test_a_dry_run_writes_nothing(config: RunConfig, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    output = launch(config, tmp_path / "runs" / "one", dry_run=True)
+    assert "2 ranks on CPU" in output
+    assert "nothing was started or written" in output
+    assert sorted(tmp_path.rglob("*")) == before

@@ -1,0 +1,165 @@
+"""`fcn4dist prepare` as users run it: its words, its exit codes, and what an interruption leaves."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from audio_set import AudioSet, make_audio_set, read_features
+
+from fcn4dist.data.manifest import load_manifest
+
+LIMIT_S = 120.0
+
+
+@pytest.fixture(scope="module")
+def audio(tmp_path_factory: pytest.TempPathFactory) -> AudioSet:
+    return make_audio_set(tmp_path_factory.mktemp("audio"), num_clips=240)  # 14 chunks
+
+
+def command(*options: object) -> list[str]:
+    return [sys.executable, "-m", "fcn4dist", "prepare", *map(str, options)]
+
+
+def run(*options: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    return subprocess.run(
+        command(*options), capture_output=True, text=True, timeout=LIMIT_S, cwd=cwd, env=environment, check=False
+    )
+
+
+def wait_until(is_true: Callable[[], bool], what: str) -> None:
+    limit = time.monotonic() + LIMIT_S
+    while not is_true():
+        assert time.monotonic() < limit, f"{what} did not come within {LIMIT_S} s"
+        time.sleep(0.005)
+
+
+def end_at(process: subprocess.Popen[str], output: Path, num_chunks: int, end: Callable[[], object]) -> list[psutil.Process]:
+    """Call `end` when `num_chunks` chunks of features are there; return the children that the process had."""
+    chunks = output.with_name(output.name + ".partial") / "chunks"
+
+    def is_there() -> bool:
+        return process.poll() is not None or (chunks.is_dir() and len(list(chunks.glob("[!.]*"))) >= num_chunks)
+
+    wait_until(is_there, f"chunk {num_chunks}")
+    assert process.poll() is None, process.communicate()
+    children = psutil.Process(process.pid).children(recursive=True)
+    end()
+    process.wait(LIMIT_S)
+    return children
+
+
+def start(*options: object) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    return subprocess.Popen(
+        command(*options),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
+
+
+def kill_rerun_and_compare(options: list[str], tmp_path: Path, most_chunks: int, num_kills: int) -> None:
+    draw = random.Random()
+    undisturbed = run(*options, "--output", tmp_path / "undisturbed")
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    output = tmp_path / "disturbed"
+    at = sorted(draw.sample(range(1, most_chunks + 1), num_kills))  # each kill finds more done than the one before
+    for num_chunks in at:
+        process = start(*options, "--output", output)
+        children = end_at(process, output, num_chunks, process.kill)
+        assert process.returncode == -signal.SIGKILL
+        assert not output.exists()
+        _, alive = psutil.wait_procs(children, timeout=20)
+        assert not alive, f"killed at {num_chunks}: workers live on: {alive}"
+        process.communicate()
+    last = run(*options, "--output", output)
+    assert last.returncode == 0, last.stderr
+    reused = re.search(r"features: \d+ clips, (\d+) of them from an earlier run", last.stderr)
+    assert reused, last.stderr
+    assert int(reused[1]) >= at[-1]
+    expected, found = read_features(tmp_path / "undisturbed"), read_features(output)
+    assert found == expected, f"killed at {at} chunks"
+    assert load_manifest(output).splits == load_manifest(tmp_path / "undisturbed").splits
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_killed_and_run_again_the_features_are_the_same(audio: AudioSet, tmp_path: Path) -> None:
+    kill_rerun_and_compare([*audio.options, "--workers", "2"], tmp_path, most_chunks=14, num_kills=3)
+
+
+def test_esc10_killed_and_run_again(shared_data: Path, tmp_path: Path) -> None:
+    esc10 = shared_data / "esc10"
+    settings = ("data.split=folds:folds.csv:5", "data.tags=10", "mel.clip_s=4")
+    options = ["--audio-dir", esc10, "--annotations", esc10 / "annotations_final.csv"]
+    chosen = [str(word) for word in options] + [word for value in settings for word in ("--set", value)]
+    kill_rerun_and_compare([*chosen, "--workers", "2"], tmp_path, most_chunks=25, num_kills=1)
+    assert load_manifest(tmp_path / "disturbed").num_written == 400
+
+
+def test_ctrl_c_ends_with_one_word_and_130(audio: AudioSet, tmp_path: Path) -> None:
+    process = start(*audio.options, "--workers", "2", "--output", tmp_path / "data")
+    end_at(process, tmp_path / "data", 2, lambda: os.killpg(process.pid, signal.SIGINT))
+    _, stderr = process.communicate()
+    assert process.returncode == 130, stderr
+    assert stderr.splitlines()[-1] == "interrupted"
+    assert "Traceback" not in stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_counts_split_and_skipped_clips_are_told(tmp_path: Path) -> None:
+    audio = make_audio_set(tmp_path / "audio")
+    audio.file(2).write_bytes(b"")
+    options = [*audio.options, "--workers", "1", "--set", "data.max_skipped_fraction=0.1", "--output", "data"]
+    done = run(*options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"skipped {audio.path(2)}: empty file"
+    assert re.fullmatch(r"48 listed, 47 written, 1 skipped to data in \d+\.\d s", lines[1])
+    assert lines[2].startswith("split folder-12-1-3: train 39, val 4, test 4; 3 tags; ")
+    assert done.stderr.splitlines() == ["features: 48 clips", "shards: 47 clips"]
+    again = run(*options, "-q", cwd=tmp_path)
+    assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
+
+
+def test_a_users_mistake_is_one_message_and_exit_code_2(tmp_path: Path) -> None:
+    audio = make_audio_set(tmp_path / "audio", num_clips=24)
+    table = audio.annotations.read_text()
+    bad = tmp_path / "bad.csv"
+    good = [*audio.options, "--workers", "1", "--output", tmp_path / "data"]
+
+    def check(message: str, *options: object) -> None:
+        done = run(*good, *options)
+        assert done.returncode == 2, done.stderr
+        assert re.search(message, done.stderr), done.stderr
+        assert "Traceback" not in done.stderr
+        assert done.stdout == ""
+        assert sorted(path.name for path in tmp_path.iterdir() if path != bad) == ["audio"]
+
+    check(r"4 tags asked, .* has 3", "--set", "data.tags=4")
+    check(r"data\.tag: unknown key; did you mean data\.tags", "--set", "data.tag=4")
+    check("no such audio folder", "--audio-dir", tmp_path / "none")
+    check("no fold|no such file: f.csv", "--set", "data.split=folds:f.csv:1")
+    bad.write_text(table.replace('"0"\t"1"', '"0"\t"yes"', 1))
+    check(r"bad\.csv:2: tag 'high' is 'yes'; expected 0 or 1", "--annotations", bad)
+    bad.write_text(table.replace(audio.path(1), "../../etc/passwd"))
+    check(r"bad\.csv:3: mp3_path '\.\./\.\./etc/passwd' leaves the audio folder", "--annotations", bad)
+    check("cannot write the data set: .*(Not a directory|File exists)", "--output", audio.annotations / "data")
+
+
+def test_an_unwritable_output_is_one_message(audio: AudioSet) -> None:
+    done = run(*audio.options, "--output", "/proc/nowhere/data")
+    assert done.returncode == 2
+    assert re.fullmatch(r"fcn4dist: /proc/nowhere.*: cannot write the data set: .*\n", done.stderr)
