@@ -34,7 +34,9 @@ class DataConfig(Section):
 
     audio_dir: Path | None = None
     annotations: Path | None = None
-    tags: PositiveInt | list[str] | Path = Field(50, union_mode="left_to_right")  # k most frequent, a list, or a file
+    tags: PositiveInt | list[str] | Path = Field(
+        default=50, union_mode="left_to_right"
+    )  # k most frequent, a list, or a file
     records_dir: Path | None = None  # the prepared data set; ModelZoo's mr_path
     num_consumer: Annotated[int, Field(gt=0, le=1000)] = 4  # shards a split; MindRecord allows 1000
     split: str = "folder-12-1-3"

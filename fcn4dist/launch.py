@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import re
 import socket
-from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console
@@ -25,13 +21,14 @@ from fcn4dist.cluster.process import signal_name
 from fcn4dist.cluster.supervisor import Supervisor
 from fcn4dist.cluster.worker_env import strip_stale
 from fcn4dist.config import RunConfig, format_config, override_config, plan_batches
-from fcn4dist.errors import ConfigError, Interrupted, JobError, UserError
+from fcn4dist.errors import Interrupted, JobError, UserError
 from fcn4dist.files import save_json, save_text
+from fcn4dist.prepare import Progress
 from fcn4dist.run_dir import RunDir
+from fcn4dist.run_folder import check_run_dir, dated_folder, locked, next_attempt, writing
 from fcn4dist.training_data import check_data, is_demo, resolve_data
 
 PORT_TRIES = 5  # how often a port that was lost to another program is replaced
-LOCK = "launch.lock"
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ class LaunchRequest:
     dry_run: bool = False
 
 
-def launch_job(config: RunConfig, request: LaunchRequest, console: Console) -> None:
+def launch_job(config: RunConfig, request: LaunchRequest, console: Console, progress: Progress | None = None) -> None:
     """Train with `config.launch.devices` processes on this host; returns when all of them have ended well.
 
     Raises UserError before anything starts when the input is wrong, JobError naming the process that failed first, and
@@ -57,19 +54,19 @@ def launch_job(config: RunConfig, request: LaunchRequest, console: Console) -> N
     num_ranks = config.launch.devices
     host = _survey(config, imagined=request.dry_run)
     plan_batches(config.train, num_ranks)
-    run_dir = RunDir((request.run_dir or _dated_folder()).absolute())
-    _check_run_dir(run_dir, resume=request.resume)
+    run_dir = RunDir((request.run_dir or dated_folder()).absolute())
+    check_run_dir(run_dir, resume=request.resume)
     if request.master_port is not None and not request.dry_run:
         check_port(request.master_port)
     if request.dry_run:
         say(_dry_run(config, run_dir, host, request))
         return
-    with _locked(run_dir):
-        config = resolve_data(config, run_dir, say)
+    with locked(run_dir):
+        config = resolve_data(config, run_dir, say, progress)
         batches = plan_batches(config.train, num_ranks)
         num_clips = check_data(config, batches)
         config = override_config(config, train={"global_batch": batches.global_batch})
-        with _writing(run_dir):
+        with writing(run_dir):
             save_text(run_dir.config, format_config(config))
             run_dir.failure.unlink(missing_ok=True)
         _run_to_the_end(config, run_dir, host, request, num_clips, console)
@@ -109,7 +106,7 @@ def _run_to_the_end(
         port = request.master_port or choose_port(avoid=lost)
         launcher = Launcher(os.getpid(), os.environ, next_attempt(run_dir))
         plan = plan_job(config, run_dir, host, Meeting.on_one_host(config.launch.devices, port), launcher)
-        with _writing(run_dir):
+        with writing(run_dir):
             save_json(run_dir.plan, plan_as_json(plan, num_clips))
         with JobConsole(console, WallClock(), world_size=plan.meeting.world_size) as shown:
             outcome = run_attempt(plan, shown, grace_s=config.launch.grace_s)
@@ -166,65 +163,3 @@ def report_outcome(outcome: Outcome, plan: JobPlan, shown: JobConsole, console: 
         save_failure(failure, run_dir)
     message = format_failure(failure, run_dir)
     raise UserError(message) if failure.is_user_error else JobError(message)
-
-
-def next_attempt(run_dir: RunDir) -> int:
-    """Return the number of the next attempt: one more than the highest that has a folder of logs."""
-    folders = run_dir.logs(1).parent.glob("attempt-*")
-    return 1 + max((int(m[1]) for f in folders if (m := re.fullmatch(r"attempt-(\d+)", f.name))), default=0)
-
-
-def _dated_folder() -> Path:
-    first = Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
-    folder, number = first, 1
-    while folder.exists():
-        number += 1
-        folder = first.with_name(f"{first.name}-{number}")
-    return folder
-
-
-def _check_run_dir(run_dir: RunDir, *, resume: bool) -> None:
-    if resume and not run_dir.config.is_file():
-        raise ConfigError(f"--resume {run_dir.path}: no run here (no {run_dir.config.name})")
-    if not resume and run_dir.config.exists():
-        raise ConfigError(
-            f"--run-dir {run_dir.path}: already holds a run; continue it with --resume {run_dir.path}, or name another"
-        )
-
-
-@contextlib.contextmanager
-def _locked(run_dir: RunDir) -> Iterator[None]:
-    """Make the run directory and hold its lock; a folder that stays empty is removed again.
-
-    The lock's file stays: were it removed, two launchers could each hold a lock of that name.
-    """
-    lock, new_parent = run_dir.path / LOCK, not run_dir.path.parent.exists()
-    with _writing(run_dir):
-        run_dir.path.mkdir(parents=True, exist_ok=True)
-        file = lock.open("a+")
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            raise ConfigError(f"{run_dir.path}: in use by another launcher, process {file.read() or '?'}") from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        try:
-            yield
-        finally:
-            if os.listdir(run_dir.path) == [LOCK]:  # refused before anything was written
-                lock.unlink()
-                run_dir.path.rmdir()
-                with contextlib.suppress(OSError):
-                    if new_parent:
-                        run_dir.path.parent.rmdir()
-
-
-@contextlib.contextmanager
-def _writing(run_dir: RunDir) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ConfigError(f"{run_dir.path}: cannot write the run directory: {error.strerror or error}") from None

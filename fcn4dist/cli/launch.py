@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from fcn4dist.cli.options import config_options, verbosity_options
+from fcn4dist.cli.progress import ConsoleProgress
 from fcn4dist.config import RunConfig, load_config, override_config
 from fcn4dist.errors import ConfigError
 from fcn4dist.run_dir import RunDir
@@ -47,13 +48,19 @@ def launch(
     from fcn4dist.launch import LaunchRequest, launch_job
 
     if resume is not None:
-        _refuse_with_resume(context, "config_file", "overrides", "data", "run_dir")
-        if not RunDir(resume).config.is_file():
-            raise ConfigError(f"--resume {resume}: no run here (no config.yaml)")
-        config = load_config(RunDir(resume).config)
-    config = _apply_options(config, devices, device_target, data)
+        config = config_to_resume(context, resume)
+    config = apply_options(config, devices, device_target, data)
     request = LaunchRequest(resume or run_dir, resume is not None, master_port, dry_run)
-    launch_job(config, request, build_console(sys.stdout))
+    with ConsoleProgress(is_quiet=bool(context.params.get("quiet"))) as progress:
+        launch_job(config, request, build_console(sys.stdout), progress)
+
+
+def config_to_resume(context: click.Context, run_dir: Path) -> RunConfig:
+    """Return the config of the run in `run_dir`; options that would contradict it are refused."""
+    _refuse_with_resume(context, "config_file", "overrides", "data", "run_dir")
+    if not RunDir(run_dir).config.is_file():
+        raise ConfigError(f"--resume {run_dir}: no run here (no config.yaml)")
+    return load_config(RunDir(run_dir).config)
 
 
 def _refuse_with_resume(context: click.Context, *parameters: str) -> None:
@@ -64,7 +71,7 @@ def _refuse_with_resume(context: click.Context, *parameters: str) -> None:
             raise ConfigError(f"{options[name]}: --resume continues with the run's own config.yaml; leave it out")
 
 
-def _apply_options(config: RunConfig, devices: int | None, device_target: str | None, data: Path | None) -> RunConfig:
+def apply_options(config: RunConfig, devices: int | None, device_target: str | None, data: Path | None) -> RunConfig:
     """Put the command's own options over the config."""
     if devices is not None and devices < 1:
         raise ConfigError(f"--devices {devices}: expected at least 1")

@@ -154,7 +154,7 @@ def find_newest(folder: Path) -> tuple[Path, State, list[str]]:
 
     Raises CheckpointError when none is whole.
     """
-    damaged = []
+    damaged: list[str] = []
     for path in reversed(list_checkpoints(folder)):
         try:
             return path, load_state(path), damaged

@@ -12,6 +12,7 @@ the same numbers and so skip the same steps. `Model(amp_level=...)` is not used:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import mindspore as ms
@@ -154,7 +155,7 @@ class Update(nn.Cell):
 
     def construct(self, loss: Tensor, gradients: Any) -> Any:
         """Return (mean unscaled loss, whether the update was made)."""
-        values = gradients
+        values: Any = gradients
         for stat in self.stats:
             values = (*values, stat)
         if self.is_distributed:
@@ -233,7 +234,7 @@ class ApplySums(nn.Cell):
 
     def construct(self) -> Any:
         """Return (mean unscaled loss, whether the update was made)."""
-        gradients = ()
+        gradients: Any = ()
         for total in self.sums:
             gradients = (*gradients, total + 0.0)
         return self.update(self.loss + 0.0, gradients)
@@ -246,5 +247,4 @@ def running_statistics(network: FCN4) -> list[Parameter]:
 
 def slices_of(sizes: list[int]) -> tuple[tuple[int, int], ...]:
     """Return (start, end) of each of `sizes` consecutive parts."""
-    ends = np.cumsum([0, *sizes]).tolist()
-    return tuple(zip(ends[:-1], ends[1:], strict=True))
+    return tuple(pairwise(np.cumsum([0, *sizes]).tolist()))

@@ -128,9 +128,7 @@ def test_folds_are_read_beside_the_table(tmp_path: Path) -> None:
         split_clips(table, "folds:two.csv:1")
 
 
-@pytest.mark.parametrize(
-    "text", ["mp3_path\tsplit\nb.ogg\tval\na.ogg\ttrain\n", "split,clip_id\nval,20\ntrain,010\n"]
-)
+@pytest.mark.parametrize("text", ["mp3_path\tsplit\nb.ogg\tval\na.ogg\ttrain\n", "split,clip_id\nval,20\ntrain,010\n"])
 def test_a_split_file_goes_by_path_or_id(tmp_path: Path, text: str) -> None:
     (tmp_path / "s").write_text(text)
     table = make_table(["a.ogg", "b.ogg", "c.ogg"], tmp_path, ids=[10, 20, 30])

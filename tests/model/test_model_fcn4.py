@@ -71,5 +71,5 @@ def test_a_clip_that_does_not_survive_the_pools_is_refused() -> None:
     from fcn4dist.model.fcn4 import check_input
 
     check_input(ModelConfig(), 96, 160)
-    with pytest.raises(DataError, match="96 mel bands x 159 frames.*at least 24 x 160"):
+    with pytest.raises(DataError, match=r"96 mel bands x 159 frames.*at least 24 x 160"):
         check_input(ModelConfig(), 96, 159)

@@ -1,0 +1,58 @@
+"""`fcn4dist train`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import click
+
+from fcn4dist.cli.launch import Folder, apply_options, config_to_resume
+from fcn4dist.cli.options import config_options, verbosity_options
+from fcn4dist.cli.progress import ConsoleProgress
+from fcn4dist.config import RunConfig
+
+
+@click.command()
+@click.option("--device-target", type=click.Choice(["auto", "Ascend", "CPU"]), help="[default: launch.device_target]")
+@click.option("--data", type=Folder, metavar="DIR", help="Prepared data set.  [default: the embedded demo set]")
+@click.option("--run-dir", type=Folder, metavar="DIR", help="Where the run is written.  [default: runs/<date-time>]")
+@click.option("--resume", type=Folder, metavar="RUN_DIR", help="Continue this run from its last checkpoint.")
+@config_options
+@verbosity_options
+@click.pass_context
+def train(
+    context: click.Context,
+    config: RunConfig,
+    device_target: str | None,
+    data: Path | None,
+    run_dir: Path | None,
+    resume: Path | None,
+) -> None:
+    """Train in this process, on one device: for a debugger, and for `--set train.max_steps=5`.
+
+    The loss of every step is printed. For several devices use `fcn4dist launch`.
+    """
+    from fcn4dist.train_here import train_here
+
+    is_quiet = bool(context.params.get("quiet"))
+    if resume is not None:
+        config = config_to_resume(context, resume)
+    config = apply_options(config, None, device_target, data)
+    _print_losses(is_quiet)
+    with ConsoleProgress(is_quiet) as progress:
+        done = train_here(
+            config, resume or run_dir, resume=resume is not None, say=lambda line: click.echo(line), progress=progress
+        )
+    click.echo(done)
+
+
+def _print_losses(is_quiet: bool) -> None:
+    """Send the loop's lines to stdout as they are, so that what read ModelZoo's output reads ours."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    loop = logging.getLogger("fcn4dist.train.loop")
+    loop.addHandler(handler)
+    loop.setLevel(logging.WARNING if is_quiet else logging.INFO)
+    loop.propagate = False

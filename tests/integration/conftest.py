@@ -1,0 +1,57 @@
+"""Small data sets and runs that the integration tests share."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from jobs import NUM_TAGS, Run, environment
+
+
+@pytest.fixture(scope="session")
+def tiny_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return ModelZoo's kind of data set: 40 training and 13 validation clips of 24 x 32, no manifest.
+
+    One training clip has a value that overflows float32 in the backward pass, so just one of an epoch's five steps of 8 does.
+    """
+    folder = tmp_path_factory.mktemp("shards")
+    code = f"""
+import numpy as np
+from mindspore.mindrecord import FileWriter
+rng = np.random.default_rng(0)
+for name, size in (("train", 40), ("val", 13)):
+    writer = FileWriter(r"{folder}/" + name + ".mindrecord", 3)
+    writer.set_header_size(1 << 16)
+    writer.set_page_size(1 << 18)
+    schema = {{"id": {{"type": "int32"}}, "feature": {{"type": "float32", "shape": [1, 24, 32]}},
+              "label": {{"type": "int32", "shape": [{NUM_TAGS}]}}}}
+    writer.add_schema(schema, "music_tagger_schema")
+    writer.add_index(["id"])
+    rows = []
+    for i in range(size):
+        label = (rng.random({NUM_TAGS}) < 0.4).astype(np.int32)
+        feature = rng.normal(-4, 1, (1, 24, 32)).astype(np.float32)
+        feature[0, :24] += np.repeat(label, 8)[:, None] * 2
+        if name == "train" and i == 17:
+            feature[0, 0, 0] = 3e38
+        rows.append({{"id": i, "feature": feature, "label": label}})
+    writer.write_raw_data(rows)
+    writer.commit()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture
+def fcn4dist(tmp_path: Path) -> Run:
+    """Return a function that runs the real command in an empty folder and returns what it printed."""
+
+    def run(*arguments: object, timeout_s: float = 180) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "fcn4dist", *map(str, arguments)]
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout_s, cwd=tmp_path, env=environment(), check=False
+        )
+
+    return run

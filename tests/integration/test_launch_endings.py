@@ -1,0 +1,89 @@
+"""How a real job ends when something goes wrong: in time, with a name, and with nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from jobs import TINY, environment, processes_of, wait_for
+
+
+@pytest.fixture
+def job(tiny_shards: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """Start a job of two ranks that would train for long, and wait for its first step."""
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "fcn4dist", "launch", "--devices", "2", "--data", str(tiny_shards)]
+    options = ["--run-dir", str(run), *TINY, "--set", "train.epochs=100000", "--set", "evaluate.every_epochs=100000"]
+    with subprocess.Popen(
+        [*command, *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        start_new_session=True,
+    ) as launcher:
+        metrics = [run / "metrics" / f"rank-{rank}.jsonl" for rank in range(2)]
+        wait_for(lambda: all(m.exists() and m.stat().st_size for m in metrics), 120, "the first step")
+        yield launcher, run
+        if launcher.poll() is None:
+            launcher.kill()
+    wait_for(lambda: not processes_of(run), 10, "the end of all processes")
+
+
+def worker(run: Path, rank: int) -> psutil.Process:
+    plan = json.loads((run / "plan.json").read_text())
+    assert len(plan["workers"]) == 2
+    return next(p for p in processes_of(run) if p.environ().get("RANK_ID") == str(rank))
+
+
+def test_a_killed_rank_ends_the_job_with_its_name(job: tuple[subprocess.Popen[str], Path]) -> None:
+    launcher, run = job
+    victim = worker(run, 1)
+    start = time.monotonic()
+    victim.kill()
+    _, stderr = launcher.communicate(timeout=30)
+    assert time.monotonic() - start < 10  # the issue's bar is 2 s on a quiet machine: measured in docs/results.md
+    assert launcher.returncode == 1
+    assert "rank 1" in stderr
+    assert "SIGKILL" in stderr
+    assert "Traceback" not in stderr
+    culprit = json.loads((run / "failure.json").read_text())["culprit"]
+    assert (culprit["rank"], culprit["signal"]) == (1, "SIGKILL")
+    assert processes_of(run) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_the_launcher_ends_everything(job: tuple[subprocess.Popen[str], Path], number: int) -> None:
+    launcher, run = job
+    launcher.send_signal(number)
+    launcher.communicate(timeout=30)
+    assert launcher.returncode == 128 + number
+    assert processes_of(run) == []
+
+
+def test_nothing_outlives_a_launcher_that_is_killed(job: tuple[subprocess.Popen[str], Path]) -> None:
+    launcher, run = job
+    own = [p for p in processes_of(run) if p.pid != launcher.pid]
+    assert len(own) == 3  # two ranks and the scheduler
+    os.kill(launcher.pid, signal.SIGKILL)
+    wait_for(lambda: not processes_of(run), 10, "the end of all processes")
+
+
+def test_single_host_jobs_listen_on_loopback_only(job: tuple[subprocess.Popen[str], Path]) -> None:
+    _, run = job
+    listening = [
+        connection.laddr.ip
+        for process in processes_of(run)
+        for connection in process.net_connections(kind="inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert listening
+    assert set(listening) == {"127.0.0.1"}
