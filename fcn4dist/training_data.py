@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,23 +48,36 @@ def resolve_data(config: RunConfig, run_dir: RunDir, say: Callable[[str], None])
     if data.records_dir is not None:
         return override_config(config, data={"records_dir": data.records_dir.absolute()})
     if is_demo(config):
-        demo = importlib.import_module("fcn4dist.data.demo")
         say("no data named: training on the embedded demo set (yours: --data, or data.audio_dir and data.annotations)")
-        config = apply_under(config, demo.demo_config())
-        audio_dir = Path(demo.ensure_demo_set())
-        changes = {"audio_dir": audio_dir, "annotations": audio_dir / "annotations_final.csv"}
-        config = override_config(config, data=changes)
+        config = _demo_under(config, run_dir)
     elif data.audio_dir is None or data.annotations is None:
         missing = "data.audio_dir" if data.audio_dir is None else "data.annotations"
         raise ConfigError(
             f"{missing}: not set; audio needs both data.audio_dir and data.annotations, or use --data DIR"
         )
-    records_dir = run_dir.path / "data"
-    config = override_config(config, data={"records_dir": records_dir})
-    if not (records_dir / MANIFEST).exists():
-        say(f"preparing {config.data.audio_dir} into {records_dir}")
-        importlib.import_module("fcn4dist.prepare").prepare(config)
+    else:
+        config = override_config(config, data={"records_dir": run_dir.path / "data"})
+    from fcn4dist.prepare import prepare  # librosa and MindSpore load here, not for a run on prepared data
+
+    say(f"data: {config.data.records_dir}, prepared now unless it is up to date")
+    prepare(config)
     return config
+
+
+def _demo_under(config: RunConfig, run_dir: RunDir) -> RunConfig:
+    """Lay the demo's config under the user's.
+
+    Its prepared set is shared by all runs, unless the user changed what it is made of: then it goes into the run. Its
+    global batch follows the number of ranks unless the user set one.
+    """
+    from fcn4dist.data.demo import demo_config
+
+    values = demo_config()
+    if config.data.model_fields_set or config.mel.model_fields_set:
+        values["data"]["records_dir"] = run_dir.path / "data"
+    ranks = config.launch.devices
+    values["train"]["global_batch"] = -(-values["train"]["global_batch"] // ranks) * ranks
+    return apply_under(config, values)
 
 
 def check_data(config: RunConfig, batches: BatchPlan) -> int | None:
