@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from fcn4dist.config import BatchPlan, RunConfig, build_config, override_config
@@ -52,9 +51,7 @@ def resolve_data(config: RunConfig, run_dir: RunDir, say: Callable[[str], None])
         config = _demo_under(config, run_dir)
     elif data.audio_dir is None or data.annotations is None:
         missing = "data.audio_dir" if data.audio_dir is None else "data.annotations"
-        raise ConfigError(
-            f"{missing}: not set; audio needs both data.audio_dir and data.annotations, or use --data DIR"
-        )
+        raise ConfigError(f"{missing}: not set; audio needs data.audio_dir and data.annotations; or use --data DIR")
     else:
         config = override_config(config, data={"records_dir": run_dir.path / "data"})
     from fcn4dist.prepare import prepare  # librosa and MindSpore load here, not for a run on prepared data
