@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fcn4dist.config import BatchPlan, RunConfig, build_config, override_config
@@ -48,7 +49,7 @@ def resolve_data(config: RunConfig, run_dir: RunDir, say: Callable[[str], None])
         return override_config(config, data={"records_dir": data.records_dir.absolute()})
     if is_demo(config):
         say("no data named: training on the embedded demo set (yours: --data, or data.audio_dir and data.annotations)")
-        config = _demo_under(config, run_dir)
+        config = lay_demo_under(config, run_dir)
     elif data.audio_dir is None or data.annotations is None:
         missing = "data.audio_dir" if data.audio_dir is None else "data.annotations"
         raise ConfigError(f"{missing}: not set; audio needs data.audio_dir and data.annotations; or use --data DIR")
@@ -61,15 +62,16 @@ def resolve_data(config: RunConfig, run_dir: RunDir, say: Callable[[str], None])
     return config
 
 
-def _demo_under(config: RunConfig, run_dir: RunDir) -> RunConfig:
+def lay_demo_under(config: RunConfig, run_dir: RunDir, demo_set: Path | None = None) -> RunConfig:
     """Lay the demo's config under the user's.
 
+    `demo_set` is the folder of the demo's audio; none: it is synthesised in the cache when it is not there yet.
     Its prepared set is shared by all runs, unless the user changed what it is made of: then it goes into the run. Its
     global batch follows the number of ranks unless the user set one.
     """
     from fcn4dist.data.demo import demo_config
 
-    values = demo_config()
+    values = demo_config(demo_set)
     if config.data.model_fields_set or config.mel.model_fields_set:
         values["data"]["records_dir"] = run_dir.path / "data"
     ranks = config.launch.devices
