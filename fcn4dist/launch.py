@@ -7,6 +7,7 @@ import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -23,10 +24,12 @@ from fcn4dist.cluster.worker_env import strip_stale
 from fcn4dist.config import RunConfig, format_config, override_config, plan_batches
 from fcn4dist.errors import Interrupted, JobError, UserError
 from fcn4dist.files import save_json, save_text
-from fcn4dist.prepare import Progress
 from fcn4dist.run_dir import RunDir
 from fcn4dist.run_folder import check_run_dir, dated_folder, locked, next_attempt, writing
-from fcn4dist.training_data import check_data, is_demo, resolve_data
+from fcn4dist.training_data import check_data, is_demo, lay_demo_under, resolve_data
+
+if TYPE_CHECKING:
+    from fcn4dist.prepare import Progress
 
 PORT_TRIES = 5  # how often a port that was lost to another program is replaced
 
@@ -81,12 +84,15 @@ def _survey(config: RunConfig, *, imagined: bool) -> HostDevices:
 def _dry_run(config: RunConfig, run_dir: RunDir, host: HostDevices, request: LaunchRequest) -> str:
     port = request.master_port or choose_port()
     launcher = Launcher(os.getpid(), os.environ, next_attempt(run_dir))
+    on_demo = is_demo(config)
+    if on_demo:
+        config = lay_demo_under(config, run_dir, demo_set=Path("demo-set"))  # named, not made
     plan = plan_job(config, run_dir, host, Meeting.on_one_host(config.launch.devices, port), launcher)
     notes, num_clips = [], None
-    if config.data.records_dir is not None:
+    if on_demo:
+        notes.append("data: the embedded demo set, synthesised and prepared first where it is not there yet")
+    elif config.data.records_dir is not None:
         num_clips = check_data(override_config(config, data={"verify": "size"}), plan.batches)
-    elif is_demo(config):
-        notes.append("data: the embedded demo set, whose settings are not part of this plan")
     else:
         notes.append(f"data: {config.data.audio_dir} would be prepared into {run_dir.path / 'data'} first")
     return "\n".join([format_plan(plan, num_clips), "", *notes, "nothing was started or written (--dry-run)"])

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fcn4dist.cluster.devices import resolve_target
 from fcn4dist.cluster.rank import SINGLE
 from fcn4dist.config import RunConfig, format_config, override_config, plan_batches
 from fcn4dist.files import save_text
-from fcn4dist.prepare import Progress
 from fcn4dist.run_dir import RunDir
 from fcn4dist.run_folder import check_run_dir, dated_folder, locked, writing
 from fcn4dist.train.runtime import prepare_imports, start_device
 from fcn4dist.training_data import check_data, resolve_data
+
+if TYPE_CHECKING:
+    from fcn4dist.prepare import Progress
 
 
 def train_here(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fcn4dist.config import BatchPlan, RunConfig, build_config, override_config
-from fcn4dist.data.demo import demo_config
 from fcn4dist.data.manifest import MANIFEST, check_shards, load_manifest
 from fcn4dist.errors import ConfigError, DataError
-from fcn4dist.prepare import Progress, prepare
 from fcn4dist.run_dir import RunDir
+
+if TYPE_CHECKING:
+    from fcn4dist.prepare import Progress
 
 MODELZOO_FIRST_SHARD = "train.mindrecord0"  # what ModelZoo's own script writes, without a manifest
 
@@ -42,28 +43,24 @@ def resolve_data(
     """
     if is_demo(config):
         say("no data named: training on the embedded demo set (yours: --data, or data.audio_dir and data.annotations)")
-        config = apply_under(config, demo_config())
-        config = override_config(config, data={"records_dir": _demo_records(config)})
-        prepare(config, progress=progress)
+        config = lay_demo_under(config, run_dir)
+        _prepare(config, say, progress)
     elif config.data.records_dir is None:
         data = config.data
         if data.audio_dir is None or data.annotations is None:
             missing = "data.audio_dir" if data.audio_dir is None else "data.annotations"
-            raise ConfigError(
-                f"{missing}: not set; audio needs both data.audio_dir and data.annotations, or use --data DIR"
-            )
+            raise ConfigError(f"{missing}: not set; audio needs data.audio_dir and data.annotations; or use --data DIR")
         config = override_config(config, data={"records_dir": run_dir.path / "data"})
-        say(f"preparing {data.audio_dir} into {config.data.records_dir}")
-        prepare(config, progress=progress)
+        _prepare(config, say, progress)
     assert config.data.records_dir is not None
     return adopt_mel(override_config(config, data={"records_dir": config.data.records_dir.absolute()}))
 
 
-def _demo_records(config: RunConfig) -> Path:
-    """Return where the prepared demo set is cached: one folder for each way of preparing it."""
-    assert config.data.records_dir is not None
-    key = build_config({"mel": config.mel.model_dump(), "data": config.data.model_dump()}, "demo").digest[:8]
-    return config.data.records_dir.with_name(f"{config.data.records_dir.name}-{key}")
+def _prepare(config: RunConfig, say: Callable[[str], None], progress: Progress | None) -> None:
+    from fcn4dist.prepare import prepare  # librosa and MindSpore load here, not for a run on prepared data
+
+    say(f"data: {config.data.records_dir}, prepared now unless it is up to date")
+    prepare(config, progress=progress)
 
 
 def adopt_mel(config: RunConfig) -> RunConfig:
@@ -82,6 +79,22 @@ def adopt_mel(config: RunConfig) -> RunConfig:
                 f"mel.{key}: {wanted}, but {folder} was prepared with {found}; prepare again, or leave mel.{key} out"
             )
     return override_config(config, mel=mel.model_dump())
+
+
+def lay_demo_under(config: RunConfig, run_dir: RunDir, demo_set: Path | None = None) -> RunConfig:
+    """Lay the demo's config under the user's.
+
+    `demo_set` is the folder of the demo's audio; none: it is synthesised in the cache when it is not there yet.
+    Its prepared set is shared by all runs, unless the user changed what it is made of: then it goes into the run. Its
+    global batch follows the number of ranks unless the user set one.
+    """
+
+    values = demo_config(demo_set)
+    if config.data.model_fields_set or config.mel.model_fields_set:
+        values["data"]["records_dir"] = run_dir.path / "data"
+    ranks = config.launch.devices
+    values["train"]["global_batch"] = -(-values["train"]["global_batch"] // ranks) * ranks
+    return apply_under(config, values)
 
 
 def check_data(config: RunConfig, batches: BatchPlan) -> int | None:

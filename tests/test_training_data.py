@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fcn4dist.config import BatchPlan, load_config, override_config
+from fcn4dist.config import BatchPlan, RunConfig, load_config, override_config
 from fcn4dist.errors import ConfigError, DataError
 from fcn4dist.run_dir import RunDir
 from fcn4dist.training_data import apply_under, check_data, is_demo, resolve_data
@@ -91,3 +91,41 @@ def test_the_demos_values_go_under_the_users() -> None:
     config = override_config(config, launch={"devices": 2})
     merged = apply_under(config, demo)
     assert (merged.train.epochs, merged.train.lr, merged.mel.clip_s, merged.launch.devices) == (3, 0.5, 29.12, 2)
+
+
+DEMO = {"data": {"records_dir": Path("/cache/demo-records"), "num_consumer": 2}, "train": {"global_batch": 16}}
+
+
+@pytest.fixture
+def demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = pytest.importorskip("fcn4dist.data.demo")
+    monkeypatch.setattr(module, "demo_config", lambda demo_set: {section: dict(keys) for section, keys in DEMO.items()})
+    monkeypatch.setattr(pytest.importorskip("fcn4dist.prepare"), "prepare", lambda config: None)
+
+
+@pytest.mark.usefixtures("demo")
+@pytest.mark.parametrize(("devices", "global_batch"), [(1, 16), (2, 16), (3, 18), (8, 16), (24, 24)])
+def test_the_demos_global_batch_fits_any_number_of_ranks(tmp_path: Path, devices: int, global_batch: int) -> None:
+    said: list[str] = []
+    config = load_config(overrides=[f"launch.devices={devices}"])
+    resolved = resolve_data(config, RunDir(tmp_path), said.append)
+    assert resolved.train.global_batch == global_batch
+    assert resolved.data.records_dir == Path("/cache/demo-records")
+    assert "embedded demo set" in said[0]
+
+
+@pytest.mark.usefixtures("demo")
+def test_a_demo_made_differently_is_prepared_into_the_run(tmp_path: Path) -> None:
+    config = load_config(overrides=["data.num_consumer=3", "train.global_batch=12"])
+    resolved = resolve_data(config, RunDir(tmp_path), lambda text: None)
+    assert resolved.data.records_dir == tmp_path / "data"
+    assert (resolved.data.num_consumer, resolved.train.global_batch) == (3, 12)
+
+
+def test_audio_is_prepared_into_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared: list[RunConfig] = []
+    monkeypatch.setattr(pytest.importorskip("fcn4dist.prepare"), "prepare", prepared.append)
+    config = load_config(overrides=["data.audio_dir=/music", "data.annotations=/music/annotations_final.csv"])
+    resolved = resolve_data(config, RunDir(tmp_path), lambda text: None)
+    assert resolved.data.records_dir == tmp_path / "data"
+    assert prepared == [resolved]

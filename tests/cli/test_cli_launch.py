@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from fcn4dist.cli.main import main
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -61,9 +65,33 @@ def test_ascend_that_is_not_there_says_what_is_missing(
 
 
 def test_a_dry_run_of_ascend_needs_no_ascend(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    code, out, _ = run(capsys, "--devices", "8", "--device-target", "Ascend", "--dry-run", "--master-port", "23456")
+    (tmp_path / "train.mindrecord0").touch()
+    options = ["--devices", "8", "--device-target", "Ascend", "--dry-run", "--master-port", "23456", "--data", "."]
+    code, out, _ = run(capsys, *options)
     assert code == 0
     assert "8 ranks on Ascend, scheduler 127.0.0.1:23456" in out
     assert "rank 7: device 7" in out
     assert "DEVICE_ID=7" in out
+    assert [path.name for path in tmp_path.iterdir()] == ["train.mindrecord0"]
+
+
+def test_a_dry_run_of_the_demo_shows_its_batches_and_makes_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("fcn4dist.data.demo")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    code, out, _ = run(
+        capsys, "--devices", "2", "--device-target", "CPU", "--dry-run", "--set", "train.global_batch=12"
+    )
+    assert code == 0
+    assert "12 clips a step = 2 ranks x 1 micro-batches x 6 clips" in out
+    assert "the embedded demo set" in out
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_launcher_never_pays_for_mindspore() -> None:
+    code = (
+        "import sys, fcn4dist.launch, fcn4dist.cli.launch; print({'mindspore', 'numpy', 'librosa'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout == "set()\n"
