@@ -54,9 +54,10 @@ def test_manifest_tells_all(audio: AudioSet, prepared: PrepareReport) -> None:
     assert manifest.tags == ["low", "high", "quiet"]
     assert (manifest.feature_shape, manifest.feature_dtype) == ((1, 96, 47), "float32")
     val_ids = sorted(1000 - row for row in range(48) if row % 12 == 9)
-    assert manifest.splits["val"].clip_list_sha256 == hashlib.sha256(
-        "".join(f"{clip_id}\n" for clip_id in val_ids).encode()
-    ).hexdigest()
+    assert (
+        manifest.splits["val"].clip_list_sha256
+        == hashlib.sha256("".join(f"{clip_id}\n" for clip_id in val_ids).encode()).hexdigest()
+    )
     assert manifest.splits["train"].positives == [
         sum(row % 2 for row in range(48) if row % 12 not in (9, 11)),
         sum(1 - row % 2 for row in range(48) if row % 12 not in (9, 11)),
@@ -186,7 +187,9 @@ def test_too_many_unusable_clips_are_an_error_that_names_them(own_audio: AudioSe
     for row in range(7):
         own_audio.file(row).write_bytes(b"")
     config = make_config(own_audio, tmp_path / "data")
-    with pytest.raises(DataError, match=r"7 of 48 clips cannot be used, more than data\.max_skipped_fraction 0\.01") as e:
+    with pytest.raises(
+        DataError, match=r"7 of 48 clips cannot be used, more than data\.max_skipped_fraction 0\.01"
+    ) as e:
         prepare(config)
     assert str(e.value).count("empty file") == 5
     assert "and 2 more" in str(e.value)
@@ -265,7 +268,9 @@ def test_a_full_disk_is_one_message_and_leaves_nothing_half_written(audio: Audio
         pytest.skip("mounting a small tmpfs needs root")
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)], capture_output=True, text=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)], capture_output=True, text=True
+    )
     if mounted.returncode:
         pytest.skip(f"cannot mount a small tmpfs here: {mounted.stderr.strip()}")
     try:

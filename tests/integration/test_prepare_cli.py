@@ -44,7 +44,9 @@ def wait_until(is_true: Callable[[], bool], what: str) -> None:
         time.sleep(0.005)
 
 
-def end_at(process: subprocess.Popen[str], output: Path, num_chunks: int, end: Callable[[], object]) -> list[psutil.Process]:
+def end_at(
+    process: subprocess.Popen[str], output: Path, num_chunks: int, end: Callable[[], object]
+) -> list[psutil.Process]:
     """Call `end` when `num_chunks` chunks of features are there; return the children that the process had."""
     chunks = output.with_name(output.name + ".partial") / "chunks"
 
