@@ -145,7 +145,8 @@ def prepare(config: RunConfig, *, force: bool = False, progress: Progress | None
             skipped = _list_skipped(plan)
             _check_skipped(plan, skipped)
             try:
-                manifest = _write_data_set(plan, skipped, progress)
+                with _explain_mindrecord_errors(target):
+                    manifest = _write_data_set(plan, skipped, progress)
                 plan.work.publish()
             finally:
                 plan.work.clear_shards()
@@ -347,20 +348,28 @@ def _explain_damaged_chunk(chunk: Chunk) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _explain_disk_errors(target: Path) -> Iterator[None]:
-    """Turn what the system and MindRecord say about a full or unwritable disk into one message."""
+    """Turn what the system says about a full or unwritable disk into one message."""
     try:
         yield
     except OSError as error:
         place = error.filename or target
         hint = "; what was computed is kept, make room and run prepare again" if _is_full(error.errno) else ""
         raise DataError(f"{place}: cannot write the data set: {error.strerror or error}{hint}") from None
-    except RuntimeError as error:  # MindRecord's
+
+
+@contextlib.contextmanager
+def _explain_mindrecord_errors(target: Path) -> Iterator[None]:
+    """MindRecord says RuntimeError for everything, a full disk included."""
+    try:
+        yield
+    except RuntimeError as error:
         parent = next(folder for folder in target.parents if folder.is_dir())
         free = shutil.disk_usage(parent).free
-        last = str(error).strip().splitlines()
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no reason given"]
+        reason = next((line for line in lines if line.startswith("[ERROR]")), lines[0])
         raise DataError(
             f"{target}: MindRecord cannot write the shards ({free >> 20} MB are free on this disk): "
-            f"{last[0] if last else 'no reason given'}"
+            f"{reason.removeprefix('[ERROR]').strip()}"
         ) from error
 
 

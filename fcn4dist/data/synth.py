@@ -105,10 +105,13 @@ def _times(seconds: float) -> NDArray[np.float64]:
 
 
 def _harmonics(phase: NDArray[np.float64], levels: list[float]) -> NDArray[np.float64]:
-    """Sum sines at multiples of a phase in turns."""
+    """Sum sines at multiples of a phase in turns, by sin((k+1)x) = 2 cos(x) sin(kx) - sin((k-1)x)."""
+    angle = 2 * np.pi * phase
+    twice_cos, sine, before = 2 * np.cos(angle), np.sin(angle), np.zeros_like(angle)
     tone = np.zeros_like(phase)
-    for k, level in enumerate(levels, start=1):
-        tone += level * np.sin(2 * np.pi * k * phase)
+    for level in levels:
+        tone += level * sine
+        sine, before = twice_cos * sine - before, sine
     return tone
 
 

@@ -121,6 +121,54 @@ def test_ctrl_c_ends_with_one_word_and_130(audio: AudioSet, tmp_path: Path) -> N
     assert not (tmp_path / "data").exists()
 
 
+def test_a_killed_worker_ends_the_run_with_exit_code_1(audio: AudioSet, tmp_path: Path) -> None:
+    process = start(*audio.options, "--workers", "2", "--output", tmp_path / "data")
+
+    def kill_workers() -> None:
+        for child in psutil.Process(process.pid).children(recursive=True):
+            if any("popen_loky" in word for word in child.cmdline()):
+                child.kill()
+
+    end_at(process, tmp_path / "data", 2, kill_workers)
+    _, stderr = process.communicate()
+    assert process.returncode == 1, stderr
+    assert "a worker process of prepare was killed (out of memory?)" in stderr
+    assert "Traceback" not in stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_terminal_sees_a_bar_with_rate(audio: AudioSet, tmp_path: Path) -> None:
+    terminal, theirs = os.openpty()
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+        "TERM": "xterm",
+        "COLUMNS": "100",
+    }
+    process = subprocess.Popen(
+        command(*audio.options, "--workers", "1", "--output", tmp_path / "data"),
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        env=environment,
+    )
+    os.close(theirs)
+    seen = b""
+    while True:
+        try:
+            block = os.read(terminal, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not block:
+            break
+        seen += block
+    os.close(terminal)
+    output, _ = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == 0
+    assert b"240 listed, 240 written" in output
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", seen.decode())
+    assert re.search(r"features .* 240/240 .*clips/s", text), text[-500:]
+
+
 def test_counts_split_and_skipped_clips_are_told(tmp_path: Path) -> None:
     audio = make_audio_set(tmp_path / "audio")
     audio.file(2).write_bytes(b"")
