@@ -112,7 +112,7 @@ class CheckpointConfig(Section):
     every_steps: PositiveInt = 2000
     keep: PositiveInt = 10
     prefix: str = "MusicTagger"  # the model's name inside state.json and in exported files
-    format: Literal["ckpt", "safetensors"] = "ckpt"
+    format: Literal["ckpt", "safetensors"] = "safetensors"  # MindSpore 2.10 may refuse a good .ckpt: docs/log.md
 
 
 class EvaluateConfig(Section):

@@ -89,6 +89,8 @@ def lay_demo_under(config: RunConfig, run_dir: RunDir, demo_set: Path | None = N
     global batch follows the number of ranks unless the user set one.
     """
 
+    from fcn4dist.data.demo import demo_config  # NumPy loads here, not for a run on prepared data
+
     values = demo_config(demo_set)
     if config.data.model_fields_set or config.mel.model_fields_set:
         values["data"]["records_dir"] = run_dir.path / "data"

@@ -1,9 +1,11 @@
 """Checkpoints are folders that appear whole: written beside, synced, digested, renamed; loaded only if the digests hold.
 
-checkpoints/step-00000120/weights.ckpt     the network's parameters, ModelZoo's names
-                          optimizer.ckpt   Adam's moments, the loss scale and its counter
-                          state.json       where the run stands, what the network is, and a SHA-256 a file
-checkpoints/latest, checkpoints/best       the name of one folder
+    checkpoints/step-00000120/weights.safetensors     the network's parameters, under ModelZoo's names
+                              optimizer.safetensors   Adam's moments, the loss scale and its counter
+                              state.json              where the run stands, what the network is, and a SHA-256 a file
+    checkpoints/latest, checkpoints/best              the name of one folder
+
+With `checkpoint.format: ckpt` the files end in .ckpt.
 """
 
 from __future__ import annotations
@@ -145,7 +147,7 @@ def named(folder: Path, pointer: str) -> Path | None:
     """Return the checkpoint that the file `latest` or `best` names; none where there is no such file."""
     try:
         return folder / (folder / pointer).read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 

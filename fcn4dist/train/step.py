@@ -166,12 +166,8 @@ class Update(nn.Cell):
                 values = (*values, ops.reshape(flat[self.slices[i][0] : self.slices[i][1]], self.shapes[i]))
             loss = flat[-1]
         unscale = 1.0 / (self.scaler.scale * self.parts)
-        gradients = ()
-        for i in range(self.num_gradients):
-            gradients = (*gradients, values[i] * unscale)
-        stats = ()
-        for i in range(len(self.stats)):
-            stats = (*stats, values[self.num_gradients + i] / self.world_size)
+        gradients = tuple(values[i] * unscale for i in range(self.num_gradients))
+        stats = tuple(values[self.num_gradients + i] / self.world_size for i in range(len(self.stats)))
         loss = loss * unscale
         finite = ops.logical_and(amp.all_finite((*gradients, *stats)), ops.isfinite(loss))
         if finite:
