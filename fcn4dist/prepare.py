@@ -161,7 +161,7 @@ def _plan(config: RunConfig) -> _Plan:
     annotations = select_tags(load_annotations(cast(Path, data.annotations)), data.tags)
     files = locate_clips(annotations, cast(Path, data.audio_dir))
     split = split_clips(annotations, data.split, data.seed)
-    work = WorkFolder(Path(os.path.abspath(cast(Path, data.records_dir))))
+    work = WorkFolder(Path(os.path.realpath(cast(Path, data.records_dir))))
     spec = FeatureSpec(config.mel, data.feature_dtype)
     chunks = {}
     for part, rows in split.parts.items():

@@ -75,6 +75,5 @@ def read_features(data_dir: Path) -> dict[int, tuple[str, bytes, bytes]]:
     for shard in load_manifest(data_dir).shards:
         for row in iter_stored(data_dir / shard.file):
             assert int(row["id"]) not in found
-            feature = row["feature"] if isinstance(row["feature"], bytes) else row["feature"].tobytes()
-            found[int(row["id"])] = (shard.split, feature, row["label"].tobytes())
+            found[int(row["id"])] = (shard.split, row["feature"].tobytes(), row["label"].tobytes())
     return found

@@ -170,6 +170,16 @@ def test_a_foreign_folder_or_file_is_never_replaced(audio: AudioSet, tmp_path: P
     assert prepare(make_config(audio, tmp_path / "empty")).manifest.num_written == 48
 
 
+def test_an_output_behind_a_link_stays_behind_it(audio: AudioSet, tmp_path: Path) -> None:
+    (tmp_path / "disk" / "data").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "data")
+    for tags in (3, 2):
+        prepare(make_config(audio, tmp_path / "link", tags=tags), force=True)
+        assert len(load_manifest(tmp_path / "disk" / "data").tags) == tags
+    assert (tmp_path / "link").is_symlink()
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["data"]
+
+
 def test_unusable_clips_go_to_the_ledger(own_audio: AudioSet, tmp_path: Path) -> None:
     own_audio.file(0).unlink()
     own_audio.file(9).write_bytes(b"")

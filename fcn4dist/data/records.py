@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from mindspore.mindrecord import FileReader, FileWriter
+from mindspore.dataset import MindDataset
+from mindspore.mindrecord import FileWriter
 from numpy.typing import NDArray
 
 from fcn4dist.data.manifest import SplitPart
@@ -143,13 +144,13 @@ def write_part(
     return _verify(part, files, written)
 
 
-def iter_stored(file: Path) -> Iterator[dict[str, Any]]:
-    """Yield the rows of one shard as MindRecord returns them; RuntimeError where it cannot read."""
-    reader = FileReader([str(file)], num_consumer=1)
-    try:
-        yield from reader.get_next()
-    finally:
-        reader.close()
+def iter_stored(file: Path) -> Iterator[dict[str, NDArray[Any]]]:
+    """Yield the rows of one shard in order; float16 features are flat bytes. RuntimeError where MindRecord cannot read.
+
+    Through MindDataset, since FileReader takes the whole shard into memory.
+    """
+    data = MindDataset([str(file)], columns_list=["id", "feature", "label"], num_parallel_workers=1, shuffle=False)
+    yield from data.create_dict_iterator(num_epochs=1, output_numpy=True)
 
 
 def _verify(part: SplitPart, files: list[Path], written: dict[int, tuple[int, int]]) -> list[WrittenShard]:

@@ -48,7 +48,7 @@ def test_every_row_comes_back(tmp_path: Path, num_rows: int, num_shards: int, dt
     for row in rows:
         feature = by_id[row.clip_id]["feature"]
         if dtype == "float16":
-            feature = np.frombuffer(feature, np.float16).reshape(row_format.feature_shape)
+            feature = np.frombuffer(feature.tobytes(), np.float16).reshape(row_format.feature_shape)
         assert feature.dtype == dtype
         np.testing.assert_array_equal(feature, row.feature)
         np.testing.assert_array_equal(by_id[row.clip_id]["label"], row.label)
