@@ -210,6 +210,19 @@ def test_too_many_unusable_clips_are_an_error_that_names_them(own_audio: AudioSe
     assert (report.manifest.num_written, report.num_reused) == (48, 40)  # all but the chunk of 8 clips that they are in
 
 
+def test_a_clip_that_was_mended_is_tried_again(own_audio: AudioSet, tmp_path: Path) -> None:
+    config = make_config(own_audio, tmp_path / "data", max_skipped_fraction=0.0)
+    whole, status = own_audio.file(5).read_bytes(), own_audio.file(5).stat()
+    own_audio.file(5).write_bytes(whole[::-1])
+    os.utime(own_audio.file(5), ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(DataError, match="1 of 48 clips cannot be used"):
+        prepare(config)
+    own_audio.file(5).write_bytes(whole)  # same size and, as after a chmod, the same time of change
+    os.utime(own_audio.file(5), ns=(status.st_atime_ns, status.st_mtime_ns))
+    report = prepare(config)
+    assert (report.manifest.num_written, report.num_reused) == (48, 40)
+
+
 def test_an_empty_part_has_no_shards(audio: AudioSet, tmp_path: Path) -> None:
     (tmp_path / "s.csv").write_text("clip_id,split\n" + "".join(f"{1000 - i},train\n" for i in range(3)))
     report = prepare(make_config(audio, tmp_path / "data", split=f"file:{tmp_path}/s.csv", num_consumer=8))
