@@ -13,28 +13,16 @@ import json
 import logging
 import os
 import shutil
-import signal
 from collections.abc import Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 
 from fcn4dist.config import RunConfig
-from fcn4dist.data.annotations import Annotations, load_annotations, locate_clips, select_tags
-from fcn4dist.data.chunks import (
-    Chunk,
-    ClipFile,
-    DamagedChunkError,
-    FeatureSpec,
-    compute_chunk,
-    load_chunk,
-    load_skipped,
-    plan_chunks,
-    stat_clip,
-)
+from fcn4dist.data.chunks import Chunk, ClipFile, load_chunk
+from fcn4dist.data.features import Progress, SilentProgress, compute_features, explain_damaged_chunk, list_skipped
 from fcn4dist.data.manifest import (
     CLIPS,
     FORMAT_VERSION,
@@ -48,34 +36,13 @@ from fcn4dist.data.manifest import (
     check_shards,
     load_manifest,
 )
-from fcn4dist.data.splits import Split, split_clips
-from fcn4dist.data.work_folder import WorkFolder
-from fcn4dist.errors import ConfigError, DataError, JobError
+from fcn4dist.data.plan import DataPlan, plan_data_set
+from fcn4dist.errors import DataError
 from fcn4dist.files import digest_file, save_json, save_text
 
 _log = logging.getLogger(__name__)
 
 INPUTS = "inputs.json"  # digest of all that the data set was made from
-
-
-class Progress(Protocol):
-    """What prepare tells while it works."""
-
-    def start(self, what: str, total: int, done: int) -> None:
-        """Begin a stage of `total` clips, `done` of them by an earlier run."""
-
-    def advance(self, num_clips: int) -> None:
-        """Count clips as done."""
-
-
-class SilentProgress:
-    """Tells nothing."""
-
-    def start(self, what: str, total: int, done: int) -> None:
-        """Ignore the stage."""
-
-    def advance(self, num_clips: int) -> None:
-        """Ignore the clips."""
 
 
 @dataclass(frozen=True)
@@ -94,33 +61,6 @@ class PrepareReport:
         return f"{m.num_listed} listed, {m.num_written} written, {len(m.skipped)} skipped"
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """All that a run will do, decided before anything is written."""
-
-    config: RunConfig
-    annotations: Annotations
-    split: Split
-    work: WorkFolder
-    spec: FeatureSpec
-    chunks: dict[SplitPart, list[Chunk]] = field(repr=False)
-
-    @property
-    def all_chunks(self) -> list[Chunk]:
-        return [chunk for chunks in self.chunks.values() for chunk in chunks]
-
-    @property
-    def inputs_sha256(self) -> str:
-        """Digest of everything the data set follows from."""
-        digest = hashlib.sha256()
-        facts = [self.annotations.tags, self.split.rule.model_dump(), self.config.data.num_consumer]
-        digest.update(json.dumps(facts).encode())
-        for part, chunks in self.chunks.items():
-            digest.update(json.dumps([part, [chunk.file.name for chunk in chunks]]).encode())
-        digest.update(self.annotations.clip_ids.tobytes() + self.annotations.labels.tobytes())
-        return digest.hexdigest()
-
-
 def prepare(config: RunConfig, *, force: bool = False, progress: Progress | None = None) -> PrepareReport:
     """Prepare the data set that `config` describes at data.records_dir.
 
@@ -131,7 +71,7 @@ def prepare(config: RunConfig, *, force: bool = False, progress: Progress | None
     worker process was killed.
     """
     progress = progress or SilentProgress()
-    plan = _plan(config)
+    plan = plan_data_set(config)
     target = plan.work.target
     with _explain_disk_errors(target):
         if (report := _find_up_to_date(plan)) is not None:
@@ -141,8 +81,9 @@ def prepare(config: RunConfig, *, force: bool = False, progress: Progress | None
             plan.work.restore()
             _check_target(target, force)
             plan.work.clear_shards()
-            num_reused = _compute_features(plan, progress)
-            skipped = _list_skipped(plan)
+            plan.work.chunks.mkdir(exist_ok=True)
+            num_reused = compute_features(plan.all_chunks, plan.spec, config.data.num_workers, progress)
+            skipped = list_skipped(plan.all_chunks)
             _check_skipped(plan, skipped)
             try:
                 with _explain_mindrecord_errors(target):
@@ -153,24 +94,7 @@ def prepare(config: RunConfig, *, force: bool = False, progress: Progress | None
     return PrepareReport(target, manifest, num_reused=num_reused)
 
 
-def _plan(config: RunConfig) -> _Plan:
-    data = config.data
-    for key, option in (("audio_dir", "--audio-dir"), ("annotations", "--annotations"), ("records_dir", "--output")):
-        if getattr(data, key) is None:
-            raise ConfigError(f"data.{key}: not given; set it in the config or with {option}")
-    annotations = select_tags(load_annotations(cast(Path, data.annotations)), data.tags)
-    files = locate_clips(annotations, cast(Path, data.audio_dir))
-    split = split_clips(annotations, data.split, data.seed)
-    work = WorkFolder(Path(os.path.realpath(cast(Path, data.records_dir))))
-    spec = FeatureSpec(config.mel, data.feature_dtype)
-    chunks = {}
-    for part, rows in split.parts.items():
-        clips = [stat_clip(int(annotations.clip_ids[r]), annotations.mp3_paths[r], files[r]) for r in rows.tolist()]
-        chunks[part] = plan_chunks(clips, spec, work.chunks)
-    return _Plan(config, annotations, split, work, spec, chunks)
-
-
-def _find_up_to_date(plan: _Plan) -> PrepareReport | None:
+def _find_up_to_date(plan: DataPlan) -> PrepareReport | None:
     target = plan.work.target
     try:
         inputs = json.loads((target / INPUTS).read_text())
@@ -200,64 +124,7 @@ def _check_target(target: Path, force: bool) -> None:
         raise DataError(f"{target}: holds a data set made from other inputs, or a damaged one; --force replaces it")
 
 
-def _compute_features(plan: _Plan, progress: Progress) -> int:
-    """Compute the chunks that are not there; return how many clips were."""
-    from joblib import Parallel, delayed
-
-    plan.work.chunks.mkdir(exist_ok=True)
-    there = {entry.name for entry in os.scandir(plan.work.chunks)}
-    missing = [chunk for chunk in plan.all_chunks if chunk.file.name not in there]
-    num_reused = plan.split.num_clips - sum(len(chunk.clips) for chunk in missing)
-    progress.start("features", plan.split.num_clips, num_reused)
-    if not missing:
-        return num_reused
-    run = Parallel(n_jobs=_num_jobs(plan.config.data.num_workers), return_as="generator_unordered", max_nbytes=None)
-    try:
-        with _shielded_from_ctrl_c():  # Ctrl-C in a terminal goes to all its processes: workers leave it to us
-            done = run(delayed(compute_chunk)(chunk, plan.spec, os.getpid()) for chunk in missing)
-        for chunk in done:
-            progress.advance(len(chunk.clips))
-    except BrokenProcessPool as error:
-        raise JobError(
-            f"a worker process of prepare was killed (out of memory?): {error}. Run it again to go on from here, "
-            "perhaps with fewer workers (data.num_workers)"
-        ) from None
-    return num_reused
-
-
-@contextlib.contextmanager
-def _shielded_from_ctrl_c() -> Iterator[None]:
-    """Hold SIGINT back for this block and, since they inherit it, for the processes started in it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _num_jobs(num_workers: int) -> int | None:
-    """Return joblib's n_jobs: as configured, else what a surrounding `parallel_config` says, else one a core."""
-    from joblib import cpu_count
-    from joblib.parallel import get_active_backend
-
-    if num_workers:
-        return num_workers
-    backend, num_configured = get_active_backend()
-    is_default = type(backend).__name__ == "LokyBackend" and num_configured in (None, 1)
-    return int(cpu_count()) if is_default else None
-
-
-def _list_skipped(plan: _Plan) -> list[SkippedClip]:
-    skipped = []
-    for chunk in plan.all_chunks:
-        with _explain_damaged_chunk(chunk):
-            reasons = load_skipped(chunk)
-        paths = {clip.clip_id: clip.mp3_path for clip in chunk.clips}
-        skipped += [SkippedClip(clip_id=i, mp3_path=paths[i], reason=reason) for i, reason in reasons.items()]
-    return sorted(skipped, key=lambda clip: clip.clip_id)
-
-
-def _check_skipped(plan: _Plan, skipped: Sequence[SkippedClip]) -> None:
+def _check_skipped(plan: DataPlan, skipped: Sequence[SkippedClip]) -> None:
     total, allowed = plan.split.num_clips, plan.config.data.max_skipped_fraction
     if len(skipped) > allowed * total or len(skipped) == total:
         first = "\n".join(f"  {clip.mp3_path}: {clip.reason}" for clip in skipped[:5])
@@ -268,7 +135,7 @@ def _check_skipped(plan: _Plan, skipped: Sequence[SkippedClip]) -> None:
         )
 
 
-def _write_data_set(plan: _Plan, skipped: list[SkippedClip], progress: Progress) -> Manifest:
+def _write_data_set(plan: DataPlan, skipped: list[SkippedClip], progress: Progress) -> Manifest:
     """Write shards, clips.tsv, inputs.json and the manifest into the work folder; return the manifest."""
     from fcn4dist.data.records import Row, RowFormat, write_part  # MindSpore loads here, after the workers' work
 
@@ -281,7 +148,7 @@ def _write_data_set(plan: _Plan, skipped: list[SkippedClip], progress: Progress)
 
     def iter_rows(chunks: list[Chunk]) -> Iterator[Row]:
         for chunk in chunks:
-            with _explain_damaged_chunk(chunk):
+            with explain_damaged_chunk(chunk):
                 features = load_chunk(chunk).features
             for clip_id, feature in features.items():
                 yield Row(clip_id, feature, labels[clip_id])
@@ -335,15 +202,6 @@ def _count_part(clips: list[ClipFile], labels: dict[int, Any], num_tags: int) ->
     positives = np.sum([labels[clip_id] for clip_id in ids], axis=0, dtype=np.int64) if ids else np.zeros(num_tags, int)
     digest = hashlib.sha256("".join(f"{clip_id}\n" for clip_id in ids).encode())
     return SplitCounts(num_clips=len(ids), clip_list_sha256=digest.hexdigest(), positives=positives.tolist())
-
-
-@contextlib.contextmanager
-def _explain_damaged_chunk(chunk: Chunk) -> Iterator[None]:
-    try:
-        yield
-    except DamagedChunkError as error:
-        chunk.file.unlink(missing_ok=True)
-        raise DataError(f"{error}. It was removed: run prepare again to compute it anew") from None
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ import joblib
 import librosa
 import numpy as np
 import pytest
+import soundfile
 from audio_set import CLIP_S, RATE_HZ, AudioSet, make_audio_set, read_features
 
 from fcn4dist.config import RunConfig, load_config, override_config
@@ -78,7 +79,7 @@ def test_features_are_librosas_and_labels_the_tables(audio: AudioSet, prepared: 
     stored = read_features(prepared.records_dir)
     assert sorted(stored) == sorted(1000 - row for row in range(48))
     for row in (0, 9, 47):
-        wave, _ = librosa.load(audio.file(row), sr=RATE_HZ)
+        wave, _ = soundfile.read(audio.file(row), dtype="float32")
         power = librosa.feature.melspectrogram(y=wave, sr=RATE_HZ, n_fft=512, hop_length=256, n_mels=96)
         _, feature, label = stored[1000 - row]
         np.testing.assert_allclose(
@@ -208,6 +209,19 @@ def test_too_many_unusable_clips_are_an_error_that_names_them(own_audio: AudioSe
         shutil.copy(own_audio.file(row + 12), own_audio.file(row))
     report = prepare(config)
     assert (report.manifest.num_written, report.num_reused) == (48, 40)  # all but the chunk of 8 clips that they are in
+
+
+def test_a_clip_that_was_mended_is_tried_again(own_audio: AudioSet, tmp_path: Path) -> None:
+    config = make_config(own_audio, tmp_path / "data", max_skipped_fraction=0.0)
+    whole, status = own_audio.file(5).read_bytes(), own_audio.file(5).stat()
+    own_audio.file(5).write_bytes(whole[::-1])
+    os.utime(own_audio.file(5), ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(DataError, match="1 of 48 clips cannot be used"):
+        prepare(config)
+    own_audio.file(5).write_bytes(whole)  # same size and, as after a chmod, the same time of change
+    os.utime(own_audio.file(5), ns=(status.st_atime_ns, status.st_mtime_ns))
+    report = prepare(config)
+    assert (report.manifest.num_written, report.num_reused) == (48, 40)
 
 
 def test_an_empty_part_has_no_shards(audio: AudioSet, tmp_path: Path) -> None:

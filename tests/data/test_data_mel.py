@@ -31,6 +31,12 @@ def librosa_mel_db(wave: np.ndarray, mel: MelConfig) -> np.ndarray:
     return librosa.amplitude_to_db(power) if mel.db == "amplitude" else librosa.power_to_db(power)
 
 
+def librosa_load(file: Path) -> np.ndarray:
+    """What `librosa.load(file, sr=12_000, res_type="soxr_hq")` does, without the modules that it warns of."""
+    source, rate_hz = soundfile.read(file, dtype="float32")
+    return librosa.resample(librosa.to_mono(source.T), orig_sr=rate_hz, target_sr=12_000, res_type="soxr_hq")
+
+
 @pytest.mark.parametrize("db", ["amplitude", "power"])
 @pytest.mark.parametrize(
     "mel", [MelConfig(), MelConfig(sample_rate_hz=16000, n_fft=1024, hop_samples=160, n_mels=64, clip_s=3.3)]
@@ -62,7 +68,7 @@ def test_amplitude_decibels_are_twice_powers_above_the_floor() -> None:
 @pytest.mark.parametrize("rate_hz", [12_000, 44_100, 16_000, 8_000])
 def test_reading_the_middle_equals_reading_all(tmp_path: Path, seconds: float, rate_hz: int) -> None:
     soundfile.write(tmp_path / "x.wav", make_wave(seconds, rate_hz), rate_hz, subtype="FLOAT")
-    whole, _ = librosa.load(tmp_path / "x.wav", sr=12_000, res_type="soxr_hq")
+    whole = librosa_load(tmp_path / "x.wav")
     n, fit = len(whole), 24_000
     expected = whole[(n - fit) // 2 : (n + fit) // 2] if n >= fit else np.pad(whole, (0, fit - n))
     wave = load_wave(tmp_path / "x.wav", SHORT)
@@ -142,7 +148,7 @@ def test_unusable_files_give_a_reason(tmp_path: Path) -> None:
 
 def test_real_music_equals_librosa(shared_data: Path) -> None:
     file = shared_data / "music" / "Kevin_MacLeod_-_Vibe_Ace.ogg"
-    whole, _ = librosa.load(file, sr=12_000, res_type="soxr_hq")
+    whole = librosa_load(file)
     middle = whole[(len(whole) - 349_440) // 2 : (len(whole) + 349_440) // 2]
     mel = MelConfig()
     np.testing.assert_allclose(log_mel(load_wave(file, mel), mel), librosa_mel_db(middle, mel), atol=0.01)

@@ -1,0 +1,67 @@
+"""The plan of a data set: which clips, tags, parts and chunks, decided before anything is written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+from fcn4dist.config import RunConfig
+from fcn4dist.data.annotations import Annotations, load_annotations, locate_clips, select_tags
+from fcn4dist.data.chunks import Chunk, FeatureSpec, plan_chunks, stat_clip
+from fcn4dist.data.manifest import SplitPart
+from fcn4dist.data.splits import Split, split_clips
+from fcn4dist.data.work_folder import WorkFolder
+from fcn4dist.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class DataPlan:
+    """All that a run of prepare will do."""
+
+    config: RunConfig
+    annotations: Annotations
+    split: Split
+    work: WorkFolder
+    spec: FeatureSpec
+    chunks: dict[SplitPart, list[Chunk]] = field(repr=False)
+
+    @property
+    def all_chunks(self) -> list[Chunk]:
+        """The chunks of all parts."""
+        return [chunk for chunks in self.chunks.values() for chunk in chunks]
+
+    @property
+    def inputs_sha256(self) -> str:
+        """Digest of everything the data set follows from."""
+        digest = hashlib.sha256()
+        facts = [self.annotations.tags, self.split.rule.model_dump(), self.config.data.num_consumer]
+        digest.update(json.dumps(facts).encode())
+        for part, chunks in self.chunks.items():
+            digest.update(json.dumps([part, [chunk.file.name for chunk in chunks]]).encode())
+        digest.update(self.annotations.clip_ids.tobytes() + self.annotations.labels.tobytes())
+        return digest.hexdigest()
+
+
+def plan_data_set(config: RunConfig) -> DataPlan:
+    """Read the annotations, divide the clips and look at their files.
+
+    Raises ConfigError for a missing key, DataError for a table, tags, a split or a folder that cannot be used.
+    """
+    data = config.data
+    for key, option in (("audio_dir", "--audio-dir"), ("annotations", "--annotations"), ("records_dir", "--output")):
+        if getattr(data, key) is None:
+            raise ConfigError(f"data.{key}: not given; set it in the config or with {option}")
+    annotations = select_tags(load_annotations(cast(Path, data.annotations)), data.tags)
+    files = locate_clips(annotations, cast(Path, data.audio_dir))
+    split = split_clips(annotations, data.split, data.seed)
+    work = WorkFolder(Path(os.path.realpath(cast(Path, data.records_dir))))
+    spec = FeatureSpec(config.mel, data.feature_dtype)
+    chunks = {}
+    for part, rows in split.parts.items():
+        clips = [stat_clip(int(annotations.clip_ids[r]), annotations.mp3_paths[r], files[r]) for r in rows.tolist()]
+        chunks[part] = plan_chunks(clips, spec, work.chunks)
+    return DataPlan(config, annotations, split, work, spec, chunks)
