@@ -93,4 +93,5 @@ def kind(value: object) -> str:
         return "null"
     if isinstance(value, bool):
         return "true or false"
-    return {dict: "an object", list: "an array", str: "a string"}.get(type(value), "a number")
+    names: dict[type, str] = {dict: "an object", list: "an array", str: "a string"}
+    return next((name for type_, name in names.items() if isinstance(value, type_)), "a number")

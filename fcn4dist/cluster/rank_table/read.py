@@ -50,12 +50,12 @@ def load_document(path: Path) -> Document:
     """
     data, size = _read_bytes(path)
     findings = Findings()
-    if data is None:
-        findings.error(
-            E_PARA, ROOT, f"{size} bytes; expected at most {MAX_BYTES} (40 MB), or {MAX_LAYERED_BYTES} in a 2.0 file"
-        )
+    document = None if data is None else parse_document(data, str(path))
+    if document is None or (size > MAX_BYTES and document.format is not Format.LAYERED):
+        limits = f"{MAX_BYTES} bytes (40 MB), or {MAX_LAYERED_BYTES} in a 2.0 file"
+        findings.error(E_PARA, ROOT, f"{size} bytes; expected at most {limits}")
         return Document(str(path), None, Format.UNKNOWN, None, tuple(findings.items))
-    return parse_document(data, str(path))
+    return document
 
 
 def parse_document(data: bytes, file: str) -> Document:
@@ -86,20 +86,20 @@ def _read_bytes(path: Path) -> tuple[bytes | None, int]:
     """Return the content and its size; no content when it is larger than any parser takes."""
     for _ in range(READ_ATTEMPTS):
         try:
+            if not stat.S_ISREG(os.stat(path).st_mode) and not path.is_dir():  # opening a pipe would wait for ever
+                raise RankTableError(f"{path}: not a regular file; expected a JSON file")
             with path.open("rb") as file:
                 before = os.fstat(file.fileno())
-                if not stat.S_ISREG(before.st_mode) and not stat.S_ISFIFO(before.st_mode):
-                    raise RankTableError(f"{path}: not a regular file; expected a JSON file")
                 data = file.read(MAX_BYTES + 1)
                 if len(data) > MAX_BYTES:
                     if before.st_size > MAX_LAYERED_BYTES or not _LAYERED_VERSION.search(data):
                         return None, max(before.st_size, len(data))
                     data += file.read(MAX_LAYERED_BYTES)
                 after = os.fstat(file.fileno())
-                replaced = _identity(after) != _identity(os.stat(path)) and stat.S_ISREG(before.st_mode)
+            now = os.stat(path)
         except OSError as error:
             _refuse_unreadable(path, error)
-        if _identity(before) == _identity(after) and not replaced:
+        if _identity(before) == _identity(after) == _identity(now):
             return data, len(data)
     raise RankTableError(
         f"{path}: changed while it was read, {READ_ATTEMPTS} times over; expected a file that is written beside "
@@ -139,8 +139,8 @@ def _parse_json(data: bytes, findings: Findings) -> Any:
         return findings.error(EI_FILE, ROOT, f"not JSON: {_say_where(text, error)}")
     if text[end:].strip():
         findings.warning(ROOT, f"{quote(text[end:].strip())} behind the first JSON value: HCCL ignores it, others fail")
-    for found in repeated:
-        findings.warning(ROOT, f"key {quote(found.repeated)} is given twice in one object: the last one counts")
+    for marked in repeated:
+        findings.warning(ROOT, f"key {quote(marked.repeated)} is given twice in one object: the last one counts")
     return root
 
 

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 Chip = Literal["910", "910b", "a3", "310p3", "950"]
 CHIPS: tuple[Chip, ...] = get_args(Chip)
 
-# Physical ids on one server are 0 .. n-1 (HCCL's own limit a chip); 950 counts local ids, and one backup NPU beside them.
+# Physical ids on one server are 0 .. n-1 (HCCL's own limit a chip); on 950 the last one is the backup NPU.
 DEVICES_A_SERVER: dict[Chip, int] = {"910": 8, "910b": 16, "a3": 16, "310p3": 32, "950": 65}
 
 

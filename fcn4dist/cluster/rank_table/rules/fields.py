@@ -54,7 +54,7 @@ def get_number(
 
 
 def parse_number(text: str) -> int | None:
-    """Return what HCCL reads from `text`: leading blanks, a sign and any text behind are passed over; None if nothing."""
+    """Return what HCCL reads: leading blanks, a sign and any text behind are passed over; None if nothing is left."""
     if is_plain_number(text):
         return int(text) if len(text) <= 20 else U32_MAX + 1
     match = _LOOSE_NUMBER.match(text)

@@ -7,8 +7,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from fcn4dist.cluster.rank_table.fields import address_family
 from fcn4dist.cluster.rank_table.findings import EI_VALUE, Findings, quote
+from fcn4dist.cluster.rank_table.rules.fields import address_family
 from fcn4dist.cluster.rank_table.schema import Chip
 
 HOST_DEVICE = -1  # a host rank of format 1.1

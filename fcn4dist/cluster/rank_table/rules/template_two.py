@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from fcn4dist.cluster.rank_table.advice import list_children, note_ignored_keys, warn_of_server_ids
-from fcn4dist.cluster.rank_table.check_ranks import ParsedRank, check_ranks, devices_by_server
-from fcn4dist.cluster.rank_table.fields import get_number, get_text, is_address, iter_list, join
 from fcn4dist.cluster.rank_table.findings import E_PARA, EI_VALUE, Findings, quote
+from fcn4dist.cluster.rank_table.rules.advice import list_children, note_ignored_keys, warn_of_server_ids
+from fcn4dist.cluster.rank_table.rules.fields import get_number, get_text, is_address, iter_list, join
+from fcn4dist.cluster.rank_table.rules.ranks import ParsedRank, check_ranks, devices_by_server
 from fcn4dist.cluster.rank_table.schema import Chip
 
 MAX_NAME_BYTES = 127
