@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 Chip = Literal["910", "910b", "a3", "310p3", "950"]
 CHIPS: tuple[Chip, ...] = get_args(Chip)
@@ -41,6 +41,8 @@ class Device:
     device_ips: tuple[str, ...] = ()  # addresses of its RoCE port
     super_device_id: int | None = None  # SDID, unique in the super pod (A3)
     device_port: int | None = None
+    ports: tuple[str, ...] = ("0/0",)  # die/port of device_ips (950)
+    levels: tuple[dict[str, Any], ...] = ()  # network layers as in the file (950)
 
 
 @dataclass(frozen=True, slots=True)

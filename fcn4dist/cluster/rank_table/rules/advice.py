@@ -44,7 +44,7 @@ def note_ignored_keys(nodes: Iterable[Node], known: frozenset[str], findings: Fi
                 if key not in known:
                     places.setdefault(key, []).append(where)
     for key, found in places.items():
-        more = f", here and in {len(found) - 1} more places" if len(found) > 1 else ""
+        more = f", here and {len(found) - 1} times more" if len(found) > 1 else ""
         findings.note(join(found[0], str(key)), f"this key is ignored{more}")
 
 
@@ -72,7 +72,7 @@ def advise_concise(root: dict[str, Any], format_: Format, chip: Chip, findings: 
         ((join(where, "server_id"), server.get("server_id")) for where, server in servers if isinstance(server, dict)),
         findings,
     )
-    _warn_of_addresses(servers, chip, findings)
+    _warn_of_addresses(servers, findings)
     _warn_of_pod_ips(servers, findings)
     _warn_of_ports(devices, findings)
     _warn_of_order(root, servers, findings)
@@ -80,7 +80,7 @@ def advise_concise(root: dict[str, Any], format_: Format, chip: Chip, findings: 
         note_ignored_keys(nodes, keys, findings)
 
 
-def _warn_of_addresses(servers: Sequence[Node], chip: Chip, findings: Findings) -> None:
+def _warn_of_addresses(servers: Sequence[Node], findings: Findings) -> None:
     """device_ip may be missing for HCCL, but MindSpore's parse_hccl_file and the documentation want it."""
     places = [
         where
@@ -89,12 +89,11 @@ def _warn_of_addresses(servers: Sequence[Node], chip: Chip, findings: Findings) 
     ]
     if not places:
         return
-    scope = "one server" if len(servers) == 1 else f"{len(servers)} servers, {chip}"
     more = f" and {len(places) - 1} more" if len(places) > 1 else ""
     findings.warning(
         join(places[0], "device_ip"),
-        f"no address here{more}: HCCL takes it ({scope}), but 910 and 300I Duo are documented to need it, and "
-        "MindSpore's parse_hccl_file fails",
+        f"no address here{more}: HCCL goes on without, but the documentation of 910 and 300I Duo asks for it, of "
+        "other chips for several servers, and MindSpore's parse_hccl_file fails",
     )
 
 
@@ -138,7 +137,7 @@ def _warn_of_order(root: dict[str, Any], servers: Sequence[Node], findings: Find
             return
         if isinstance(server.get("server_id"), str):
             blocks.append((min(ranks), server["server_id"], where))
-    pods = _pod_of_server(root)
+    pods = read_super_pods(root)
     blocks.sort()
     seen_pods: list[str] = []
     for index, (_, server_id, where) in enumerate(blocks):
@@ -156,7 +155,8 @@ def _warn_of_order(root: dict[str, Any], servers: Sequence[Node], findings: Find
         seen_pods.append(pod)
 
 
-def _pod_of_server(root: dict[str, Any]) -> dict[str, str]:
+def read_super_pods(root: Any) -> dict[str, str]:
+    """Return the super pod of every server that super_pod_list names, as far as it can be read."""
     pods: dict[str, str] = {}
     for where, pod in list_children([("", root)], "super_pod_list"):
         pod_id = pod.get("super_pod_id") if isinstance(pod, dict) else None

@@ -57,20 +57,20 @@ def check_heterogeneous(root: dict[str, Any], chip: Chip, findings: Findings) ->
 
 def _parse_rank(where: str, rank: Any, server_id: str, strict: bool, findings: Findings) -> ParsedRank:
     number = get_number(rank, "rank_id", where, findings)
-    device_id = _get_signed(rank, "device_id", where, strict, findings)
+    device_id = get_signed(rank, "device_id", where, strict, findings)
     is_host = device_id in (None, HOST_DEVICE)
-    _get_signed(rank, "port", where, strict, findings)
+    get_signed(rank, "port", where, strict, findings)
     if strict:
-        _get_signed(rank, "sdid", where, True, findings)
+        get_signed(rank, "sdid", where, True, findings)
         if is_host:
-            _get_signed(rank, "bind_device_id", where, True, findings)
+            get_signed(rank, "bind_device_id", where, True, findings)
     address = get_text(rank, "rank_ip", where, findings, required=strict)
     if address and not is_address(address):
         findings.error(EI_VALUE, join(where, "rank_ip"), f"{quote(address)} is not a valid IP address")
     return ParsedRank(where, number, server_id, HOST_DEVICE if is_host else device_id)
 
 
-def _get_signed(node: Any, key: str, where: str, needed: bool, findings: Findings) -> int | None:
+def get_signed(node: Any, key: str, where: str, needed: bool, findings: Findings) -> int | None:
     """Return a number that may be "-1", as std::stoi reads it; None when missing or wrong (said in `findings`)."""
     text = get_text(node, key, where, findings, required=needed)
     if text is None:

@@ -42,20 +42,7 @@ class _Parser:
     def integer(
         self, node: Any, key: str, where: str, limits: tuple[int, int] = (0, U32_MAX), *, required: bool = True
     ) -> int | None:
-        path = join(where, key)
-        if not isinstance(node, dict) or key not in node:
-            if required:
-                self.findings.error(EI_KEY, path, "the key is missing")
-            return None
-        value = node[key]
-        if not isinstance(value, int) or isinstance(value, bool):
-            found = f"{quote(value)} is {kind(value)}" if not isinstance(value, float) else f"{quote(value)}"
-            self.findings.error(EI_VALUE, path, f"{found}; expected an integer without quotes")
-            return None
-        if not limits[0] <= value <= limits[1]:
-            self.findings.error(EI_VALUE, path, f"{quote(value)}; expected {limits[0]} to {limits[1]}")
-            return None
-        return value
+        return get_integer(node, key, where, self.findings, limits, required=required)
 
     def text(
         self, node: Any, key: str, where: str, limits: tuple[int, int] = (0, 1 << 30), *, required: bool = True
@@ -183,6 +170,32 @@ class _Parser:
         elif address_type is not None and text is not None:
             self.check_address(join(where, "addr"), text, address_type)
         self.integer(plane, "listen_port", where, (1, 65536))
+
+
+def get_integer(
+    node: Any,
+    key: str,
+    where: str,
+    findings: Findings,
+    limits: tuple[int, int] = (0, U32_MAX),
+    *,
+    required: bool = True,
+) -> int | None:
+    """Return an unsigned JSON number; None when it is missing or not one (said in `findings`)."""
+    path = join(where, key)
+    if not isinstance(node, dict) or key not in node:
+        if required:
+            findings.error(EI_KEY, path, "the key is missing")
+        return None
+    value = node[key]
+    if not isinstance(value, int) or isinstance(value, bool):
+        found = quote(value) if isinstance(value, float) else f"{quote(value)} is {kind(value)}"
+        findings.error(EI_VALUE, path, f"{found}; expected an integer without quotes")
+        return None
+    if not limits[0] <= value <= limits[1]:
+        findings.error(EI_VALUE, path, f"{quote(value)}; expected {limits[0]} to {limits[1]}")
+        return None
+    return value
 
 
 def is_of_type(text: str, address_type: str) -> bool:
