@@ -148,6 +148,9 @@ def _default_levels(table: RankTable, server: Server, device: Device) -> list[di
     return [{"net_layer": 0, "net_instance_id": instance, "net_type": "TOPO_FILE_DESC", "rank_addr_list": addresses}]
 
 
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+
+
 def check_written(document: dict[str, Any], chip: Chip, name: str = "table.json") -> None:
     """Hold what is about to be written to HCCL's rules, and to MindSpore's scheduler's.
 
@@ -172,4 +175,4 @@ def _render(value: Any, indent: str) -> str:
         return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
     if isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
         return "[\n" + ",\n".join(f"{inner}{_render(item, inner)}" for item in value) + f"\n{indent}]"
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    return _encode(value)

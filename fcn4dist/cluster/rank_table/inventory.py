@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -86,10 +87,15 @@ def _parse(text: str, path: Path) -> Any:
     loader: Any = getattr(
         yaml, "CSafeLoader", yaml.SafeLoader
     )  # thousands of servers: the C parser is ten times faster
+    was_enabled = gc.isenabled()
+    gc.disable()  # nothing here is a cycle, and 100,000 new objects would start the collector again and again
     try:
         return yaml.load(text, Loader=loader)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise RankTableError(f"{path}: not YAML: {' '.join(str(error).split())[:200]}") from None
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _check_unique(inventory: Inventory, path: Path) -> None:
