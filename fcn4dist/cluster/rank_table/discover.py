@@ -98,7 +98,8 @@ def discover(
     overview = tools.ask_npu_smi()
     npus = _list_npus(tools, overview)
     chip = chip or parse_chip(overview)
-    found = _find_devices(tools, paths, conf, npus, chip)
+    candidates = range(DEVICES_A_SERVER[chip or "910b"]) if device_ids is None else device_ids
+    found = _find_devices(tools, paths, conf, npus, candidates)
     ids = _narrow(found, environment, device_ids, remarks)
     addresses = _find_addresses(tools, ids, conf, paths.hccn_conf, remarks)
     server = build_server(server_address or find_own_address(), addresses)
@@ -123,24 +124,25 @@ def _list_npus(tools: _Tools, overview: str) -> list[Npu]:
 
 
 def _find_devices(
-    tools: _Tools, paths: HostPaths, conf: dict[int, str], npus: Sequence[Npu], chip: Chip | None
+    tools: _Tools, paths: HostPaths, conf: dict[int, str], npus: Sequence[Npu], candidates: Sequence[int]
 ) -> list[int]:
-    """Return the physical ids by the first source that has any."""
+    """Return the physical ids by the first source that has any; hccn_tool lists none, so candidates are tried."""
     nodes = sorted(int(m[1]) for entry in _list_folder(paths.dev) if (m := _DEVICE_NODE.fullmatch(entry)))
-    if nodes:
-        return nodes
-    if npus:
-        return sorted({npu.device_id for npu in npus})
-    if conf:
-        return sorted(conf)
-    highest = DEVICES_A_SERVER[chip or "910b"]
-    asked = [device for device in range(highest) if parse_hccn_address(tools.ask_hccn(device, "-ip", "-g"))]
-    if not asked:
-        looked = "no /dev/davinci*, no /etc/hccn.conf, and neither npu-smi nor hccn_tool knows one"
+    found = nodes or sorted({npu.device_id for npu in npus}) or sorted(conf)
+    found = found or [device for device in candidates if _answers(tools, device)]
+    if not found:
+        looked = f"no {paths.dev}/davinci*, no {paths.hccn_conf}, and neither npu-smi nor hccn_tool knows one"
         raise RankTableError(
             f"no NPU on this host: {looked}; elsewhere give --hostfile, --hccn-conf, --inventory or --servers"
         )
-    return asked
+    return found
+
+
+def _answers(tools: _Tools, device: int) -> bool:
+    """Whether hccn_tool knows the device, with an address or without."""
+    if parse_hccn_address(tools.ask_hccn(device, "-ip", "-g")) is not None:
+        return True
+    return parse_link(tools.ask_hccn(device, "-link", "-g")) is not None
 
 
 def _list_folder(folder: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -74,8 +75,6 @@ class Verdict:
 
 def quote(value: object, limit: int = 60) -> str:
     """Return a JSON value as a message shows it: in JSON's spelling, shortened, safe to print."""
-    import json
-
     try:
         text = json.dumps(value, ensure_ascii=not _is_printable(value))
     except (TypeError, ValueError, RecursionError):

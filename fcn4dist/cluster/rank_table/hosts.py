@@ -17,7 +17,7 @@ from fcn4dist.errors import RankTableError
 MAX_DEVICE_ID = 64
 Resolver = Callable[[str], list[str]]  # host name -> its addresses
 
-_RANGE = re.compile(r"(\d{1,4})(?:-(\d{1,4}))?")
+_RANGE = re.compile(r"([0-9]{1,4})(?:-([0-9]{1,4}))?")
 _FIELD = re.compile(r"\{(server|device|rank)(?:\s*([+-])\s*(\d+))?\}")
 _CONF_NAMES = re.compile(r"(?:^hccn\.conf[._-])|(?:[._-]?hccn)?\.conf$|[._-]hccn\.conf$")
 

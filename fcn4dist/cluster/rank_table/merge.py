@@ -21,10 +21,10 @@ class _Claims:
     """What may stand in one file only, with the first place of each value."""
 
     def __init__(self) -> None:
-        self.places: dict[tuple[str, Any], str] = {}
+        self.places: dict[tuple[str, str], str] = {}
 
     def claim(self, key: str, value: Any, place: str) -> None:
-        first = self.places.setdefault((key, value), place)
+        first = self.places.setdefault((key, quote(value, 1000)), place)
         if first != place:
             raise RankTableError(
                 f"{place}: {key} {quote(value)} is already in {first}; expected each once in a merged table"
@@ -202,11 +202,11 @@ def _merge_groups(documents: Sequence[Document]) -> dict[str, Any]:
         if len(document.root["group_list"]) != 1:
             raise RankTableError(f"{document.file}: group_list: more than one group; expected one to merge")
         group = document.root["group_list"][0]
-        names.setdefault(group.get("group_name", ""), document.file)
+        names.setdefault(_text_of(group, "group_name", f"{document.file}: group_list[0]"), document.file)
         for index, instance in enumerate(group["instance_list"]):
             place = f"{document.file}: group_list[0].instance_list[{index}]"
             if not is_lab:
-                claims.claim("pod_name", instance.get("pod_name", ""), f"{place}.pod_name")
+                claims.claim("pod_name", _text_of(instance, "pod_name", place), f"{place}.pod_name")
             for position, device in enumerate(instance["devices"]):
                 where = f"{place}.devices[{position}]"
                 server_id, device_id = instance["server_id"], device["device_id"]
@@ -232,7 +232,7 @@ def _format_groups(
         _renumber([list(block) for _, block in blocks], "rank_id", str)
         group.update(device_num=num_devices, server_num=str(len(server_ids)))
     else:
-        instances.sort(key=lambda instance: (instance["server_id"].encode(), instance.get("pod_name", "")))
+        instances.sort(key=lambda instance: (instance["server_id"].encode(), instance["pod_name"]))
         group["device_count"] = num_devices
     group["instance_list"] = instances
     known = {"status", "group_count", "group_list"}
@@ -262,7 +262,7 @@ def _merge_layered(documents: Sequence[Document]) -> dict[str, Any]:
             instance = find_instance(rank)
             local_id = rank.get("local_id")
             claims.claim(f"local_id of instance {quote(instance)}", local_id, f"{place}.local_id")
-            ranks.append(((instance, int(local_id) if local_id.isdigit() else 0), rank))
+            ranks.append(((instance, local_id if isinstance(local_id, int) else 0), rank))
     ranks.sort(key=lambda entry: entry[0])
     for number, (_, rank) in enumerate(ranks):
         rank["rank_id"] = number

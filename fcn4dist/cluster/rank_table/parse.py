@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fcn4dist.cluster.rank_table.check import check_document, first_error
 from fcn4dist.cluster.rank_table.findings import Findings
 from fcn4dist.cluster.rank_table.read import Document, load_table
 from fcn4dist.cluster.rank_table.rules.advice import list_children, read_super_pods
@@ -15,7 +16,7 @@ from fcn4dist.cluster.rank_table.rules.fields import get_number, get_text, iter_
 from fcn4dist.cluster.rank_table.rules.heterogeneous import get_signed
 from fcn4dist.cluster.rank_table.rules.layered import get_integer
 from fcn4dist.cluster.rank_table.rules.ranks import HOST_DEVICE
-from fcn4dist.cluster.rank_table.schema import Device, Format, RankTable, Server
+from fcn4dist.cluster.rank_table.schema import Chip, Device, Format, RankTable, Server
 from fcn4dist.errors import RankTableError
 
 
@@ -26,6 +27,19 @@ def load_rank_table(path: Path) -> RankTable:
     Raises RankTableError naming the path of a value that is missing or unreadable.
     """
     return parse_table(load_table(path))
+
+
+def load_accepted_table(path: Path, chip: Chip, *, msrun: bool = True) -> RankTable:
+    """Read a file that is about to be used: HCCL of `chip`, and with `msrun` MindSpore's scheduler, must accept it.
+
+    Raises RankTableError with the first reason against it.
+    """
+    document = load_table(path)
+    error = first_error(check_document(document, chip, msrun=msrun))
+    if error is not None:
+        code = f" [{error.code}]" if error.code else ""
+        raise RankTableError(f"{path}: {error.where}: {error.message}{code}")
+    return parse_table(document)
 
 
 def parse_table(document: Document) -> RankTable:
@@ -122,17 +136,14 @@ def _parse_layered(root: Any, findings: Findings) -> list[Server]:
 
 def find_instance(rank: Any) -> str:
     """Return the instance of the lowest network layer of a 2.0 rank; an empty text when it has none."""
-    level = _lowest_level(rank)
-    return str(level.get("net_instance_id", ""))
-
-
-def _lowest_level(rank: Any) -> dict[str, Any]:
     levels = list_children([("", rank)], "level_list")
-    return levels[0][1] if levels and isinstance(levels[0][1], dict) else {}
+    lowest = levels[0][1] if levels else None
+    return str(lowest.get("net_instance_id", "")) if isinstance(lowest, dict) else ""
 
 
 def _layer_addresses(rank: Any) -> Iterator[str]:
-    for _, entry in list_children([("", _lowest_level(rank))], "rank_addr_list"):
+    """Yield the IP addresses of a 2.0 rank in all its layers; EIDs are no addresses for people."""
+    for _, entry in list_children(list_children([("", rank)], "level_list"), "rank_addr_list"):
         if isinstance(entry, dict) and entry.get("addr_type") in ("IPV4", "IPV6"):
             yield str(entry.get("addr", ""))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -17,6 +18,7 @@ from fcn4dist.errors import RankTableError
 
 MAX_BYTES = 40 << 20  # HCCL's limit for 1.x and template two
 MAX_LAYERED_BYTES = 1 << 30  # and for 2.0
+MAX_DEPTH = 32  # 2.0 has 7 levels
 READ_ATTEMPTS = 3
 
 _LAYERED_VERSION = re.compile(rb'"version"\s*:\s*"2\.0"')
@@ -137,6 +139,8 @@ def _parse_json(data: bytes, findings: Findings) -> Any:
         return findings.error(EI_FILE, ROOT, "nested too deep to be read; a rank table has at most 7 levels")
     except ValueError as error:
         return findings.error(EI_FILE, ROOT, f"not JSON: {_say_where(text, error)}")
+    if _is_deeper(root, MAX_DEPTH):
+        return findings.error(EI_FILE, ROOT, f"nested more than {MAX_DEPTH} levels deep; a rank table has at most 7")
     if text[end:].strip():
         findings.warning(ROOT, f"{quote(text[end:].strip())} behind the first JSON value: HCCL ignores it, others fail")
     for marked in repeated:
@@ -167,6 +171,17 @@ def _parse_float(text: str) -> float:
     if math.isinf(value):
         raise ValueError(f"number {text[:20]} is out of range")
     return value
+
+
+def _is_deeper(root: Any, maximum: int) -> bool:
+    """Whether containers stand inside each other more than `maximum` times; looks at a level after the other."""
+    level = [root] if isinstance(root, (dict, list)) else []
+    for _ in range(maximum):
+        if not level:
+            return False
+        inner = itertools.chain.from_iterable(node.values() if isinstance(node, dict) else node for node in level)
+        level = [node for node in inner if isinstance(node, (dict, list))]
+    return bool(level)
 
 
 def _say_where(text: str, error: Exception) -> str:

@@ -28,6 +28,7 @@ NOT_JSON = [
     (b'{"version": "\\ud800"}', "UTF-16"),
     (b"[" * 100_000, "nested too deep"),
     (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "nested too deep"),
+    (b'{"a":' * 33 + b"1" + b"}" * 33, "more than 32 levels"),
     (b"[" + b"9" * 5000 + b"]", "not JSON"),
 ]
 

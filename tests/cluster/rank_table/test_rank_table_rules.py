@@ -137,8 +137,8 @@ def test_a_910_server_has_1_2_4_or_8_devices(count, accepted):
 
 @pytest.mark.parametrize(
     ("ids", "accepted"),
-    [("0145", True), ("0246", True), ("0347", True), ("1256", True), ("1357", True), ("2367", True)]
-    + [("0123", True), ("4567", True), ("2345", False), ("0167", False), ("0156", False)],
+    [(ids, True) for ids in ("0145", "0246", "0347", "1256", "1357", "2367", "0123", "4567")]
+    + [(ids, False) for ids in ("2345", "0167", "0156")],
 )
 def test_four_devices_of_a_910_form_a_ring(ids, accepted):
     table = concise_table(1, 4)
@@ -148,7 +148,9 @@ def test_four_devices_of_a_910_form_a_ring(ids, accepted):
     assert judge(table, "910b").accepted
 
 
-@pytest.mark.parametrize(("ids", "accepted"), [((0, 1, 8, 9), True), ((0, 1, 8, 10), False), ((8, 9), True), ((0, 8, 9), False)])
+@pytest.mark.parametrize(
+    ("ids", "accepted"), [((0, 1, 8, 9), True), ((0, 1, 8, 10), False), ((8, 9), True), ((0, 8, 9), False)]
+)
 def test_both_modules_of_one_910b_server_are_used_alike(ids, accepted):
     table = concise_table(1, len(ids))
     for device, number in zip(table["server_list"][0]["device"], ids, strict=True):
@@ -202,7 +204,7 @@ def test_ignored_keys_are_notes_once_a_key():
     for server in table["server_list"]:
         server["host_nic_ip"] = "reserve"
     notes = [finding for finding in judge(table, "910b").findings if finding.severity == "note"]
-    assert [(note.where, "1 times more" in note.message) for note in notes] == [("server_list[0].host_nic_ip", True)]
+    assert [(note.where, "in 1 more" in note.message) for note in notes] == [("server_list[0].host_nic_ip", True)]
 
 
 @pytest.mark.parametrize(("name", "accepted"), [("a.json", True), ("a.txt", False), ("x.json.d/a.json", False)])
@@ -254,9 +256,24 @@ TEMPLATE_TWO_ERRORS = [
     (cloud_table, f"{GROUP}.device_count", "3", ("HCCL_E_PARA", "group_list[0].device_count")),
     (cloud_table, f"{GROUP}.group_name", DELETE, ("EI0017", "group_list[0].group_name")),
     (cloud_table, f"{INSTANCE}.pod_name", "pod-1", ("EI0014", "group_list[0].instance_list[1].pod_name")),
-    (cloud_table, f"{INSTANCE}.devices.1.device_id", "8", ("EI0014", "group_list[0].instance_list[0].devices[1].device_id")),
-    (cloud_table, f"{INSTANCE}.devices.1.device_ip", DELETE, ("EI0017", "group_list[0].instance_list[0].devices[1].device_ip")),
-    (cloud_table, f"{INSTANCE}.devices.1.device_id", "0", ("EI0014", "group_list[0].instance_list[0].devices[1].device_id")),
+    (
+        cloud_table,
+        f"{INSTANCE}.devices.1.device_id",
+        "8",
+        ("EI0014", "group_list[0].instance_list[0].devices[1].device_id"),
+    ),
+    (
+        cloud_table,
+        f"{INSTANCE}.devices.1.device_ip",
+        DELETE,
+        ("EI0017", "group_list[0].instance_list[0].devices[1].device_ip"),
+    ),
+    (
+        cloud_table,
+        f"{INSTANCE}.devices.1.device_id",
+        "0",
+        ("EI0014", "group_list[0].instance_list[0].devices[1].device_id"),
+    ),
     (lab_table, "para_plane_nic_location", DELETE, ("EI0017", "para_plane_nic_location")),
     (lab_table, "para_plane_nic_location", "host", ("HCCL_E_PARA", "para_plane_nic_location")),
     (lab_table, f"{GROUP}.server_num", "4", ("HCCL_E_PARA", "group_list[0].server_num")),

@@ -44,7 +44,7 @@ def note_ignored_keys(nodes: Iterable[Node], known: frozenset[str], findings: Fi
                 if key not in known:
                     places.setdefault(key, []).append(where)
     for key, found in places.items():
-        more = f", here and {len(found) - 1} times more" if len(found) > 1 else ""
+        more = f", here and in {len(found) - 1} more" if len(found) > 1 else ""
         findings.note(join(found[0], str(key)), f"this key is ignored{more}")
 
 
@@ -139,20 +139,22 @@ def _warn_of_order(root: dict[str, Any], servers: Sequence[Node], findings: Find
             blocks.append((min(ranks), server["server_id"], where))
     pods = read_super_pods(root)
     blocks.sort()
-    seen_pods: list[str] = []
-    for index, (_, server_id, where) in enumerate(blocks):
+    seen_pods: set[str] = set()
+    previous_pod, previous_id = "", ""
+    for _, server_id, where in blocks:
         pod = pods.get(server_id, "")
-        if index and pod == seen_pods[-1] and server_id < blocks[index - 1][1]:
-            found = f"{quote(server_id)} has higher ranks than {quote(blocks[index - 1][1])}"
+        if pod == previous_pod and server_id < previous_id:
+            found = f"{quote(server_id)} has higher ranks than {quote(previous_id)}"
             findings.warning(
                 join(where, "server_id"), f"{found}; MindSpore expects ranks in the text order of server ids"
             )
             return
-        if pod in seen_pods and pod != seen_pods[-1]:
+        if pod in seen_pods and pod != previous_pod:
             found = f"the servers of super pod {quote(pod)} do not stand together"
             findings.warning(where, f"{found}; expected the servers of a pod one after the other")
             return
-        seen_pods.append(pod)
+        seen_pods.add(pod)
+        previous_pod, previous_id = pod, server_id
 
 
 def read_super_pods(root: Any) -> dict[str, str]:
