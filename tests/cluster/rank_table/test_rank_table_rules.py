@@ -280,6 +280,18 @@ TEMPLATE_TWO_ERRORS = [
     (lab_table, f"{GROUP}.server_num", "0", ("EI0014", "group_list[0].server_num")),
     (lab_table, f"{GROUP}.device_num", "3", ("HCCL_E_PARA", "group_list[0].device_num")),
     (lab_table, f"{INSTANCE}.rank_id", "3", ("EI0014", "group_list[0].instance_list[3].rank_id")),
+    (
+        lab_table,
+        f"{INSTANCE}.devices.0.device_id",
+        "1",
+        ("EI0014", "group_list[0].instance_list[1].devices[0].device_id"),
+    ),
+    (
+        lab_table,
+        f"{INSTANCE}.devices.0.device_ip",
+        "2001:db8::1",
+        ("EI0001", "group_list[0].instance_list[1].devices[0].device_ip"),
+    ),
 ]
 
 

@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 
 from fcn4dist.cluster.rank_table.check import check_all_chips, check_document, first_error
-from fcn4dist.cluster.rank_table.read import load_document
-from fcn4dist.cluster.rank_table.schema import CHIPS
+from fcn4dist.cluster.rank_table.convert import convert_document
+from fcn4dist.cluster.rank_table.merge import merge_documents
+from fcn4dist.cluster.rank_table.parse import parse_table
+from fcn4dist.cluster.rank_table.read import load_document, load_table
+from fcn4dist.cluster.rank_table.schema import CHIPS, Format
+from fcn4dist.errors import RankTableError
 
 COLUMNS = {"910": "910", "910b": "910B", "a3": "A3", "310p3": "310P3", "950": "950(2.0)"}
 
@@ -53,3 +57,21 @@ def test_a_refusal_says_where_and_an_ei_code_is_the_one_of_the_index(samples, sh
             assert code in {finding.code for finding in errors}, row["file"]
             checked += 1
     assert checked > 20
+
+
+def test_every_other_command_takes_or_refuses_every_sample_with_a_message(samples, shared_data):
+    shown = converted = merged = 0
+    for row in samples:
+        path = shared_data / "ranktables" / row["file"]
+        for operation in ("show", "convert", "merge"):
+            try:
+                document = load_table(path)
+                if operation == "show":
+                    shown += parse_table(document).world_size > 0
+                elif operation == "convert":
+                    converted += bool(convert_document(document, Format.CONCISE))
+                else:
+                    merged += bool(merge_documents([document]))
+            except RankTableError as error:
+                assert str(path) in str(error) or "merged table" in str(error)  # noqa: PT017
+    assert (shown > 150, converted > 60, merged > 100) == (True, True, True)

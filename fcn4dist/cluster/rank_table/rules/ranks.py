@@ -21,16 +21,17 @@ _MODULE = 8  # devices that share an HCCS ring on a 910B box of 16
 class ParsedRank:
     """One rank as a parser read it; None for what could not be read."""
 
-    where: str
+    where: str  # of its device
     rank: int | None
     server_id: str
     device_id: int | None
     device_ips: Sequence[str] = ()
+    rank_where: str | None = None  # of the object with rank_id, where that is another one
 
 
 def check_ranks(ranks: Sequence[ParsedRank], chip: Chip, findings: Findings) -> None:
     """Check ranks 0 .. N-1, unique devices, equal servers and one address family."""
-    check_rank_ids([(rank.where, rank.rank) for rank in ranks], findings)
+    check_rank_ids([(rank.rank_where or rank.where, rank.rank) for rank in ranks], findings)
     servers = devices_by_server(ranks)
     _check_devices_unique(ranks, findings)
     _check_equal_counts(servers, chip, findings)

@@ -76,8 +76,8 @@ class _Parser:
             limits = (0, self.highest_device)
             device_id = get_number(device, "device_id", path, findings, limits=limits)
             address = self.parse_address(path, device, needed=self.is_lab or num_instances > 1)
-            place = where if self.is_lab else path
-            self.ranks.append(ParsedRank(place, rank, server_id or where, device_id, [address] if address else []))
+            addresses = [address] if address else []
+            self.ranks.append(ParsedRank(path, rank, server_id or where, device_id, addresses, rank_where=where))
 
     def parse_address(self, where: str, device: Any, *, needed: bool) -> str | None:
         """The key must be there when it is read at all; an empty text means that the device has no port."""
