@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,6 +37,7 @@ def rank_table() -> None:
 @chip_option
 @click.option("--msrun", is_flag=True, help="Check what MindSpore's scheduler needs, too.")
 @json_option
+@verbosity_options
 def validate(files: tuple[Path, ...], chip: Chip | None, msrun: bool, as_json: bool) -> None:
     """Check rank tables as HCCL's own parser does; without --chip for every chip that the format fits.
 
@@ -134,6 +136,7 @@ def generate(output: Path | None, **options: Any) -> None:
 @rank_table.command()
 @click.argument("files", nargs=-1, required=True, type=_FilePath, metavar="FILE...")
 @output_option
+@verbosity_options
 def merge(files: tuple[Path, ...], output: Path | None) -> None:
     """Merge tables of one format into one; the order of the arguments does not matter.
 
@@ -153,6 +156,7 @@ def merge(files: tuple[Path, ...], output: Path | None) -> None:
 @click.argument("file", type=_FilePath)
 @click.option("--rank", type=click.IntRange(min=0), help="Show this rank alone.")
 @json_option
+@verbosity_options
 def show(file: Path, rank: int | None, as_json: bool) -> None:
     """Show the servers, devices, ranks, addresses and super pods of a table."""
     from fcn4dist.cluster.rank_table.parse import find_rank, load_rank_table
@@ -172,6 +176,7 @@ def show(file: Path, rank: int | None, as_json: bool) -> None:
 @click.argument("file", type=_FilePath)
 @click.option("--to", "target", type=click.Choice(["1.0", "1.2", "template-two"]), required=True, help="New format.")
 @output_option
+@verbosity_options
 def convert(file: Path, target: str, output: Path | None) -> None:
     """Convert between template two, 1.0 and 1.2, where nothing has to be invented and no rank moves."""
     from fcn4dist.cluster.rank_table.convert import TARGETS, convert_document
@@ -182,11 +187,11 @@ def convert(file: Path, target: str, output: Path | None) -> None:
 
 
 def _write(document: dict[str, Any], output: Path | None, remarks: Sequence[str]) -> None:
-    """Write a table whole, to a file or stdout; remarks go to stderr."""
+    """Write a table whole, to a file or stdout; remarks go to stderr, unless -q."""
     from fcn4dist.cluster.rank_table.build import to_text
     from fcn4dist.files import save_text
 
-    for remark in remarks:
+    for remark in remarks if logging.getLogger(__name__).isEnabledFor(logging.WARNING) else ():
         click.echo(f"rank-table: {remark}", err=True)
     text = to_text(document)
     if output is None:

@@ -183,6 +183,14 @@ def test_merge_show_and_convert(run, save, tmp_path):
     assert [server["server_id"] for server in json.loads(out)["server_list"]] == ["192.0.2.1", "192.0.2.9"]
 
 
+def test_quiet_leaves_the_remarks_out(save):
+    command = [sys.executable, "-m", "fcn4dist", "rank-table", "convert", "--to", "1.2", str(save(concise_table()))]
+    loud = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    quiet = subprocess.run([*command, "-q"], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert "AI-server mode" in loud.stderr
+    assert (quiet.stdout, quiet.stderr) == (loud.stdout, "")
+
+
 @pytest.mark.parametrize("name", VALID_TABLES)
 def test_show_reads_every_format(name, run, save):
     code, out, _ = run("show", save(VALID_TABLES[name]()))
