@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fcn4dist.cli.main import set_log_level
-from fcn4dist.config import RunConfig, load_config
+
+if TYPE_CHECKING:
+    from fcn4dist.config import RunConfig
 
 
 def config_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -22,6 +24,8 @@ def config_options(function: Callable[..., Any]) -> Callable[..., Any]:
     )
     @wraps(function)
     def with_config(*args: Any, config_file: Path | None, overrides: tuple[str, ...], **kwargs: Any) -> Any:
+        from fcn4dist.config import load_config  # pydantic loads here, not for commands without a config
+
         config: RunConfig = load_config(config_file, overrides)
         return function(*args, config=config, **kwargs)
 

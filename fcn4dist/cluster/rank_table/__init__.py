@@ -1,1 +1,10 @@
-"""HCCL rank tables: read, check, build, merge, convert and show them."""
+"""HCCL rank tables: read, check, build, merge, convert and show them; never imports MindSpore.
+
+schema    chips, formats, and the values: RankTable of Servers of Devices
+read      a file as a Document: its JSON, its format, what it is mistaken for
+check     a Document's Verdict for one chip, by the parsers' rules in rules/
+parse     a Document as a RankTable; load_accepted_table for those who start jobs
+sources   servers from this host (discover, hccn), host files (hosts) or an inventory
+build     servers as a RankTable with ranks, and a RankTable as JSON
+merge, convert, show
+"""

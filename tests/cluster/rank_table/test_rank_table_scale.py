@@ -1,0 +1,74 @@
+"""16,384 devices: written and checked in seconds, in little memory, in time that grows with the devices."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from rank_table_samples import concise_table
+
+from fcn4dist.cluster.rank_table.build import build_table, check_written, format_table, to_text
+from fcn4dist.cluster.rank_table.check import check_all_chips
+from fcn4dist.cluster.rank_table.hosts import AddressPattern, build_server
+from fcn4dist.cluster.rank_table.read import parse_document
+
+ROOT = Path(__file__).resolve().parents[3]
+
+# CPU seconds, not wall time: a loaded machine must not fail the test. ru_maxrss is in KiB on Linux.
+MEASURE = """
+import resource, sys, time
+from fcn4dist.cli.main import main
+main(["rank-table", "generate", "--chip", "910b", "--hostfile", sys.argv[1], "--device-ip-pattern", "100.64.0.0/10",
+      "--output", sys.argv[2]])
+main(["rank-table", "validate", sys.argv[2], "--msrun"])
+print(time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def test_16384_devices_take_less_than_4_seconds_and_300_mb(tmp_path):
+    hosts = tmp_path / "hosts"
+    hosts.write_text("".join(f"10.{n // 250}.{n % 250}.7 slots=8\n" for n in range(2048)))
+    command = [sys.executable, "-c", MEASURE, str(hosts), str(tmp_path / "table.json")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    verdict, measured = done.stdout.splitlines()
+    assert "accepted (910, 910b, a3, 310p3)" in verdict
+    seconds, megabytes = map(float, measured.split())
+    assert seconds < 4
+    assert megabytes < 300
+
+
+def cpu_seconds(num_servers):
+    begin = time.process_time()
+    addresses = AddressPattern("100.64.0.0/10").addresses([tuple(range(8))] * num_servers)
+    servers = [build_server(f"10.{n // 250}.{n % 250}.7", dict(enumerate(found))) for n, found in enumerate(addresses)]
+    document = format_table(build_table(servers, "910b"))
+    check_written(document, "910b")
+    assert all(verdict.accepted for verdict in check_all_chips(parse_document(to_text(document).encode(), "t.json")))
+    return time.process_time() - begin
+
+
+def test_time_grows_with_the_devices():
+    """Four times the devices take four times as long; a quadratic step would make it sixteen."""
+    gc.collect()
+    gc.freeze()  # what other tests left behind is no cost of ours
+    try:
+        small, large = min(cpu_seconds(128) for _ in range(3)), min(cpu_seconds(512) for _ in range(3))
+    finally:
+        gc.unfreeze()
+    assert large / small < 8
+
+
+def test_the_worst_table_is_judged_in_linear_time():
+    """Every field of every device wrong: the messages must not make it slow."""
+    table = concise_table(64, 8)
+    for server in table["server_list"]:
+        server["server_id"] = "same"
+        for device in server["device"]:
+            device.update(device_id="0", device_ip="198.51.100.1", rank_id="0", host_port="x")
+    begin = time.process_time()
+    verdicts = check_all_chips(parse_document(to_text(table).encode(), "t.json"), msrun=True)
+    assert time.process_time() - begin < 2
+    assert all(len(verdict.findings) > 1000 for verdict in verdicts)
