@@ -95,6 +95,20 @@ def check_job_table(
         raise RankTableError(f"{where}: server {own.server_id} has {found}; the job has there {wanted_text}")
 
 
+def check_table_of_one_host(table: RankTable, where: str, device_ids: Sequence[int], *, is_exported: bool) -> None:
+    """Hold a given table to a job on this host alone: as many ranks, and where it is exported the same devices.
+
+    Raises RankTableError naming `where`.
+    """
+    if table.world_size != len(device_ids) or len(table.servers) != 1:
+        found = f"{table.world_size} ranks on {len(table.servers)} servers in it"
+        raise RankTableError(f"{where}: {found}, the job has {len(device_ids)} on this one")
+    entries = sorted((device.rank, device.device_id) for device in table.servers[0].devices)
+    if is_exported and entries != list(enumerate(device_ids)):
+        wanted = _in_words(list(enumerate(device_ids)))
+        raise RankTableError(f"{where}: {_in_words(entries)}; the job has {wanted}")
+
+
 def find_server(table: RankTable, address: str) -> Server | None:
     """Return the server that an address belongs to: its pod_ip, its host_ip or its id."""
     return next((s for s in table.servers if address in (s.pod_ip, s.host_ip, s.server_id)), None)
