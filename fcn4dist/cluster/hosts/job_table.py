@@ -54,7 +54,7 @@ def build_job_table(layout: Layout, found: Sequence[Mapping[str, Any]]) -> dict[
         devices = tuple(replace(device, rank=node.first_rank + i) for i, device in enumerate(server.devices))
         servers.append(replace(server, devices=devices))
     built = format_table(RankTable(Format(found[0]["table"]["version"]), tuple(servers)))
-    check_written(built, chip, "the generated rank table")
+    check_written(built, chip, "rank_table.json")
     return built
 
 
