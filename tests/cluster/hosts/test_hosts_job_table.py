@@ -47,7 +47,7 @@ def test_a_generated_table_has_the_jobs_ranks_also_where_addresses_sort_otherwis
     table = build_job_table(job, [found("192.0.2.9", 1), found("192.0.2.10", 11, devices=1)])
     ranks = [(s["pod_ip"], [d["rank_id"] for d in s["device"]]) for s in table["server_list"]]
     assert ranks == [("192.0.2.9", ["0", "1"]), ("192.0.2.10", ["2"])]
-    verdict = check_document(Document("t", table, Format.CONCISE, None, ()), "910b", msrun=True)
+    verdict = check_document(Document("t.json", table, Format.CONCISE, None, ()), "910b", msrun=True)
     assert verdict.accepted
 
 
