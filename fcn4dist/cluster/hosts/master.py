@@ -154,6 +154,10 @@ class MasterSession(Session):
             number = message.get("signal")
             self._begin_end(Verdict(_kind_of(message), rank, number, str(message.get("text", ""))))
             self._put(PeerEnds(self._clock(), peer, number))
+        elif message.get("type") == "failed":  # it could not start its ranks
+            self._begin_end(Verdict("failure", rank, text=str(message.get("message", ""))))
+            self._put(PeerEnds(self._clock(), peer))
+            self._exit(peer, is_success=False)
         elif message.get("type") == "done":
             self._exit(peer, is_success=True)
         elif message.get("type") == "ended":

@@ -22,6 +22,7 @@ def own_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     interface = [SimpleNamespace(address=address) for address in (OWN, "127.0.0.1")]
     monkeypatch.setattr(psutil, "net_if_addrs", lambda: {"eth0": interface})
     monkeypatch.setattr(socket, "gethostname", lambda: "node7")
+    monkeypatch.setattr(environment, "find_own_address", lambda: OWN)
     known = {"node7": [OWN], "node8": ["192.0.2.8"], "localhost": ["127.0.0.1"], "service": ["203.0.113.1"]}
     for module in (place, environment):
         monkeypatch.setattr(module, "resolve_host", lambda name: known.get(name, []))

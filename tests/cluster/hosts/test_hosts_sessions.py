@@ -250,6 +250,21 @@ def test_a_failure_on_the_master_stops_the_member(meeting: Meeting) -> None:
     assert verdicts == [Verdict("failure", 0, None, "rank-0 ended: exit code 7", FAILURE)] * 2
 
 
+@pytest.mark.parametrize("node", [0, 1])
+def test_ranks_that_cannot_be_started_stop_the_other_host(meeting: Meeting, node: int) -> None:
+    sessions = running(meeting)
+    failing, other, inbox = sessions[node], sessions[1 - node], sessions[3 - node]
+    assert isinstance(failing, Session)
+    assert isinstance(other, Session)
+    assert isinstance(inbox, queue.SimpleQueue)
+    failing.give_up(JobError("rank-0: cannot be started"))
+    assert isinstance(next_event(inbox), PeerEnds)
+    assert isinstance(next_event(inbox), Exited)
+    verdict = other.conclude("failure", None)
+    assert (verdict.kind, verdict.node_rank) == ("failure", node)
+    assert "rank-0: cannot be started" in verdict.text
+
+
 def test_a_signal_travels_with_its_number(meeting: Meeting) -> None:
     master, member, heard, _ = running(meeting)
     member.hear(Signalled(1.0, signal.SIGINT))
