@@ -70,6 +70,8 @@ def launch(
     has_config = resume is None or place is None or place.is_master or RunDir(resume, place.node_rank).config.is_file()
     if resume is not None and has_config:
         config = config_to_resume(context, resume, node=0 if place is None else place.node_rank)
+    elif resume is not None:  # node 0 has the config
+        _refuse_with_resume(context, "config_file", "overrides", "run_dir")
     config = apply_options(config, devices, device_target, data)
     request = LaunchRequest(resume or run_dir, resume is not None, master_port, dry_run, rank_table, job_secret_file)
     if as_json and not dry_run:

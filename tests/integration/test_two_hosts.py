@@ -40,7 +40,8 @@ class TwoHosts:
         return ["ip", "netns", "exec", self.spaces[node], *own_name, *map(str, command)]
 
     def launch(self, node: int, *arguments: object) -> subprocess.Popen[str]:
-        place = ["--nodes", 2, "--node-rank", node, "--master-addr", ADDRESSES[0], "--run-dir", self.run_dir(node)]
+        place = ["--nodes", 2, "--node-rank", node, "--master-addr", ADDRESSES[0]]
+        place += [] if "--resume" in arguments else ["--run-dir", self.run_dir(node)]
         launcher = subprocess.Popen(
             self.inside(node, sys.executable, "-m", "fcn4dist", "launch", *place, "--device-target", "CPU", *arguments),
             stdout=subprocess.PIPE,
@@ -112,7 +113,8 @@ def job(two_hosts: TwoHosts, tiny_shards: Path) -> TwoHosts:
 def ends(job: TwoHosts, limit_s: float) -> tuple[list[str], list[int], float]:
     """Wait for the launchers; return their messages, their exit codes and how long it took."""
     start = time.monotonic()
-    messages = [launcher.communicate(timeout=limit_s)[1] for launcher in job.launchers]
+    wait_for(lambda: any(launcher.poll() is not None for launcher in job.launchers), limit_s, "the end of a launcher")
+    messages = [launcher.communicate(timeout=min(limit_s, 40))[1] for launcher in job.launchers]
     return messages, [launcher.returncode for launcher in job.launchers], time.monotonic() - start
 
 
