@@ -22,9 +22,9 @@ def own_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     interface = [SimpleNamespace(address=address) for address in (OWN, "127.0.0.1")]
     monkeypatch.setattr(psutil, "net_if_addrs", lambda: {"eth0": interface})
     monkeypatch.setattr(socket, "gethostname", lambda: "node7")
-    monkeypatch.setattr(environment, "find_own_address", lambda: OWN)
     known = {"node7": [OWN], "node8": ["192.0.2.8"], "localhost": ["127.0.0.1"], "service": ["203.0.113.1"]}
     for module in (place, environment):
+        monkeypatch.setattr(module, "find_own_address", lambda: OWN)
         monkeypatch.setattr(module, "resolve_host", lambda name: known.get(name, []))
 
 
@@ -99,6 +99,21 @@ def test_the_master_must_be_reachable_and_here() -> None:
         resolve_master(Place(2, 0, "localhost", 29400, ""))
     with pytest.raises(ConfigError, match=r"--master-addr nowhere: unknown host"):
         resolve_master(Place(2, 1, "nowhere", 29400, ""))
+
+
+def test_the_own_name_is_never_loopback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Debian's /etc/hosts gives the own name 127.0.1.1."""
+    known = {"node7": ["127.0.1.1"], "node8": ["192.0.2.8"]}
+    monkeypatch.setattr(place, "resolve_host", lambda name: known.get(name, []))
+    assert resolve_master(Place(2, 0, "node7", 29400, "")) == OWN
+    found = find_place(hostfile(tmp_path, "node8\nnode7\n"), {})
+    assert found is not None
+    assert found.node_rank == 1
+
+
+def test_loopback_by_address_is_for_launchers_on_one_machine(caplog: pytest.LogCaptureFixture) -> None:
+    assert resolve_master(Place(2, 0, "127.0.0.1", 29400, "")) == "127.0.0.1"
+    assert "all launchers must be on this machine" in caplog.text
 
 
 SLURM = {
