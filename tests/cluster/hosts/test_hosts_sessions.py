@@ -199,6 +199,29 @@ def test_a_master_that_does_not_come_is_an_error(meeting: Meeting) -> None:
         join(meeting.member(), limit_s=0.5)()
 
 
+def test_a_host_too_many_is_told_so_and_disturbs_nobody(meeting: Meeting) -> None:
+    master, member, late = meeting.master(), meeting.member(), meeting.member()
+    late._line.connect(HOST, meeting.port, 10)
+    together(join(master), join(member))
+    late._tell({"type": "hello", "card": late.card.model_dump()})
+
+    told = threading.Event()
+
+    def wait() -> None:
+        try:
+            late._wait_for("layout")
+        finally:
+            told.set()
+
+    def agree_later() -> Any:
+        assert told.wait(10)
+        return agree(member)()
+
+    results = together(agree(master), wait, agree_later)
+    assert results[0] == results[2] == GO
+    assert "the job is complete without this host" in str(results[1])
+
+
 @pytest.mark.parametrize("node", [0, 1])
 def test_a_host_that_cannot_prepare_tells_all(meeting: Meeting, node: int) -> None:
     sessions: list[Session] = [meeting.master(), meeting.member()]
