@@ -44,7 +44,7 @@ from fcn4dist.files import digest_file, save_json, save_text
 from fcn4dist.launch import LaunchRequest, run_attempt, survey
 from fcn4dist.run_dir import RunDir
 from fcn4dist.run_folder import check_run_dir, dated_folder, locked, next_attempt, writing
-from fcn4dist.training_data import check_data, identify_data, resolve_data
+from fcn4dist.training_data import check_data, identify_data, is_demo, resolve_data
 
 if TYPE_CHECKING:
     from fcn4dist.prepare import Progress
@@ -197,10 +197,13 @@ class _HostRun:
                 "data.records_dir: not set; over several hosts run `fcn4dist prepare` once, and name its folder on all"
             )
         plan_batches(self.config.train, world_size)
+        if is_demo(self.config):
+            self.session.wait_for_master_data()
         config = resolve_data(self.config, self.run_dir, self.say, progress, num_ranks=world_size)
         batches = plan_batches(config.train, world_size)
         self.num_clips = check_data(config, batches)
         self.config = override_config(config, train={"global_batch": batches.global_batch})
+        self.session.tell_prepared()
         assert self.config.data.records_dir is not None
         return Readiness(
             attempt=next_attempt(self.run_dir),

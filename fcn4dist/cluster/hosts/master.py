@@ -79,6 +79,10 @@ class MasterSession(Session):
         self._nodes[mail.peer] = card.node_rank
         say(f"{card.title} at {mail.address} joined with {card.devices} devices")
 
+    def tell_prepared(self) -> None:
+        """Let the others prepare the demo set, or find it prepared."""
+        self._tell_all({"type": "prepared"})
+
     def agree(self, ready: Readiness, decide: Callable[[list[Readiness]], Go], say: Say) -> Go:
         """Wait until all hosts are ready, decide and tell them to begin."""
         readies = {0: ready}

@@ -43,6 +43,10 @@ class MemberSession(Session):
         self.layout = parse_told(Layout, message.get("layout"), address)
         return self.layout
 
+    def wait_for_master_data(self) -> None:
+        """Wait for the master's word that its data is prepared."""
+        self._wait_for("prepared")
+
     def agree(self, ready: Readiness, decide: Callable[[list[Readiness]], Go], say: Say) -> Go:
         """Say that this host is ready and wait for the master's word; `decide` is the master's."""
         self._tell({"type": "ready", "ready": ready.model_dump()})
@@ -57,6 +61,8 @@ class MemberSession(Session):
             raise JobError(f"the launcher of node 0 at {mail.address} is gone: {mail.reason}")
         if mail.message.get("type") == "failed":
             raise error_of(mail.message)
+        if mail.message.get("type") == "prepared" and kind != "prepared":  # of no interest for a named data set
+            return self._wait_for(kind)
         if mail.message.get("type") != kind:
             raise JobError(f"{mail.address}: expected {kind!r}, found {mail.message.get('type')!r}; another version?")
         return mail.message

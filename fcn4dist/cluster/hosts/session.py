@@ -56,6 +56,12 @@ class Session:
         """Meet the other hosts; returns when all are there. Raises ConfigError or JobError."""
         raise NotImplementedError
 
+    def wait_for_master_data(self) -> None:
+        """Wait until node 0 has prepared its data: hosts that share the demo's cache must not prepare it at once."""
+
+    def tell_prepared(self) -> None:
+        """Say that this host has prepared its data, where others may wait for it."""
+
     def agree(self, ready: Readiness, decide: Callable[[list[Readiness]], Go], say: Say) -> Go:
         """Say that this host is ready and return the master's word to begin; `decide` runs on the master."""
         raise NotImplementedError

@@ -222,6 +222,14 @@ def test_a_host_too_many_is_told_so_and_disturbs_nobody(meeting: Meeting) -> Non
     assert "the job is complete without this host" in str(results[1])
 
 
+def test_a_member_can_wait_for_the_masters_data_or_ignore_it(meeting: Meeting) -> None:
+    master, waiting, other = meeting.master(3), meeting.member(1, 3), meeting.member(2, 3)
+    together(join(master), join(waiting), join(other))
+    master.tell_prepared()
+    waiting.wait_for_master_data()
+    assert together(agree(master), agree(waiting), agree(other)) == [GO, GO, GO]
+
+
 @pytest.mark.parametrize("node", [0, 1])
 def test_a_host_that_cannot_prepare_tells_all(meeting: Meeting, node: int) -> None:
     sessions: list[Session] = [meeting.master(), meeting.member()]
