@@ -46,6 +46,7 @@ class LaunchRequest:
     resume: bool = False  # run_dir is a run to continue
     master_port: int | None = None  # None: a free one
     dry_run: bool = False
+    devices: int | None = None  # of --devices; what a host file or an operator says comes after it
     rank_table: str = "auto"  # auto, none, or a file
     job_secret_file: Path | None = None
 
@@ -112,7 +113,7 @@ def show_dry_run(
     """
     from fcn4dist import dry_run  # the demo's config, manifests and rank tables load here
 
-    if place is not None and place.devices is not None:
+    if place is not None and place.devices is not None and request.devices is None:
         config = override_config(config, launch={"devices": place.devices})
     run_dir = RunDir((request.run_dir or dated_folder()).absolute())
     check_run_dir(run_dir, resume=request.resume)

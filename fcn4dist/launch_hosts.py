@@ -7,7 +7,7 @@ import importlib.metadata
 import os
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,30 +18,20 @@ from fcn4dist import __version__
 from fcn4dist.cluster.console import JobConsole, format_duration
 from fcn4dist.cluster.devices import HostDevices, list_ascend_devices
 from fcn4dist.cluster.events import WallClock
-from fcn4dist.cluster.failure import (
-    FailedProcess,
-    Failure,
-    explain_failure,
-    format_failure,
-    load_error,
-    parse_failure,
-    save_failure,
-)
 from fcn4dist.cluster.hosts.job_table import build_job_table, check_job_table, find_own_server, load_given_table
 from fcn4dist.cluster.hosts.master import MasterSession
 from fcn4dist.cluster.hosts.member import MemberSession
 from fcn4dist.cluster.hosts.place import Place, resolve_master
 from fcn4dist.cluster.hosts.roster import LOCAL_KEYS, Go, HostCard, Layout, Readiness, check_same_data, shared_config
-from fcn4dist.cluster.hosts.session import Say, Session, Verdict
+from fcn4dist.cluster.hosts.session import Say, Session
 from fcn4dist.cluster.hosts.wire import load_secret
-from fcn4dist.cluster.job_state import Outcome
 from fcn4dist.cluster.plan import JobPlan, Launcher, Meeting, plan_as_json, plan_job
 from fcn4dist.cluster.ports import check_port, choose_port, is_free
-from fcn4dist.cluster.process import signal_name
 from fcn4dist.config import RunConfig, build_config, format_config, override_config, plan_batches
-from fcn4dist.errors import ConfigError, Fcn4distError, Interrupted, JobError, UserError
+from fcn4dist.errors import ConfigError, Fcn4distError
 from fcn4dist.files import digest_file, save_json, save_text
 from fcn4dist.launch import LaunchRequest, run_attempt, survey
+from fcn4dist.launch_verdict import explain_verdict, find_own_failure
 from fcn4dist.run_dir import RunDir
 from fcn4dist.run_folder import check_run_dir, dated_folder, locked, next_attempt, writing
 from fcn4dist.training_data import check_data, identify_data, is_demo, resolve_data
@@ -73,7 +63,7 @@ def launch_on_hosts(
 
     place = request.place
     secret = load_secret(request.launch.job_secret_file, os.environ)
-    if place.devices is not None and "devices" not in config.launch.model_fields_set:
+    if place.devices is not None and request.launch.devices is None:
         config = override_config(config, launch={"devices": place.devices})
     host = choose_devices(survey(config, imagined=False), place)
     run_path = request.launch.run_dir or dated_folder()
@@ -84,13 +74,7 @@ def launch_on_hosts(
         check_port(place.master_port, address)
     say(f"node {place.node_rank} of {place.num_nodes} hosts, by {place.source}")
     card = introduce(config, request, host, address)
-    session: Session
-    if place.is_master:
-        session = MasterSession(card, place.master_port, secret, place.names)
-        say(f"waiting for the other hosts at {address}:{place.master_port}")
-    else:
-        session = MemberSession(card, (address, place.master_port), secret)
-    with contextlib.closing(session):
+    with contextlib.closing(open_session(card, place, address, secret)) as session:
         layout = session.join(config.launch.join_timeout_s, str(run_path), say)
         say(f"{len(layout.nodes)} hosts, {layout.world_size} ranks; here: {layout.nodes[place.node_rank].ranks}")
         path = (request.launch.run_dir or Path(layout.run_dir)).absolute()
@@ -102,6 +86,13 @@ def launch_on_hosts(
                 ready = run.prepare(progress)
             go = session.agree(ready, run.decide, say)
             run.finish(go)
+
+
+def open_session(card: HostCard, place: Place, address: str, secret: bytes) -> Session:
+    """Return this host's session; on the master it listens already. Raises ConfigError when the port cannot be had."""
+    if place.is_master:
+        return MasterSession(card, place.master_port, secret, place.names)
+    return MemberSession(card, (address, place.master_port), secret)
 
 
 @contextlib.contextmanager
@@ -301,43 +292,3 @@ def merge_config(decided: dict[str, Any], own: RunConfig) -> RunConfig:
     for section, keys in LOCAL_KEYS.items():
         values[section].update({key: local[section][key] for key in keys})
     return build_config(values, where="the config of node 0")
-
-
-def find_own_failure(outcome: Outcome, run_dir: RunDir, attempt: int, host: str) -> Failure | None:
-    """Return why this host's part failed, or None when no process of its own failed by itself."""
-    own = replace(outcome, failures=_of_this_host(outcome.failures), consequences=_of_this_host(outcome.consequences))
-    raised = any(load_error(run_dir.error(attempt, exited.process)) for exited in own.consequences)
-    if outcome.kind != "failure" or not (own.failures or raised):
-        return None
-    return explain_failure(own, run_dir, attempt, host)
-
-
-def _of_this_host(exits: Sequence[Any]) -> tuple[Any, ...]:
-    return tuple(exited for exited in exits if not exited.process.startswith("node-"))
-
-
-def explain_verdict(verdict: Verdict, layout: Layout, run_dir: RunDir, attempt: int) -> Fcn4distError:
-    """Write RUN/failure.json of a job that failed, and return the error to raise."""
-    title = layout.title(verdict.node_rank)
-    if verdict.kind == "signal" and verdict.signal is not None:
-        again = f"go on with: fcn4dist launch --resume {run_dir.path} on every host"
-        return Interrupted(verdict.signal, f"ended by {signal_name(verdict.signal)} on {title}; {again}")
-    failure = _failure_of(verdict, layout, attempt)
-    with contextlib.suppress(OSError):  # a full disk may be the very cause; the message below says it all the same
-        save_failure(failure, run_dir)
-    if verdict.failure is None:
-        what = f"the launcher of {title} is gone" if verdict.kind == "lost" else f"{title} failed first"
-        return JobError(f"{what}: {verdict.text or 'no more is known'}; the job was ended on all hosts")
-    if failure.is_user_error:
-        return UserError(f"{title}: {format_failure(failure, run_dir)}")
-    shown = replace(failure, culprit=replace(failure.culprit, host=title))
-    return JobError(format_failure(shown, run_dir))
-
-
-def _failure_of(verdict: Verdict, layout: Layout, attempt: int) -> Failure:
-    if verdict.failure is not None:
-        with contextlib.suppress(TypeError, KeyError):
-            return parse_failure(verdict.failure)
-    host = layout.nodes[verdict.node_rank].name
-    launcher = FailedProcess("launcher", None, host, None, None, verdict.text, None, "", [])
-    return Failure(attempt, time.time(), launcher, ())

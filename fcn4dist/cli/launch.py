@@ -73,7 +73,9 @@ def launch(
     elif resume is not None:  # node 0 has the config
         _refuse_with_resume(context, "config_file", "overrides", "run_dir")
     config = apply_options(config, devices, device_target, data)
-    request = LaunchRequest(resume or run_dir, resume is not None, master_port, dry_run, rank_table, job_secret_file)
+    request = LaunchRequest(
+        resume or run_dir, resume is not None, master_port, dry_run, devices, rank_table, job_secret_file
+    )
     if as_json and not dry_run:
         raise ConfigError("--json: goes with --dry-run")
     if dry_run:

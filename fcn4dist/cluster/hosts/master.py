@@ -37,6 +37,7 @@ class MasterSession(Session):
     def __init__(self, card: HostCard, port: int, secret: bytes, names: Sequence[str] | None) -> None:
         """Listen on the card's address. Raises ConfigError when the port cannot be had."""
         super().__init__(card)
+        self._port = port
         self._roster = Roster(card, names)
         self._nodes: dict[int, int] = {}  # connection -> node rank, of those that are in the job
         self._first: Verdict | None = None  # why the job stops
@@ -47,6 +48,7 @@ class MasterSession(Session):
     def join(self, limit_s: float, run_dir: str, say: Say) -> Layout:
         """Wait for all hosts; a disagreement is told to everybody and raised as ConfigError, absence as JobError."""
         end_s = time.monotonic() + limit_s
+        say(f"waiting for the other hosts at {self.card.address}:{self._port}")
         while self._roster.missing:
             left_s = end_s - time.monotonic()
             if left_s <= 0:
