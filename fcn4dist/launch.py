@@ -80,11 +80,14 @@ def launch_job(config: RunConfig, request: LaunchRequest, console: Console, prog
         with writing(run_dir):
             save_text(run_dir.config, format_config(config))
             run_dir.failure.unlink(missing_ok=True)
-        _run_to_the_end(config, run_dir, host, request, num_clips, console, table)
+            if table is not None:  # the run keeps what it was started with
+                save_text(run_dir.rank_table, table.read_text(encoding="utf-8"))
+        exported = None if table is None else str(run_dir.rank_table)
+        _run_to_the_end(config, run_dir, host, request, num_clips, console, exported)
 
 
-def _check_rank_table(request: LaunchRequest, host: HostDevices, say: Callable[[str], None]) -> str | None:
-    """Return the path of the rank table that the workers get; one host needs none, so only one that was given."""
+def _check_rank_table(request: LaunchRequest, host: HostDevices, say: Callable[[str], None]) -> Path | None:
+    """Return the rank table that the workers get; one host needs none, so only one that was given, and on Ascend."""
     if request.rank_table in ("auto", "none"):
         return None
     from fcn4dist.cluster.hosts.job_table import check_table_of_one_host, load_given_table
@@ -94,7 +97,8 @@ def _check_rank_table(request: LaunchRequest, host: HostDevices, say: Callable[[
     check_table_of_one_host(table, request.rank_table, host.devices, is_exported=is_exported)
     if not is_exported:
         say(f"{request.rank_table}: {table.world_size} ranks as in the job; not exported, since CPU needs none")
-    return str(Path(request.rank_table).absolute())
+        return None
+    return Path(request.rank_table)
 
 
 def survey(config: RunConfig, *, imagined: bool) -> HostDevices:

@@ -259,9 +259,12 @@ class _HostRun:
 
     def _plan(self, go: Go) -> JobPlan:
         self.config = merge_config(go.config, self.config)
-        table = str(self._given_table.absolute()) if self._given_table is not None else None
+        table = None
         if go.rank_table is not None:
             save_json(self.run_dir.rank_table, go.rank_table)
+            table = str(self.run_dir.rank_table)
+        elif self._given_table is not None and self.host.target == "Ascend":
+            save_text(self.run_dir.rank_table, self._given_table.read_text(encoding="utf-8"))
             table = str(self.run_dir.rank_table)
         meeting = Meeting(
             scheduler_host=go.scheduler_host,

@@ -14,8 +14,8 @@ from rich.console import Console
 
 import fcn4dist.launch
 from fcn4dist.cluster import plan
-from fcn4dist.config import RunConfig, load_config
-from fcn4dist.errors import ConfigError, DataError, JobError
+from fcn4dist.config import RunConfig, load_config, override_config
+from fcn4dist.errors import ConfigError, DataError, JobError, RankTableError
 from fcn4dist.launch import LaunchRequest, launch_job
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -130,3 +130,15 @@ def test_a_dry_run_writes_nothing(config: RunConfig, tmp_path: Path) -> None:
     assert "2 ranks on CPU" in output
     assert "nothing was started or written" in output
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_given_rank_table_is_held_to_the_job_and_on_cpu_not_exported(config: RunConfig, tmp_path: Path) -> None:
+    table = ROOT / "rank_tables" / "1x8.json"
+    with pytest.raises(RankTableError, match=r"1x8.json: 8 ranks on 1 servers in it, the job has 2 on this one"):
+        launch(config, tmp_path / "two", rank_table=str(table))
+    assert not (tmp_path / "two").exists()
+    eight = override_config(config, launch={"devices": 8})
+    output = launch(eight, tmp_path / "eight", rank_table=str(table))
+    assert "1x8.json: 8 ranks as in the job; not exported, since CPU needs none" in output
+    plan = json.loads((tmp_path / "eight/plan.json").read_text())
+    assert not any("RANK_TABLE_FILE" in worker["env"] for worker in plan["workers"])
