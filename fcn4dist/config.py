@@ -131,6 +131,7 @@ class LaunchConfig(Section):
     devices: PositiveInt = 1  # workers on this host
     bind_cores: bool = True  # divide the cores among the ranks and pin each rank to its own (CPU only)
     collective_timeout_s: PositiveInt = 1800  # how late a rank may be to a collective before all fail
+    join_timeout_s: PositiveFloat = 600.0  # how long the hosts of a job wait for each other
     grace_s: PositiveFloat = 10.0  # between SIGTERM and SIGKILL when the user ends a job
 
 

@@ -29,6 +29,7 @@ from fcn4dist.run_folder import check_run_dir, dated_folder, locked, next_attemp
 from fcn4dist.training_data import check_data, is_demo, lay_demo_under, resolve_data
 
 if TYPE_CHECKING:
+    from fcn4dist.cluster.hosts.session import Session
     from fcn4dist.prepare import Progress
 
 PORT_TRIES = 5  # how often a port that was lost to another program is replaced
@@ -42,6 +43,8 @@ class LaunchRequest:
     resume: bool = False  # run_dir is a run to continue
     master_port: int | None = None  # None: a free one
     dry_run: bool = False
+    rank_table: str = "auto"  # auto, none, or a file
+    job_secret_file: Path | None = None
 
 
 def launch_job(config: RunConfig, request: LaunchRequest, console: Console, progress: Progress | None = None) -> None:
@@ -55,7 +58,7 @@ def launch_job(config: RunConfig, request: LaunchRequest, console: Console, prog
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     num_ranks = config.launch.devices
-    host = _survey(config, imagined=request.dry_run)
+    host = survey(config, imagined=request.dry_run)
     plan_batches(config.train, num_ranks)
     run_dir = RunDir((request.run_dir or dated_folder()).absolute())
     check_run_dir(run_dir, resume=request.resume)
@@ -75,7 +78,8 @@ def launch_job(config: RunConfig, request: LaunchRequest, console: Console, prog
         _run_to_the_end(config, run_dir, host, request, num_clips, console)
 
 
-def _survey(config: RunConfig, *, imagined: bool) -> HostDevices:
+def survey(config: RunConfig, *, imagined: bool) -> HostDevices:
+    """Return the devices of this host that the job uses; `imagined`: of a host that has all that is asked for."""
     wanted = config.launch.device_target
     target = "Ascend" if imagined and wanted == "Ascend" else resolve_target(wanted)
     return survey_host(target, config.launch.devices, bind_cores=config.launch.bind_cores, imagined=imagined)
@@ -122,10 +126,12 @@ def _run_to_the_end(
     report_outcome(outcome, plan, shown, console)
 
 
-def run_attempt(plan: JobPlan, shown: JobConsole, *, grace_s: float) -> Outcome:
-    """Start the processes of `plan` and stay until none is left."""
+def run_attempt(plan: JobPlan, shown: JobConsole, *, grace_s: float, session: Session | None = None) -> Outcome:
+    """Start the processes of `plan` and stay until none is left; `session`: with the launchers of other hosts."""
     run_dir, clock = plan.run_dir, WallClock()
     inbox = Inbox()
+    if session is not None:
+        session.attach(inbox, clock)
     supervisor = Supervisor(
         plan.processes,
         strip_stale(os.environ),
@@ -134,9 +140,12 @@ def run_attempt(plan: JobPlan, shown: JobConsole, *, grace_s: float) -> Outcome:
         inbox=inbox,
         clock=clock,
         listener=shown.on_event,
+        peers=session,
     )
     errors = {spec.name: run_dir.error(plan.attempt, spec.name) for spec in plan.processes}
-    with RunWatcher(WatchedFiles(run_dir.metrics(0), run_dir.evaluation, errors), inbox, clock) as watcher:
+    with RunWatcher(
+        WatchedFiles(run_dir.metrics(plan.meeting.first_rank), run_dir.evaluation, errors), inbox, clock
+    ) as watcher:
         outcome = supervisor.run()
     watcher.poll()  # what rank 0 wrote last
     while not inbox.empty():

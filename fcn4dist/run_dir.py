@@ -8,24 +8,31 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class RunDir:
-    """The paths inside a run directory; nothing is created here."""
+    """The paths inside a run directory; nothing is created here.
+
+    Hosts of one job may share the folder: what the launcher of host 1, 2, ... writes carries its number, "config-node1.yaml".
+    """
 
     path: Path
+    node: int = 0  # this host's number in a job over hosts
+
+    def _own(self, stem: str, suffix: str) -> Path:
+        return self.path / (f"{stem}{suffix}" if self.node == 0 else f"{stem}-node{self.node}{suffix}")
 
     @property
     def config(self) -> Path:
         """The resolved config."""
-        return self.path / "config.yaml"
+        return self._own("config", ".yaml")
 
     @property
     def plan(self) -> Path:
         """Every worker: rank, device, cores, argv, env."""
-        return self.path / "plan.json"
+        return self._own("plan", ".json")
 
     @property
     def events(self) -> Path:
         """What the supervisor saw, one JSON object a line."""
-        return self.path / "events.jsonl"
+        return self._own("events", ".jsonl")
 
     @property
     def checkpoints(self) -> Path:
@@ -45,7 +52,17 @@ class RunDir:
     @property
     def failure(self) -> Path:
         """Who failed first and what followed; only after a failure."""
-        return self.path / "failure.json"
+        return self._own("failure", ".json")
+
+    @property
+    def lock(self) -> Path:
+        """Locked while a launcher works here."""
+        return self._own("launch", ".lock")
+
+    @property
+    def rank_table(self) -> Path:
+        """The HCCL rank table, where one was used."""
+        return self._own("rank_table", ".json")
 
     def logs(self, attempt: int) -> Path:
         """Return the folder of one attempt's logs; attempts count from 1."""

@@ -13,8 +13,6 @@ from pathlib import Path
 from fcn4dist.errors import ConfigError
 from fcn4dist.run_dir import RunDir
 
-LOCK = "launch.lock"
-
 
 def next_attempt(run_dir: RunDir) -> int:
     """Return the number of the next attempt: one more than the highest that has a folder of logs."""
@@ -48,7 +46,7 @@ def locked(run_dir: RunDir) -> Iterator[None]:
 
     The lock's file stays: were it removed, two launchers could each hold a lock of that name.
     """
-    lock, new_parent = run_dir.path / LOCK, not run_dir.path.parent.exists()
+    lock, new_parent = run_dir.lock, not run_dir.path.parent.exists()
     with writing(run_dir):
         run_dir.path.mkdir(parents=True, exist_ok=True)
         file = lock.open("a+")
@@ -64,7 +62,7 @@ def locked(run_dir: RunDir) -> Iterator[None]:
         try:
             yield
         finally:
-            if os.listdir(run_dir.path) == [LOCK]:  # refused before anything was written
+            if os.listdir(run_dir.path) == [lock.name]:  # refused before anything was written
                 lock.unlink()
                 run_dir.path.rmdir()
                 with contextlib.suppress(OSError):

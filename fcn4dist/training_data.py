@@ -34,16 +34,21 @@ def apply_under(config: RunConfig, values: Mapping[str, Mapping[str, Any]]) -> R
 
 
 def resolve_data(
-    config: RunConfig, run_dir: RunDir, say: Callable[[str], None], progress: Progress | None = None
+    config: RunConfig,
+    run_dir: RunDir,
+    say: Callable[[str], None],
+    progress: Progress | None = None,
+    num_ranks: int | None = None,
 ) -> RunConfig:
     """Return `config` with data.records_dir naming a prepared data set and `mel` as it was prepared with.
 
-    What is missing is prepared first, and `progress` is told. Raises ConfigError for half-named data or a `mel` that
+    What is missing is prepared first, and `progress` is told. `num_ranks`: of the whole job, where it has several
+    hosts. Raises ConfigError for half-named data or a `mel` that
     contradicts the data set, and DataError when it cannot be prepared.
     """
     if is_demo(config):
         say("no data named: training on the embedded demo set (yours: --data, or data.audio_dir and data.annotations)")
-        config = lay_demo_under(config, run_dir)
+        config = lay_demo_under(config, run_dir, num_ranks=num_ranks)
         _prepare(config, say, progress)
     elif config.data.records_dir is None:
         data = config.data
@@ -81,7 +86,9 @@ def adopt_mel(config: RunConfig) -> RunConfig:
     return override_config(config, mel=mel.model_dump())
 
 
-def lay_demo_under(config: RunConfig, run_dir: RunDir, demo_set: Path | None = None) -> RunConfig:
+def lay_demo_under(
+    config: RunConfig, run_dir: RunDir, demo_set: Path | None = None, num_ranks: int | None = None
+) -> RunConfig:
     """Lay the demo's config under the user's.
 
     `demo_set` is the folder of the demo's audio; none: it is synthesised in the cache when it is not there yet.
@@ -94,7 +101,7 @@ def lay_demo_under(config: RunConfig, run_dir: RunDir, demo_set: Path | None = N
     values = demo_config(demo_set)
     if config.data.model_fields_set or config.mel.model_fields_set:
         values["data"]["records_dir"] = run_dir.path / "data"
-    ranks = config.launch.devices
+    ranks = num_ranks or config.launch.devices
     values["train"]["global_batch"] = -(-values["train"]["global_batch"] // ranks) * ranks
     return apply_under(config, values)
 
@@ -123,3 +130,19 @@ def check_data(config: RunConfig, batches: BatchPlan) -> int | None:
             "set a smaller train.global_batch"
         )
     return num_clips
+
+
+def identify_data(folder: Path) -> dict[str, Any]:
+    """Return what two hosts' copies of a data set must have in common, as JSON values.
+
+    Of a prepared set: the clips of every part, tags, features and rows a shard. Not the shards' digests: MindRecord writes
+    the time into its files, so the demo set that two hosts prepared has other digests and the same rows. Of ModelZoo's
+    shards, which have no manifest: names and sizes.
+    """
+    if not (folder / MANIFEST).is_file():
+        return {"shards": [[file.name, file.stat().st_size] for file in sorted(folder.glob("*.mindrecord*"))]}
+    manifest = load_manifest(folder)
+    values = manifest.model_dump(
+        mode="json", include={"mel", "feature_dtype", "feature_shape", "tags", "split", "splits"}
+    )
+    return {**values, "shards": [[shard.file, shard.num_rows] for shard in manifest.shards]}

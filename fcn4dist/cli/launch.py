@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from fcn4dist.config import RunConfig, load_config, override_config
 from fcn4dist.errors import ConfigError
 from fcn4dist.run_dir import RunDir
 
+FilePath = click.Path(path_type=Path, dir_okay=False)
 Folder = click.Path(path_type=Path, file_okay=False)
 
 
@@ -23,13 +25,24 @@ Folder = click.Path(path_type=Path, file_okay=False)
 @click.option("--data", type=Folder, metavar="DIR", help="Prepared data set.  [default: the embedded demo set]")
 @click.option("--run-dir", type=Folder, metavar="DIR", help="Where the run is written.  [default: runs/<date-time>]")
 @click.option("--resume", type=Folder, metavar="RUN_DIR", help="Continue this run from its last checkpoint.")
-@click.option("--master-port", type=int, metavar="PORT", help="The scheduler's port.  [default: a free one]")
+@click.option("--master-port", type=int, metavar="PORT", help="The scheduler's port; over hosts the launchers'.")
+@click.option("--nodes", type=int, metavar="K", help="Hosts of the job; run the same command on each.  [default: 1]")
+@click.option("--node-rank", type=int, metavar="I", help="This host's number, 0 to K-1; ranks follow it.")
+@click.option("--master-addr", metavar="HOST", help="Name or address of node 0, where launchers and scheduler listen.")
+@click.option("--hostfile", type=FilePath, metavar="FILE", help="Lines of HOST [slots=N]; the first one is node 0.")
+@click.option(
+    "--job-secret-file", type=FilePath, metavar="FILE", help="The hosts' secret.  [default: FCN4DIST_JOB_SECRET]"
+)
+@click.option(
+    "--rank-table", metavar="auto|none|FILE", default="auto", help="Rank table of an Ascend job.  [default: auto]"
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan; start and write nothing.")
 @config_options
 @verbosity_options
 @click.pass_context
 def launch(
     context: click.Context,
+    /,
     config: RunConfig,
     devices: int | None,
     device_target: str | None,
@@ -37,30 +50,42 @@ def launch(
     run_dir: Path | None,
     resume: Path | None,
     master_port: int | None,
+    job_secret_file: Path | None,
+    rank_table: str,
     dry_run: bool,
+    **host_options: Any,
 ) -> None:
-    """Train on N devices of this host, with a rank-0 evaluator.
+    """Train on N devices of this host, or of several hosts together, with a rank-0 evaluator.
 
     With no data named, on the embedded demo set. Every rank's output is in RUN/logs/attempt-K/rank-R.log. Exit codes: 0
     done, 1 a process failed, 2 the input is wrong, 128+n ended by signal n.
     """
     from fcn4dist.cluster.console import build_console
+    from fcn4dist.cluster.hosts.place import HostOptions, find_place
     from fcn4dist.launch import LaunchRequest, launch_job
 
-    if resume is not None:
-        config = config_to_resume(context, resume)
+    place = find_place(HostOptions(master_port=master_port, **host_options), os.environ, imagined=dry_run)
+    has_config = resume is None or place is None or place.is_master or RunDir(resume, place.node_rank).config.is_file()
+    if resume is not None and has_config:
+        config = config_to_resume(context, resume, node=0 if place is None else place.node_rank)
     config = apply_options(config, devices, device_target, data)
-    request = LaunchRequest(resume or run_dir, resume is not None, master_port, dry_run)
+    request = LaunchRequest(resume or run_dir, resume is not None, master_port, dry_run, rank_table, job_secret_file)
     with ConsoleProgress(is_quiet=bool(context.params.get("quiet"))) as progress:
-        launch_job(config, request, build_console(sys.stdout), progress)
+        if place is None:
+            launch_job(config, request, build_console(sys.stdout), progress)
+            return
+        from fcn4dist.launch_hosts import HostRequest, launch_on_hosts
+
+        launch_on_hosts(config, HostRequest(place, request, has_config), build_console(sys.stdout), progress)
 
 
-def config_to_resume(context: click.Context, run_dir: Path) -> RunConfig:
+def config_to_resume(context: click.Context, run_dir: Path, node: int = 0) -> RunConfig:
     """Return the config of the run in `run_dir`; options that would contradict it are refused."""
     _refuse_with_resume(context, "config_file", "overrides", "data", "run_dir")
-    if not RunDir(run_dir).config.is_file():
+    file = RunDir(run_dir, node).config
+    if not file.is_file():
         raise ConfigError(f"--resume {run_dir}: no run here (no config.yaml)")
-    return load_config(RunDir(run_dir).config)
+    return load_config(file)
 
 
 def _refuse_with_resume(context: click.Context, *parameters: str) -> None:

@@ -73,7 +73,17 @@ class Reported:
     process: str
 
 
-Event = Started | Exited | Signalled | Reported | Progress | Evaluated
+@dataclass(frozen=True)
+class PeerEnds:
+    """The launcher of another host ends the job."""
+
+    at_s: float
+    process: str  # "node-1": how the launcher calls the one of node 1
+    signal: int | None = None  # that a user or a scheduler sent it; None: something failed
+    at_once: bool = False  # no grace for what is still ending
+
+
+Event = Started | Exited | Signalled | Reported | Progress | Evaluated | PeerEnds
 Inbox = SimpleQueue[Event]  # SimpleQueue.put may be called from a signal handler, Queue.put may not
 
 
@@ -222,13 +232,13 @@ class EventLog:
             log.warning("%s: %s", self._path, error.strerror)
 
 
-def _as_json(event: Started | Exited | Signalled | Reported) -> dict[str, Any]:
+def _as_json(event: Started | Exited | Signalled | Reported | PeerEnds) -> dict[str, Any]:
     values = asdict(event)
     time_s = round(values.pop("at_s"), 3)
     if isinstance(event, Exited):
         values["exit_code"], number = event.status.code, event.status.signal
         values["signal"] = None if number is None else signal_name(number)
         del values["status"]
-    elif isinstance(event, Signalled):
+    elif isinstance(event, Signalled | PeerEnds) and event.signal is not None:
         values["signal"] = signal_name(event.signal)
     return {"time": time_s, "event": type(event).__name__.lower(), **values}

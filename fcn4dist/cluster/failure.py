@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from fcn4dist.cluster.events import Exited
 from fcn4dist.cluster.job_state import SCHEDULER, Outcome
@@ -63,7 +64,7 @@ class FailedProcess:
     @property
     def title(self) -> str:
         """Which process: "rank 3" or "the scheduler"."""
-        return "the scheduler" if self.rank is None else f"rank {self.rank}"
+        return f"the {self.process}" if self.rank is None else f"rank {self.rank}"
 
     @property
     def reason(self) -> str:
@@ -157,6 +158,17 @@ def _hint(status: ExitStatus) -> str | None:
     if status.is_success:
         return "it ended while ranks still needed it"
     return None if status.signal is None else HINTS.get(signal.Signals(status.signal))
+
+
+def parse_failure(values: dict[str, Any]) -> Failure:
+    """Return the failure that another launcher sent as the content of its failure.json; raises TypeError or KeyError."""
+
+    def process(entry: dict[str, Any]) -> FailedProcess:
+        error = entry["error"]
+        return FailedProcess(**{**entry, "error": None if error is None else WorkerError(**error)})
+
+    others = tuple(process(entry) for entry in values["consequences"])
+    return Failure(values["attempt"], values["time_s"], process(values["culprit"]), others)
 
 
 def tail(log: Path, num_lines: int = LAST_LINES) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
-from fcn4dist.cluster.events import Event, Exited, Reported, Signalled, Started
+from fcn4dist.cluster.events import Event, Exited, PeerEnds, Reported, Signalled, Started
 
 SCHEDULER = "scheduler"
 FAILURE_GRACE_S = 0.5  # between SIGTERM and SIGKILL once a process failed: the others only wait for it
@@ -75,6 +75,8 @@ class JobState:
             return self._on_exit(event)
         if isinstance(event, Signalled):
             return self._on_signal(event)
+        if isinstance(event, PeerEnds):
+            return self._on_peer_ends(event)
         if isinstance(event, Reported) and not self.is_stopping and event.process in self.alive:
             # its end may take long: MindSpore joins threads and talks to the scheduler first
             return self._stop("failure", event.at_s, FAILURE_GRACE_S, self.alive)
@@ -116,6 +118,17 @@ class JobState:
             return [Send(name, signal.SIGKILL) for name in sorted(self.alive)]
         self._signal = event.signal
         # the workers first: what they still have to do together may need the scheduler
+        return self._stop("signal", event.at_s, self.grace_s, self._workers or self.alive)
+
+    def _on_peer_ends(self, event: PeerEnds) -> list[Send]:
+        if event.at_once and self.is_stopping:
+            self._kill_at_s = None
+            return [Send(name, signal.SIGKILL) for name in sorted(self.alive)]
+        if self.is_stopping:  # a cluster's scheduler signals all hosts: what peers pass on is no second signal
+            return []
+        if event.signal is None:
+            return self._stop("failure", event.at_s, FAILURE_GRACE_S, self.alive)
+        self._signal = event.signal
         return self._stop("signal", event.at_s, self.grace_s, self._workers or self.alive)
 
     def _stop(

@@ -120,7 +120,8 @@ def plan_job(
 
 def worker_argv(run_dir: RunDir, attempt: int) -> tuple[str, ...]:
     """Return the command of every process of the job; who it is stands in its environment."""
-    return (sys.executable, "-m", WORKER_MODULE, "--run-dir", str(run_dir.path), "--attempt", str(attempt))
+    command = (sys.executable, "-m", WORKER_MODULE, "--run-dir", str(run_dir.path), "--attempt", str(attempt))
+    return command if run_dir.node == 0 else (*command, "--node", str(run_dir.node))
 
 
 def plan_as_json(plan: JobPlan, num_clips: int | None = None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import queue
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol
 
 from fcn4dist.cluster.events import Clock, Event, EventLog, Exited, Inbox, Started, WallClock, signals_into
 from fcn4dist.cluster.job_state import JobState, Outcome, Send
@@ -13,6 +14,18 @@ from fcn4dist.cluster.process import ExitStatus, Process, ProcessSpec
 from fcn4dist.errors import JobError
 
 Listener = Callable[[Event], None]
+
+
+class Peers(Protocol):
+    """The launchers of other hosts, which the supervisor treats as processes of this one."""
+
+    peers: tuple[str, ...]  # their names
+
+    def hear(self, event: Event) -> None:
+        """Take note of an event of this host, before it is decided upon."""
+
+    def send(self, action: Send) -> None:
+        """Pass a signal on."""
 
 
 class Supervisor:
@@ -31,6 +44,7 @@ class Supervisor:
         inbox: Inbox | None = None,
         clock: Clock | None = None,
         listener: Listener | None = None,
+        peers: Peers | None = None,
     ) -> None:
         self._specs = specs
         self._environment = environment
@@ -38,7 +52,9 @@ class Supervisor:
         self._clock: Clock = clock or WallClock()
         self._inbox: Inbox = inbox or queue.SimpleQueue()
         self._listener = listener
-        self._state = JobState([spec.name for spec in specs], grace_s)
+        self._peers = peers
+        others = () if peers is None else peers.peers
+        self._state = JobState([*(spec.name for spec in specs), *others], grace_s)
         self._group = ProcessGroup()
 
     def run(self) -> Outcome:
@@ -77,6 +93,8 @@ class Supervisor:
     def _take(self, event: Event) -> None:
         if isinstance(event, Exited):
             self._group.reap(event.process)
+        if self._peers is not None:
+            self._peers.hear(event)
         self._send(self._state.on_event(event))
         self._event_log.append(event)
         if self._listener is not None:
@@ -84,7 +102,10 @@ class Supervisor:
 
     def _send(self, actions: Sequence[Send]) -> None:
         for action in actions:
-            self._group.send(action)
+            if self._peers is not None and action.process in self._peers.peers:
+                self._peers.send(action)
+            else:
+                self._group.send(action)
 
 
 class ProcessGroup:

@@ -12,7 +12,7 @@ import mindspore as ms
 import numpy as np
 
 from fcn4dist.cluster.rank import Rank
-from fcn4dist.collectives import broadcast_parameters
+from fcn4dist.collectives import broadcast_parameters, broadcast_text
 from fcn4dist.config import BatchPlan, RunConfig, plan_batches
 from fcn4dist.data.batches import Batch, RecordSplit, has_split, open_split
 from fcn4dist.data.manifest import MANIFEST, load_manifest
@@ -67,9 +67,10 @@ class _Run:
             load_initial_weights(config.train.init_from, self.weights)
         self.step = TrainStep(self.network, config.train, self.plan)
         self.progress = Progress(global_batch=self.plan.global_batch, seed=config.train.seed)
-        if resume:
+        if resume and rank.is_chief:  # on several hosts only the chief's may have the checkpoints
             self._resume()
         broadcast_parameters([*self.weights, *self.step.state], rank)
+        self.progress = Progress.model_validate_json(broadcast_text(self.progress.model_dump_json(), rank))
         self.step.keep_statistics()
         self.checkpoints = Checkpoints(run.checkpoints, config.checkpoint, self.card, config.digest)
         self.records = StepRecords(run.metrics(rank.index), self.progress.step)
@@ -180,8 +181,7 @@ class _Run:
         load_weights(path, self.weights)
         load_optimizer(path, self.step.state)
         self.progress = state.progress
-        if self.rank.is_chief:
-            logger.info("resumed from %s: epoch %d, step %d", path.name, state.progress.epoch + 1, state.progress.step)
+        logger.info("resumed from %s: epoch %d, step %d", path.name, state.progress.epoch + 1, state.progress.step)
 
     def _open_eval_split(self) -> RecordSplit | None:
         name = self.config.evaluate.split

@@ -30,9 +30,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="fcn4dist.train.worker", description=__doc__)
     parser.add_argument("--run-dir", type=Path, required=True)
     parser.add_argument("--attempt", type=int, required=True)
+    parser.add_argument("--node", type=int, default=0)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stdout)
-    run = RunDir(options.run_dir)
+    run = RunDir(options.run_dir, options.node)
     name = "unknown"
     try:
         worker = read_environment(os.environ)
