@@ -111,6 +111,8 @@ class JobConsole:
         """Return the last line of a job that ended well."""
         parts = [f"{self._last['step']} steps"] if "step" in self._last else []
         parts.append(f"{format_duration(self._clock() - self._started_s)}")
+        if overflows := self._last.get("num_overflows"):
+            parts.append(f"{overflows} skipped for overflow")
         if (loss := self._last.get("loss")) is not None:
             parts.append(f"last loss {loss:.4f}")
         if self._evaluation:
@@ -130,7 +132,7 @@ class JobConsole:
 
 def format_step(record: dict[str, Any]) -> str:
     """Return one line about a step; keys that a record does not have are left out."""
-    total = record.get("steps_total")
+    total = record.get("num_steps")
     parts = [f"epoch {record['epoch']}"] if "epoch" in record else []
     parts.append(f"step {record.get('step', '?')}" + (f"/{total}" if total else ""))
     loss = record.get("loss")

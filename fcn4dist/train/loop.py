@@ -23,7 +23,7 @@ from fcn4dist.model.fcn4 import FCN4, check_input
 from fcn4dist.run_dir import RunDir
 from fcn4dist.train.checkpoint import Checkpoints, ModelCard, Progress, find_newest, load_optimizer, load_weights
 from fcn4dist.train.init_from import load_initial_weights
-from fcn4dist.train.records import EvaluationRecords, StepRecord, StepRecords
+from fcn4dist.train.records import EvaluationRecords, Pace, StepRecord, StepRecords
 from fcn4dist.train.schedule import learning_rate
 from fcn4dist.train.step import TrainStep
 
@@ -73,6 +73,7 @@ class _Run:
         self.progress = Progress.model_validate_json(broadcast_text(self.progress.model_dump_json(), rank))
         self.step.keep_statistics()
         self.checkpoints = Checkpoints(run.checkpoints, config.checkpoint, self.card, config.digest)
+        self.pace = Pace()
         self.records = StepRecords(run.metrics(rank.index), self.progress.step)
         self.evaluations = EvaluationRecords(run, self.progress.step)
 
@@ -136,6 +137,8 @@ class _Run:
                 data_wait_s=data_wait_s,
                 step_s=step_s,
                 num_steps=self.num_steps,
+                num_overflows=self.progress.num_overflows,
+                time_left_s=self.pace.time_left_s(step_s, self.num_steps - self.progress.step),
                 clip_ids=batch.clip_ids.tolist(),
             )
         )

@@ -27,7 +27,24 @@ class StepRecord:
     data_wait_s: float
     step_s: float  # wall time of the step, the wait for data included
     num_steps: int  # of the whole run
+    num_overflows: int  # so far
+    time_left_s: float | None  # at the pace of this session's steps; evaluations come on top
     clip_ids: list[int]  # this rank's clips
+
+
+class Pace:
+    """The mean time of a step in this session, without the first, which compiles."""
+
+    def __init__(self) -> None:
+        self._num_steps, self._total_s = -1, 0.0
+
+    def time_left_s(self, step_s: float, steps_left: int) -> float | None:
+        """Count a step and return the seconds that `steps_left` will take; none after the first."""
+        self._num_steps += 1
+        if self._num_steps == 0:
+            return None
+        self._total_s += step_s
+        return round(self._total_s / self._num_steps * steps_left, 1)
 
 
 class JsonLines:

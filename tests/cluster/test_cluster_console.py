@@ -10,7 +10,7 @@ from fcn4dist.cluster.console import JobConsole, format_duration, format_step
 from fcn4dist.cluster.events import Evaluated, Progress, Started
 from fcn4dist.run_dir import RunDir
 
-RECORD = {"step": 5, "epoch": 1, "loss": 0.23264095, "samples_per_s": 41.26, "steps_total": 60, "time_left_s": 75.2}
+RECORD = {"step": 5, "epoch": 1, "loss": 0.23264095, "samples_per_s": 41.26, "num_steps": 60, "time_left_s": 75.2}
 
 
 class FakeClock:
