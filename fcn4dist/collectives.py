@@ -59,7 +59,7 @@ def broadcast_text(text: str, rank: Rank) -> str:
     flat = np.zeros(TEXT_BYTES, np.float32)
     flat[: len(encoded)] = np.frombuffer(encoded, np.uint8)
     received = _FromChief()(Tensor(flat)).asnumpy().astype(np.uint8)
-    return received.tobytes().rstrip(b"\0").decode()
+    return str(received.tobytes().rstrip(b"\0"), "utf-8")
 
 
 def gather_rows(part: NDArray[Any], num_rows: int, rank: Rank) -> NDArray[np.float32]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +18,7 @@ from fcn4dist.cluster.devices import HostDevices, resolve_target, survey_host
 from fcn4dist.cluster.events import EventLog, Inbox, RunWatcher, WallClock, WatchedFiles
 from fcn4dist.cluster.failure import explain_failure, format_failure, save_failure
 from fcn4dist.cluster.job_state import SCHEDULER, Outcome
-from fcn4dist.cluster.plan import JobPlan, Launcher, Meeting, format_plan, plan_as_json, plan_job
+from fcn4dist.cluster.plan import JobPlan, Launcher, Meeting, plan_as_json, plan_job
 from fcn4dist.cluster.ports import check_port, choose_port, is_free
 from fcn4dist.cluster.process import signal_name
 from fcn4dist.cluster.supervisor import Supervisor
@@ -26,9 +28,10 @@ from fcn4dist.errors import Interrupted, JobError, UserError
 from fcn4dist.files import save_json, save_text
 from fcn4dist.run_dir import RunDir
 from fcn4dist.run_folder import check_run_dir, dated_folder, locked, next_attempt, writing
-from fcn4dist.training_data import check_data, is_demo, lay_demo_under, resolve_data
+from fcn4dist.training_data import check_data, resolve_data
 
 if TYPE_CHECKING:
+    from fcn4dist.cluster.hosts.place import Place
     from fcn4dist.cluster.hosts.session import Session
     from fcn4dist.prepare import Progress
 
@@ -57,16 +60,17 @@ def launch_job(config: RunConfig, request: LaunchRequest, console: Console, prog
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
+    if request.dry_run:
+        show_dry_run(config, request, console)
+        return
     num_ranks = config.launch.devices
-    host = survey(config, imagined=request.dry_run)
+    host = survey(config, imagined=False)
     plan_batches(config.train, num_ranks)
     run_dir = RunDir((request.run_dir or dated_folder()).absolute())
     check_run_dir(run_dir, resume=request.resume)
-    if request.master_port is not None and not request.dry_run:
+    if request.master_port is not None:
         check_port(request.master_port)
-    if request.dry_run:
-        say(_dry_run(config, run_dir, host, request))
-        return
+    table = _check_rank_table(request, host, say)
     with locked(run_dir):
         config = resolve_data(config, run_dir, say, progress)
         batches = plan_batches(config.train, num_ranks)
@@ -75,7 +79,21 @@ def launch_job(config: RunConfig, request: LaunchRequest, console: Console, prog
         with writing(run_dir):
             save_text(run_dir.config, format_config(config))
             run_dir.failure.unlink(missing_ok=True)
-        _run_to_the_end(config, run_dir, host, request, num_clips, console)
+        _run_to_the_end(config, run_dir, host, request, num_clips, console, table)
+
+
+def _check_rank_table(request: LaunchRequest, host: HostDevices, say: Callable[[str], None]) -> str | None:
+    """Return the path of the rank table that the workers get; one host needs none, so only one that was given."""
+    if request.rank_table in ("auto", "none"):
+        return None
+    from fcn4dist.cluster.hosts.job_table import check_table_of_one_host, load_given_table
+
+    is_exported = host.target == "Ascend"
+    table = load_given_table(Path(request.rank_table), host.target, os.environ)
+    check_table_of_one_host(table, request.rank_table, host.devices, is_exported=is_exported)
+    if not is_exported:
+        say(f"{request.rank_table}: {table.world_size} ranks as in the job; not exported, since CPU needs none")
+    return str(Path(request.rank_table).absolute())
 
 
 def survey(config: RunConfig, *, imagined: bool) -> HostDevices:
@@ -85,21 +103,25 @@ def survey(config: RunConfig, *, imagined: bool) -> HostDevices:
     return survey_host(target, config.launch.devices, bind_cores=config.launch.bind_cores, imagined=imagined)
 
 
-def _dry_run(config: RunConfig, run_dir: RunDir, host: HostDevices, request: LaunchRequest) -> str:
-    port = request.master_port or choose_port()
-    launcher = Launcher(os.getpid(), os.environ, next_attempt(run_dir))
-    on_demo = is_demo(config)
-    if on_demo:
-        config = lay_demo_under(config, run_dir, demo_set=Path("demo-set"))  # named, not made
-    plan = plan_job(config, run_dir, host, Meeting.on_one_host(config.launch.devices, port), launcher)
-    notes, num_clips = [], None
-    if on_demo:
-        notes.append("data: the embedded demo set, synthesised and prepared first where it is not there yet")
-    elif config.data.records_dir is not None:
-        num_clips = check_data(override_config(config, data={"verify": "size"}), plan.batches)
-    else:
-        notes.append(f"data: {config.data.audio_dir} would be prepared into {run_dir.path / 'data'} first")
-    return "\n".join([format_plan(plan, num_clips), "", *notes, "nothing was started or written (--dry-run)"])
+def show_dry_run(
+    config: RunConfig, request: LaunchRequest, console: Console, place: Place | None = None, *, as_json: bool = False
+) -> None:
+    """Print what `launch` would do with these options, on one host or several; nothing is started or written.
+
+    Raises UserError for what launch would refuse.
+    """
+    from fcn4dist import dry_run  # the demo's config, manifests and rank tables load here
+
+    if place is not None and place.devices is not None:
+        config = override_config(config, launch={"devices": place.devices})
+    run_dir = RunDir((request.run_dir or dated_folder()).absolute())
+    check_run_dir(run_dir, resume=request.resume)
+    host = survey(config, imagined=True)
+    job = dry_run.imagine_job(
+        config, run_dir.path, host, place, master_port=request.master_port, rank_table=request.rank_table
+    )
+    text = json.dumps(dry_run.as_json(job), indent=1) if as_json else dry_run.format_dry_run(job)
+    console.file.write(text + "\n")  # rich would take seconds over a thousand ranks
 
 
 def _run_to_the_end(
@@ -109,13 +131,14 @@ def _run_to_the_end(
     request: LaunchRequest,
     num_clips: int | None,
     console: Console,
+    rank_table: str | None,
 ) -> None:
     """Run attempts until one does not lose its port to another program, and report that one."""
     lost: frozenset[int] = frozenset()
     for _ in range(PORT_TRIES):
         port = request.master_port or choose_port(avoid=lost)
         launcher = Launcher(os.getpid(), os.environ, next_attempt(run_dir))
-        plan = plan_job(config, run_dir, host, Meeting.on_one_host(config.launch.devices, port), launcher)
+        plan = plan_job(config, run_dir, host, Meeting.on_one_host(config.launch.devices, port), launcher, rank_table)
         with writing(run_dir):
             save_json(run_dir.plan, plan_as_json(plan, num_clips))
         with JobConsole(console, WallClock(), world_size=plan.meeting.world_size) as shown:

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from fcn4dist import __version__
 from fcn4dist.cluster.console import JobConsole, format_duration
-from fcn4dist.cluster.devices import HostDevices
+from fcn4dist.cluster.devices import HostDevices, list_ascend_devices
 from fcn4dist.cluster.events import WallClock
 from fcn4dist.cluster.failure import (
     FailedProcess,
@@ -72,7 +72,6 @@ def launch_on_hosts(
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     place = request.place
-    say(f"node {place.node_rank} of {place.num_nodes} hosts, by {place.source}")
     secret = load_secret(request.launch.job_secret_file, os.environ)
     if place.devices is not None and "devices" not in config.launch.model_fields_set:
         config = override_config(config, launch={"devices": place.devices})
@@ -83,6 +82,7 @@ def launch_on_hosts(
     address = resolve_master(place)
     if place.is_master:
         check_port(place.master_port, address)
+    say(f"node {place.node_rank} of {place.num_nodes} hosts, by {place.source}")
     card = introduce(config, request, host, address)
     session: Session
     if place.is_master:
@@ -124,10 +124,21 @@ def locked_telling(run_dir: RunDir, session: Session) -> Iterator[None]:
 
 
 def choose_devices(host: HostDevices, place: Place) -> HostDevices:
-    """Return the devices that a host file lists for this host, where it lists any; CPU has none to choose."""
-    if place.device_ids is None or host.target == "CPU" or len(place.device_ids) != len(host.devices):
+    """Return the devices that a host file lists for this host, where it lists any; CPU has none to choose.
+
+    Raises ConfigError when --devices says another number, or a listed NPU is not there.
+    """
+    listed = place.device_ids
+    if listed is None:
         return host
-    return replace(host, devices=place.device_ids)
+    if len(listed) != len(host.devices):
+        raise ConfigError(f"--devices {len(host.devices)}: {place.source} gives this host {len(listed)}")
+    if host.target == "CPU":
+        return host
+    present = list_ascend_devices(os.environ)
+    if absent := [device for device in listed if device not in present]:
+        raise ConfigError(f"{place.source}: device {absent[0]} is not among this host's {list(present)}")
+    return replace(host, devices=listed)
 
 
 def check_member_run_dir(run_dir: RunDir, *, resume: bool) -> None:
@@ -237,7 +248,7 @@ class _HostRun:
             self.run_dir.failure.unlink(missing_ok=True)
             save_json(self.run_dir.plan, plan_as_json(plan, self.num_clips))
         start_s = time.monotonic()
-        with JobConsole(self.console, WallClock(), world_size=len(plan.workers)) as shown:
+        with _told(self.session), JobConsole(self.console, WallClock(), world_size=len(plan.workers)) as shown:
             outcome = run_attempt(plan, shown, grace_s=self.config.launch.grace_s, session=self.session)
         failure = find_own_failure(outcome, self.run_dir, plan.attempt, self.node.name)
         verdict = self.session.conclude(outcome.kind, None if failure is None else asdict(failure))

@@ -8,13 +8,17 @@ from pathlib import Path
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+NAMES = ("DEVICE_ID", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "VK_TASK_INDEX")
 
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the variables of schedulers and launchers away: no test may depend on where it runs."""
     for name in list(os.environ):
-        if name.startswith(("RANK_", "HCCL_", "MS_", "SLURM_", "ASCEND_", "FCN4DIST_")) or name == "DEVICE_ID":
+        if (
+            name.startswith(("RANK_", "HCCL_", "MS_", "SLURM_", "ASCEND_", "FCN4DIST_", "VC_", "MASTER_"))
+            or name in NAMES
+        ):
             monkeypatch.delenv(name)
 
 

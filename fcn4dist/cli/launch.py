@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from fcn4dist.cli.options import config_options, verbosity_options
+from fcn4dist.cli.options import config_options, json_option, verbosity_options
 from fcn4dist.cli.progress import ConsoleProgress
 from fcn4dist.config import RunConfig, load_config, override_config
 from fcn4dist.errors import ConfigError
@@ -37,6 +37,7 @@ Folder = click.Path(path_type=Path, file_okay=False)
     "--rank-table", metavar="auto|none|FILE", default="auto", help="Rank table of an Ascend job.  [default: auto]"
 )
 @click.option("--dry-run", is_flag=True, help="Print the plan; start and write nothing.")
+@json_option
 @config_options
 @verbosity_options
 @click.pass_context
@@ -53,6 +54,7 @@ def launch(
     job_secret_file: Path | None,
     rank_table: str,
     dry_run: bool,
+    as_json: bool,
     **host_options: Any,
 ) -> None:
     """Train on N devices of this host, or of several hosts together, with a rank-0 evaluator.
@@ -62,14 +64,21 @@ def launch(
     """
     from fcn4dist.cluster.console import build_console
     from fcn4dist.cluster.hosts.place import HostOptions, find_place
-    from fcn4dist.launch import LaunchRequest, launch_job
+    from fcn4dist.launch import LaunchRequest, launch_job, show_dry_run
 
     place = find_place(HostOptions(master_port=master_port, **host_options), os.environ, imagined=dry_run)
     has_config = resume is None or place is None or place.is_master or RunDir(resume, place.node_rank).config.is_file()
     if resume is not None and has_config:
         config = config_to_resume(context, resume, node=0 if place is None else place.node_rank)
+    elif resume is not None:  # node 0 has the config
+        _refuse_with_resume(context, "config_file", "overrides", "run_dir")
     config = apply_options(config, devices, device_target, data)
     request = LaunchRequest(resume or run_dir, resume is not None, master_port, dry_run, rank_table, job_secret_file)
+    if as_json and not dry_run:
+        raise ConfigError("--json: goes with --dry-run")
+    if dry_run:
+        show_dry_run(config, request, build_console(sys.stdout), place, as_json=as_json)
+        return
     with ConsoleProgress(is_quiet=bool(context.params.get("quiet"))) as progress:
         if place is None:
             launch_job(config, request, build_console(sys.stdout), progress)

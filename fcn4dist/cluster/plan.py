@@ -162,6 +162,11 @@ def _as_json(spec: ProcessSpec | None) -> dict[str, Any]:
 
 def format_plan(plan: JobPlan, num_clips: int | None = None) -> str:
     """Return the plan for people: the batch arithmetic, then each process with its command and environment."""
+    return "\n".join([*format_job(plan, num_clips), *format_processes(plan)])
+
+
+def format_job(plan: JobPlan, num_clips: int | None = None) -> list[str]:
+    """Return lines about the whole job: its size and the batch arithmetic."""
     meeting, batches = plan.meeting, plan.batches
     lines = [
         f"{meeting.world_size} ranks on {plan.target}, scheduler {meeting.scheduler_host}:{meeting.scheduler_port}, "
@@ -176,13 +181,19 @@ def format_plan(plan: JobPlan, num_clips: int | None = None) -> str:
             f"epoch: {num_clips} clips = {steps} steps, {steps * batches.rank_batch} clips a rank"
             + (f"; {num_clips - used} sit out each epoch" if used != num_clips else "")
         )
+    return lines
+
+
+def format_processes(plan: JobPlan) -> list[str]:
+    """Return lines about each process of this host: what it runs on, its command, environment and log."""
+    lines = []
     if plan.scheduler is not None:
         lines += ["", "scheduler", *_process_lines(plan.scheduler)]
     for worker in plan.workers:
         cores = f", cores {','.join(map(str, worker.share.cores))}" if worker.share.cores else ""
         place = f"device {worker.rank.device}{cores}, threads {worker.share.num_threads}"
         lines += ["", f"rank {worker.rank.index}: {place}", *_process_lines(worker.process)]
-    return "\n".join(lines)
+    return lines
 
 
 def _process_lines(spec: ProcessSpec) -> list[str]:

@@ -40,6 +40,11 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["--resume", "nowhere"], "--resume nowhere: no run here"),
         (["--resume", "nowhere", "--set", "train.lr=1"], "--set: --resume continues with the run's own config.yaml"),
         (["--set", "data.audio_dir=/music"], "data.annotations: not set"),
+        (["--nodes", "2", "--node-rank", "2", "--master-addr", "a"], "--node-rank 2: out of range"),
+        (["--nodes", "2", "--node-rank", "0", "--master-addr", "a"], "needs a secret: --job-secret-file FILE or"),
+        (["--nodes", "2", "--node-rank", "0"], "--nodes 2: needs --master-addr HOST"),
+        (["--hostfile", "nowhere"], "--hostfile nowhere: cannot be read"),
+        (["--rank-table", "nowhere.json"], "nowhere.json"),
         (["--config", "nowhere.yaml"], "nowhere.yaml: cannot read the config"),
     ],
 )

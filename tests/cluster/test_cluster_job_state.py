@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from fcn4dist.cluster.events import Event, Exited, Reported, Signalled, Started
+from fcn4dist.cluster.events import Event, Exited, PeerEnds, Reported, Signalled, Started
 from fcn4dist.cluster.job_state import FAILURE_GRACE_S, SCHEDULER_GRACE_S, JobState
 from fcn4dist.cluster.process import ExitStatus
 
@@ -20,9 +20,11 @@ def ends(at_s: float, process: str, status: ExitStatus = OK) -> Exited:
     return Exited(at_s, process, status)
 
 
-def replay(history: list[Event], grace_s: float = 10.0) -> tuple[JobState, list[tuple[float, str, str]]]:
+def replay(
+    history: list[Event], grace_s: float = 10.0, job: tuple[str, ...] = JOB
+) -> tuple[JobState, list[tuple[float, str, str]]]:
     """Feed a history on a fake clock; return the state and every signal sent, as (time, process, signal)."""
-    state = JobState(JOB, grace_s)
+    state = JobState(job, grace_s)
     sent: list[tuple[float, str, str]] = []
 
     def note(now_s: float, actions: list) -> None:
@@ -141,3 +143,39 @@ def test_a_job_without_a_scheduler_of_its_own_ends_with_its_last_rank() -> None:
         assert state.on_event(ends(1, name)) == []
     assert state.is_over
     assert state.outcome().kind == "success"
+
+
+HOSTS = ("scheduler", "rank-0", "node-1")  # the launcher of another host is a process like others
+
+
+def test_the_scheduler_stays_until_the_other_hosts_are_done() -> None:
+    state, sent = replay([ends(5, "rank-0"), ends(6, "node-1"), ends(6.1, "scheduler", TERMED)], job=HOSTS)
+    assert sent == [(6, "scheduler", "SIGTERM")]
+    assert state.outcome().kind == "success"
+
+
+def test_a_failure_on_another_host_stops_this_one() -> None:
+    history = [PeerEnds(3, "node-1"), ends(3.1, "rank-0", TERMED), ends(3.1, "scheduler", TERMED), ends(3.2, "node-1")]
+    state, sent = replay(history, job=HOSTS)
+    assert sent == [(3, name, "SIGTERM") for name in sorted(HOSTS)]
+    assert state.is_over
+    assert state.outcome().kind == "failure"
+    assert state.outcome().failures == ()  # nobody here failed by itself
+
+
+def test_a_signal_on_another_host_gives_this_one_the_users_grace() -> None:
+    state, sent = replay([PeerEnds(3, "node-1", signal.SIGINT), ends(14, "rank-0", KILLED)], job=HOSTS)
+    assert sent[:2] == [(3, "node-1", "SIGTERM"), (3, "rank-0", "SIGTERM")]
+    assert (13, "rank-0", "SIGKILL") in sent
+    assert state.is_stopping
+
+
+def test_a_signal_that_reaches_all_hosts_counts_once() -> None:
+    """Slurm signals every task; what the peers pass on must not take the grace away."""
+    _, sent = replay([Signalled(3, signal.SIGTERM), PeerEnds(3.1, "node-1", signal.SIGTERM)], job=HOSTS)
+    assert {name for _, _, name in sent} == {"SIGTERM"}
+
+
+def test_a_peer_that_kills_leaves_no_grace() -> None:
+    _, sent = replay([PeerEnds(3, "node-1", signal.SIGINT), PeerEnds(4, "node-1", at_once=True)], job=HOSTS)
+    assert (4, "rank-0", "SIGKILL") in sent

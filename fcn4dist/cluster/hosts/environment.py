@@ -16,9 +16,10 @@ from collections.abc import Mapping
 
 from fcn4dist.cluster.hosts.place import DEFAULT_PORT, Place, check_node_rank, own_addresses
 from fcn4dist.cluster.ports import CHOICES
+from fcn4dist.cluster.rank_table.discover import find_own_address
 from fcn4dist.cluster.rank_table.hosts import is_routable, resolve_host
 from fcn4dist.cluster.rank_table.rules.fields import is_address
-from fcn4dist.errors import ConfigError
+from fcn4dist.errors import ConfigError, RankTableError
 
 log = logging.getLogger(__name__)
 _PART = re.compile(r"([^,\[\]]+)(?:\[([^\[\]]+)\]([^,\[\]]*))?(?:,|$)")
@@ -163,4 +164,7 @@ def _own_name_of(host: str) -> str:
     addresses = [host] if is_address(host) else resolve_host(host)
     if any(address in own and is_routable(address) for address in addresses):
         return host
-    return next((address for address in sorted(own) if is_routable(address) and "." in address), host)
+    try:
+        return find_own_address()
+    except RankTableError:
+        return host  # `resolve_master` says what is wrong with it

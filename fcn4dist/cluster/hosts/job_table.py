@@ -54,7 +54,7 @@ def build_job_table(layout: Layout, found: Sequence[Mapping[str, Any]]) -> dict[
         devices = tuple(replace(device, rank=node.first_rank + i) for i, device in enumerate(server.devices))
         servers.append(replace(server, devices=devices))
     built = format_table(RankTable(Format(found[0]["table"]["version"]), tuple(servers)))
-    check_written(built, chip, "the generated rank table")
+    check_written(built, chip, "rank_table.json")
     return built
 
 
@@ -93,6 +93,20 @@ def check_job_table(
     if entries != wanted_entries:
         found, wanted_text = _in_words(entries), _in_words(wanted_entries)
         raise RankTableError(f"{where}: server {own.server_id} has {found}; the job has there {wanted_text}")
+
+
+def check_table_of_one_host(table: RankTable, where: str, device_ids: Sequence[int], *, is_exported: bool) -> None:
+    """Hold a given table to a job on this host alone: as many ranks, and where it is exported the same devices.
+
+    Raises RankTableError naming `where`.
+    """
+    if table.world_size != len(device_ids) or len(table.servers) != 1:
+        found = f"{table.world_size} ranks on {len(table.servers)} servers in it"
+        raise RankTableError(f"{where}: {found}, the job has {len(device_ids)} on this one")
+    entries = sorted((device.rank, device.device_id) for device in table.servers[0].devices)
+    if is_exported and entries != list(enumerate(device_ids)):
+        wanted = _in_words(list(enumerate(device_ids)))
+        raise RankTableError(f"{where}: {_in_words(entries)}; the job has {wanted}")
 
 
 def find_server(table: RankTable, address: str) -> Server | None:

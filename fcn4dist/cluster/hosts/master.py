@@ -25,7 +25,7 @@ from fcn4dist.cluster.hosts.session import (
 from fcn4dist.cluster.hosts.transport import Hub, Mail
 from fcn4dist.cluster.hosts.wire import Message
 from fcn4dist.cluster.job_state import Send
-from fcn4dist.errors import Fcn4distError, JobError
+from fcn4dist.errors import ConfigError, Fcn4distError, JobError
 
 log = logging.getLogger(__name__)
 REMIND_S = 15.0  # between lines that say who is still missing
@@ -89,8 +89,10 @@ class MasterSession(Session):
                 waiting = [self.layout.title(rank) for rank in range(len(self.layout.nodes)) if rank not in readies]
                 say(f"waiting for {name_all(waiting)} to prepare")
                 continue
-            rank = self._nodes[mail.peer]
-            if mail.message is None:
+            rank = self._nodes.get(mail.peer)
+            if rank is None:  # it knew the secret, but came when all were there
+                self._hub.send(mail.peer, failed_message(ConfigError("the job is complete without this host")))
+            elif mail.message is None:
                 self._fail(JobError(f"the launcher of {self.layout.title(rank)} is gone: {mail.reason}"))
             elif mail.message.get("type") == "failed":
                 self._fail(_prefixed(error_of(mail.message), self.layout.title(rank)))
@@ -154,6 +156,10 @@ class MasterSession(Session):
             number = message.get("signal")
             self._begin_end(Verdict(_kind_of(message), rank, number, str(message.get("text", ""))))
             self._put(PeerEnds(self._clock(), peer, number))
+        elif message.get("type") == "failed":  # it could not start its ranks
+            self._begin_end(Verdict("failure", rank, text=str(message.get("message", ""))))
+            self._put(PeerEnds(self._clock(), peer))
+            self._exit(peer, is_success=False)
         elif message.get("type") == "done":
             self._exit(peer, is_success=True)
         elif message.get("type") == "ended":

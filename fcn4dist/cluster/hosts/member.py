@@ -92,8 +92,9 @@ class MemberSession(Session):
                 self._has_verdict.set()
                 self._put(PeerEnds(self._clock(), MASTER))
                 self._exit(MASTER, is_success=False)
-        elif message.get("type") == "verdict":
-            self._verdict = verdict_of(message)
+        elif message.get("type") in ("verdict", "failed"):
+            failed = Verdict("failure", 0, text=str(message.get("message", "")))  # node 0 could not start its ranks
+            self._verdict = failed if message.get("type") == "failed" else verdict_of(message)
             is_success = self._verdict.kind == "success"
             if not is_success:
                 self._put(PeerEnds(self._clock(), MASTER, self._verdict.signal))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import logging
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,10 +11,12 @@ from pathlib import Path
 
 import psutil
 
+from fcn4dist.cluster.rank_table.discover import find_own_address
 from fcn4dist.cluster.rank_table.hosts import Host, Resolver, is_routable, parse_hostfile, resolve_host
 from fcn4dist.cluster.rank_table.rules.fields import is_address
 from fcn4dist.errors import ConfigError, RankTableError
 
+log = logging.getLogger(__name__)
 DEFAULT_PORT = 29400  # where launchers meet; outside MindSpore's 8118-12213 and Linux's ephemeral ports
 
 
@@ -93,7 +97,7 @@ def _from_hostfile(options: HostOptions, *, imagined: bool) -> Place | None:
     assert file is not None
     try:
         text = file.read_text(encoding="utf-8")
-        hosts = parse_hostfile(text, str(file), _imagining_resolver() if imagined else resolve_host)
+        hosts = parse_hostfile(text, str(file), _imagining_resolver() if imagined else resolve_for_job)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--hostfile {file}: cannot be read: {error}") from None
     except RankTableError as error:
@@ -152,6 +156,21 @@ def _find_self(hosts: Sequence[Host], file: Path, *, imagined: bool) -> int:
     raise ConfigError(f"--hostfile {file}: {names} are both this host; expected each host once")
 
 
+def resolve_for_job(name: str) -> list[str]:
+    """Return the addresses of a host as `resolve_host` does, but never this host's name as loopback.
+
+    Debian's /etc/hosts has 127.0.1.1 for the own name; others cannot reach that, so it is the default route's address then.
+    """
+    addresses = resolve_host(name)
+    short = socket.gethostname().partition(".")[0]
+    if any(is_routable(address) for address in addresses) or name.partition(".")[0] != short:
+        return addresses
+    try:
+        return [find_own_address()]
+    except RankTableError:
+        return addresses
+
+
 def own_addresses() -> set[str]:
     """Return the IP addresses of this host's interfaces, loopback included."""
     found = (address.address.partition("%")[0] for group in psutil.net_if_addrs().values() for address in group)
@@ -161,10 +180,13 @@ def own_addresses() -> set[str]:
 def resolve_master(place: Place) -> str:
     """Return the address of the master; on the master itself it must be one of its own, and not loopback.
 
-    Raises ConfigError.
+    Loopback that is given as an address is taken: several launchers on one machine, to try things. Raises ConfigError.
     """
     host = place.master_host
-    addresses = [host] if is_address(host) else resolve_host(host)
+    addresses = [host] if is_address(host) else resolve_for_job(host)
+    if is_address(host) and ipaddress.ip_address(host).is_loopback:
+        log.warning("--master-addr %s is loopback: all launchers must be on this machine", host)
+        return host
     if not addresses:
         raise ConfigError(f"--master-addr {host}: unknown host; expected a name that all hosts know, or an address")
     if not place.is_master:

@@ -122,6 +122,7 @@ class Hub(Transport):
         """Listen. Raises ConfigError when the port cannot be had."""
         super().__init__(secret, deliver)
         self._num_strangers = 0
+        self._meetings: set[asyncio.Task[None]] = set()
         try:
             self._server = self.call(self._listen(address, port))
         except OSError as error:
@@ -132,11 +133,16 @@ class Hub(Transport):
             ) from None
 
     async def _listen(self, address: str, port: int) -> asyncio.AbstractServer:
-        return await asyncio.start_server(self._meet, address, port, limit=MAX_LINE_BYTES, backlog=1024)
+        return await asyncio.start_server(self._accept, address, port, limit=MAX_LINE_BYTES, backlog=1024)
 
     def stop_listening(self) -> None:
         """Take no further connections."""
         self._loop.call_soon_threadsafe(self._server.close)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = self._loop.create_task(self._meet(reader, writer))
+        self._meetings.add(task)  # the loop itself holds tasks weakly
+        task.add_done_callback(self._meetings.discard)
 
     async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         address = writer.get_extra_info("peername")
