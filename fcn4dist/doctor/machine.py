@@ -5,19 +5,19 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-from itertools import pairwise
 from pathlib import Path
 
 from fcn4dist.cluster.devices import Target, cpu_quota, needs_avx512_guard, usable_cores
 from fcn4dist.config import BatchPlan, RunConfig
 from fcn4dist.doctor.check import GIB, Check, Surroundings, format_bytes
 from fcn4dist.doctor.software import parse_version
+from fcn4dist.memory import estimate_memory
 
 SLOW_ON_AVX512 = ((2, 9), (2, 11))  # from, below: their oneDNN 3.10 computes convolutions in reference code
 BELOW_AVX512 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2")  # values of ONEDNN_MAX_CPU_ISA
 SHM_BYTES = 256 << 20
 PROCESS_BYTES = 0.7 * GIB  # Python, MindSpore and its compiled step, before any clip
-BLOCK_COPIES = 4  # of a block's output: convolution, batch norm, and the gradients of both
+ACTIVATIONS_ON_CPU = 1.8  # measured: gradients of the activations live beside them, and the memory pool keeps both
 STA_UNSYNC = 0x0040  # linux/timex.h
 
 
@@ -57,7 +57,7 @@ def check_cores(target: Target, num_ranks: int, around: Surroundings) -> Check:
 
 def check_memory(config: RunConfig, target: Target, batches: BatchPlan, num_ranks: int, around: Surroundings) -> Check:
     """Compare the memory that the ranks of this host will take with what is free, container limits included."""
-    needed = num_ranks * (PROCESS_BYTES + (estimate_bytes(config, batches.micro_batch) if target == "CPU" else GIB))
+    needed = num_ranks * (estimate_bytes(config, batches) if target == "CPU" else PROCESS_BYTES + GIB)
     free, source = available_memory(around)
     if free is None:
         return Check(
@@ -77,26 +77,13 @@ def num_tags(config: RunConfig) -> int:
     return tags if isinstance(tags, int) else len(tags) if isinstance(tags, list) else 50
 
 
-def num_parameters(config: RunConfig) -> int:
-    """Return the trainable parameters of FCN-4: four 3x3 convolutions, four batch norms, one dense layer."""
-    channels = [1, *config.model.channels]
-    convolutions = sum(9 * before * after for before, after in pairwise(channels))
-    return convolutions + 2 * sum(channels[1:]) + (channels[-1] + 1) * num_tags(config)
+def estimate_bytes(config: RunConfig, batches: BatchPlan) -> float:
+    """Return about how much memory one rank takes on CPU, the process itself included.
 
-
-def estimate_bytes(config: RunConfig, micro_batch: int) -> float:
-    """Return about how much memory one rank's network, optimizer and `micro_batch` clips take, in float32 on CPU.
-
-    Parameters: themselves, gradients and their flat copies, Adam's two moments. A clip: BLOCK_COPIES of each block's
-    output. With MindSpore 2.10 the default network peaked at 2.24 GB for 4 clips and 3.65 GB for 8; this, with the
-    process's own memory, says 2.5 and 3.9.
+    With MindSpore 2.10 the default network peaked at 2.24 GB for 4 clips and 3.65 GB for 8; this says 2.4 and 3.8.
     """
-    bands, frames = config.mel.n_mels, config.mel.num_frames
-    values = bands * frames
-    for channels, pool in zip(config.model.channels, [*config.model.pools, (1, 1)], strict=True):
-        values += BLOCK_COPIES * channels * bands * frames
-        bands, frames = bands // pool[0], frames // pool[1]
-    return 4.0 * (6 * num_parameters(config) + micro_batch * values)
+    found = estimate_memory(config.model, config.mel, config.train, batches, num_tags(config))
+    return PROCESS_BYTES + found.total_bytes + (ACTIVATIONS_ON_CPU - 1) * found.activations_bytes
 
 
 def available_memory(around: Surroundings) -> tuple[float | None, str]:

@@ -16,7 +16,6 @@ from fcn4dist.doctor.machine import (
     check_memory,
     check_shm,
     estimate_bytes,
-    num_parameters,
     read_clock,
 )
 
@@ -55,15 +54,10 @@ def test_a_quota_below_the_ranks_is_a_warning(machine: FakeMachine) -> None:
     assert check_cores("CPU", len(os.sched_getaffinity(0)) + 1, machine.around).status == "warning"
 
 
-def test_parameters_are_those_of_the_paper() -> None:
-    """FCN-4 with 50 tags has 17,362,610 trainable parameters: docstring of the model, counted there by MindSpore."""
-    assert num_parameters(RunConfig()) == 17_362_610
-
-
-@pytest.mark.parametrize(("clips", "measured"), [(4, 2296 - 407), (8, 3734 - 407)])
+@pytest.mark.parametrize(("clips", "measured"), [(4, 2296), (8, 3734)])
 def test_the_estimate_is_near_what_was_measured(clips: int, measured: int) -> None:
-    """Peak resident MB of two Adam steps of the default network, less the 407 MB of an idle MindSpore 2.10."""
-    assert 0.9 * measured < estimate_bytes(RunConfig(), clips) / (1 << 20) < 1.25 * measured
+    """Peak resident MB of a process that took two Adam steps of the default network with MindSpore 2.10."""
+    assert 0.95 * measured < estimate_bytes(RunConfig(), BatchPlan(clips, 1)) / (1 << 20) < 1.15 * measured
 
 
 def test_the_tightest_limit_counts(machine: FakeMachine) -> None:
