@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fcn4dist.cli.launch import apply_options
 from fcn4dist.cli.options import config_options, json_option, verbosity_options
-from fcn4dist.config import RunConfig, override_config
-from fcn4dist.errors import ConfigError
+from fcn4dist.config import RunConfig
 
 if TYPE_CHECKING:
     from fcn4dist.doctor.check import Check
@@ -23,7 +23,8 @@ COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
 @click.option("--devices", type=int, metavar="N", help="Workers on this host.  [default: launch.devices]")
 @click.option("--rank-table", type=click.Path(path_type=Path), metavar="FILE", help="A rank table to check, too.")
 @click.option("--data", type=click.Path(path_type=Path), metavar="DIR", help="Prepared data set to check.")
-@click.option("--run-dir", type=click.Path(path_type=Path), metavar="DIR", default="runs", show_default=True)
+@click.option("--device-target", type=click.Choice(["auto", "Ascend", "CPU"]), help="[default: launch.device_target]")
+@click.option("--run-dir", type=click.Path(path_type=Path), metavar="DIR", default="runs", help="[default: runs]")
 @click.option("--quick", is_flag=True, help="Leave out what takes seconds: MindSpore's trial, digests of shards.")
 @config_options
 @json_option
@@ -35,6 +36,7 @@ def doctor(
     devices: int | None,
     rank_table: Path | None,
     data: Path | None,
+    device_target: str | None,
     run_dir: Path,
     quick: bool,
     as_json: bool,
@@ -48,12 +50,7 @@ def doctor(
 
     from fcn4dist.doctor.examination import Examination, examine
 
-    if devices is not None and devices < 1:
-        raise ConfigError(f"--devices {devices}: expected at least 1")
-    if devices is not None:
-        config = override_config(config, launch={"devices": devices})
-    if data is not None:
-        config = override_config(config, data={"records_dir": data})
+    config = apply_options(config, devices, device_target, data)
     checks: list[Check] = []
     for check in examine(Examination(config, rank_table, run_dir, quick)):
         checks.append(check)

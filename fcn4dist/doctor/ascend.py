@@ -134,12 +134,13 @@ def check_root_info(npus: Npus, around: Surroundings) -> Check:
     return Check("rootinfo", "ok", f"{name} fits the devices here")
 
 
-def load_servers(path: Path | None) -> int:
-    """Return how many servers a rank table has; 1 for no table and for one that cannot be read."""
+def find_job_size(path: Path | None, num_ranks: int) -> tuple[int, int]:
+    """Return the servers and ranks of the job: the rank table's, or one host's where there is none that can be read."""
     try:
-        return 1 if path is None else max(1, len(parse_table(load_table(path)).servers))
+        table = None if path is None else parse_table(load_table(path))
     except RankTableError:
-        return 1
+        table = None
+    return (1, num_ranks) if table is None or not table.world_size else (len(table.servers), table.world_size)
 
 
 def check_rank_table(path: Path, npus: Npus, num_ranks: int) -> Check:

@@ -26,9 +26,10 @@ def examine(asked: Examination, around: Surroundings | None = None) -> Iterator[
     """Yield every check as it is done. Raises ConfigError when the ranks do not divide the global batch."""
     around = around or Surroundings()
     mindspore, numpy = software.installed_version("mindspore"), software.installed_version("numpy")
-    config, num_ranks = folders.config_to_be_used(asked.config, asked.run_dir), asked.config.launch.devices
-    num_servers = ascend.load_servers(asked.rank_table)
-    batches = plan_batches(config.train, num_ranks)
+    num_ranks = asked.config.launch.devices  # of this host
+    num_servers, world_size = ascend.find_job_size(asked.rank_table, num_ranks)
+    config = folders.config_to_be_used(asked.config, asked.run_dir, world_size)
+    batches = plan_batches(config.train, world_size)
     npus = ascend.examine_npus(config.launch.device_target, num_ranks, num_servers, around)
     target = choose_target(config.launch.device_target, npus)
 

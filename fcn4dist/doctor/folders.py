@@ -28,11 +28,13 @@ class DataFound:
     bytes_to_prepare: int = 0
 
 
-def config_to_be_used(config: RunConfig, run_dir: Path) -> RunConfig:
+def config_to_be_used(config: RunConfig, run_dir: Path, world_size: int = 1) -> RunConfig:
     """Return the config that a run would have: the demo's values where no data is named, a data set's own `mel`."""
     try:
         if is_demo(config):
-            return lay_demo_under(config, RunDir(run_dir), demo_set=Path("demo-set"))  # named, not made
+            return lay_demo_under(
+                config, RunDir(run_dir), demo_set=Path("demo-set"), num_ranks=world_size
+            )  # named, not made
         return adopt_mel(config)
     except (ImportError, Fcn4distError):  # said by the checks of NumPy and of the data
         return config

@@ -20,7 +20,8 @@ MEANT = ("ASCEND_RT_VISIBLE_DEVICES", "FCN4DIST_JOB_SECRET")  # of those that ar
 def check_batch(batches: BatchPlan) -> Check:
     """Tell how the global batch is divided; the ranks divide it, or the config had been refused."""
     ranks = f"{batches.world_size} rank{'s' if batches.world_size > 1 else ''}"
-    found = f"{batches.global_batch} clips a step = {ranks} x {batches.accumulation} micro-batches x "
+    found = f"{batches.global_batch} clips a step = {ranks} x {batches.accumulation} micro-batch"
+    found += f"{'es' if batches.accumulation > 1 else ''} x "
     return Check("batch", "ok", f"{found}{batches.micro_batch} clips")
 
 

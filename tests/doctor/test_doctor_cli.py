@@ -67,3 +67,12 @@ def test_a_rank_table_is_checked_on_request(capsys: pytest.CaptureFixture[str], 
     (tmp_path / "t.json").write_text("{}")
     code, out, _ = run(capsys, "--rank-table", "t.json")
     assert (code, "t.json: refused" in out) == (1, True)
+
+
+def test_a_table_of_several_hosts_makes_the_job_as_large(capsys: pytest.CaptureFixture[str]) -> None:
+    table = Path(__file__).resolve().parents[2] / "rank_tables/2x8.json"
+    code, out, _ = run(capsys, "--json", "--rank-table", table, "--devices", 8, "--set", "train.global_batch=64")
+    found = {check["name"]: check["message"] for check in json.loads(out)}
+    assert code == 0
+    assert found["batch"] == "64 clips a step = 16 ranks x 1 micro-batch x 4 clips"
+    assert "needed by 8 x 4 clips" in found["memory"]
