@@ -20,7 +20,7 @@ SHORT = [*TINY, "--set", "train.epochs=1", "--set", "evaluate.num_resamples=0", 
 @pytest.fixture
 def hosts(tmp_path: Path) -> Iterator[FakeHosts]:
     """Give two hosts with an sshd of our own keys; ssh is `ssh -F ssh_config` in tmp_path."""
-    need("sshd", "ssh", "ssh-keygen", "shellcheck")
+    need("sshd", "ssh", "ssh-keygen")
     keys = tmp_path / "keys"
     keys.mkdir()
     for name in ("host", "user"):
