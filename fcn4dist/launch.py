@@ -33,7 +33,7 @@ from fcn4dist.training_data import check_data, resolve_data
 if TYPE_CHECKING:
     from fcn4dist.cluster.hosts.place import Place
     from fcn4dist.cluster.hosts.session import Session
-    from fcn4dist.prepare import Progress
+    from fcn4dist.data.features import Progress
 
 PORT_TRIES = 5  # how often a port that was lost to another program is replaced
 

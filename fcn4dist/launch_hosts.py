@@ -37,7 +37,7 @@ from fcn4dist.run_folder import check_run_dir, dated_folder, locked, next_attemp
 from fcn4dist.training_data import check_data, identify_data, is_demo, resolve_data
 
 if TYPE_CHECKING:
-    from fcn4dist.prepare import Progress
+    from fcn4dist.data.features import Progress
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from fcn4dist.train.runtime import prepare_imports, start_device
 from fcn4dist.training_data import check_data, resolve_data
 
 if TYPE_CHECKING:
-    from fcn4dist.prepare import Progress
+    from fcn4dist.data.features import Progress
 
 
 def train_here(

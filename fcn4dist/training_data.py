@@ -12,7 +12,7 @@ from fcn4dist.errors import ConfigError, DataError
 from fcn4dist.run_dir import RunDir
 
 if TYPE_CHECKING:
-    from fcn4dist.prepare import Progress
+    from fcn4dist.data.features import Progress
 
 MODELZOO_FIRST_SHARD = "train.mindrecord0"  # what ModelZoo's own script writes, without a manifest
 

@@ -19,6 +19,7 @@ COMMANDS = {
     "prepare": ("fcn4dist.cli.prepare:prepare", "Turn audio and annotations into MindRecord shards."),
     "evaluate": ("fcn4dist.cli.evaluate:evaluate", "Score a checkpoint."),
     "rank-table": ("fcn4dist.cli.rank_table:rank_table", "Write, merge, check and show HCCL rank tables."),
+    "doctor": ("fcn4dist.cli.doctor:doctor", "Check this machine before anything starts."),
     "config": ("fcn4dist.cli.config:config", "Show the resolved config."),
 }
 

@@ -1,0 +1,83 @@
+"""`fcn4dist doctor`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fcn4dist.cli.launch import apply_options
+from fcn4dist.cli.options import config_options, json_option, verbosity_options
+from fcn4dist.config import RunConfig
+
+if TYPE_CHECKING:
+    from fcn4dist.doctor.check import Check
+
+NAME_WIDTH = 15
+COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
+
+
+@click.command()
+@click.option("--devices", type=int, metavar="N", help="Workers on this host.  [default: launch.devices]")
+@click.option("--rank-table", type=click.Path(path_type=Path), metavar="FILE", help="A rank table to check, too.")
+@click.option("--data", type=click.Path(path_type=Path), metavar="DIR", help="Prepared data set to check.")
+@click.option("--device-target", type=click.Choice(["auto", "Ascend", "CPU"]), help="[default: launch.device_target]")
+@click.option("--run-dir", type=click.Path(path_type=Path), metavar="DIR", default="runs", help="[default: runs]")
+@click.option("--quick", is_flag=True, help="Leave out what takes seconds: MindSpore's trial, digests of shards.")
+@config_options
+@json_option
+@verbosity_options
+@click.pass_context
+def doctor(
+    context: click.Context,
+    config: RunConfig,
+    devices: int | None,
+    rank_table: Path | None,
+    data: Path | None,
+    device_target: str | None,
+    run_dir: Path,
+    quick: bool,
+    as_json: bool,
+) -> None:
+    """Check this machine, and what a config needs of it, before anything starts.
+
+    A line a check: ok, warning (it may fail or be slow) or error (a job would fail), with what to do about it; -q shows
+    only what is not ok. Exit codes: 0 no error, 1 an error was found, 2 the config itself is wrong.
+    """
+    import json
+
+    from fcn4dist.doctor.examination import Examination, examine
+
+    config = apply_options(config, devices, device_target, data)
+    checks: list[Check] = []
+    for check in examine(Examination(config, rank_table, run_dir, quick)):
+        checks.append(check)
+        if not as_json and not (check.status == "ok" and context.params.get("quiet")):
+            echo_check(check)
+    if as_json:
+        click.echo(json.dumps([check.to_json() for check in checks], indent=2))
+    else:
+        click.echo(summary(checks))
+    if any(check.status == "error" for check in checks):
+        sys.exit(1)
+
+
+def echo_check(check: Check) -> None:
+    """Print one line, and one more for the remedy."""
+    status = click.style(f"{check.status:<8}", fg=COLOURS[check.status])
+    click.echo(f"{status} {check.name:<{NAME_WIDTH}} {check.message}")
+    if check.remedy:
+        click.echo(f"{'':8} {'':<{NAME_WIDTH}} -> {check.remedy}")
+
+
+def summary(checks: list[Check]) -> str:
+    """Return the last line: how many of each, and what that means."""
+    counts = {status: sum(check.status == status for check in checks) for status in COLOURS}
+    if counts["error"]:
+        verdict = "a job would fail here"
+    else:
+        verdict = "ready" if not counts["warning"] else "ready, with warnings"
+    parts = [f"{counts[status]} {status}{'s' if status != 'ok' and counts[status] != 1 else ''}" for status in COLOURS]
+    return f"{verdict}: {', '.join(parts)}"

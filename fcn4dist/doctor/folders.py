@@ -1,0 +1,132 @@
+"""The data set, the run folder, and the disk under it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from fcn4dist.config import BatchPlan, RunConfig, override_config
+from fcn4dist.data.manifest import MANIFEST
+from fcn4dist.doctor.check import Check, format_bytes
+from fcn4dist.doctor.machine import num_tags
+from fcn4dist.errors import Fcn4distError
+from fcn4dist.memory import count_parameters
+from fcn4dist.run_dir import RunDir
+from fcn4dist.training_data import adopt_mel, check_data, is_demo, lay_demo_under
+
+SPARE_BYTES = 512 << 20  # logs, metrics, reports
+
+
+@dataclass(frozen=True)
+class DataFound:
+    """What the config's data are, and how much is still to be written for them."""
+
+    check: Check
+    bytes_to_prepare: int = 0
+
+
+def config_to_be_used(config: RunConfig, run_dir: Path, world_size: int = 1) -> RunConfig:
+    """Return the config that a run would have: the demo's values where no data is named, a data set's own `mel`."""
+    try:
+        if is_demo(config):
+            return lay_demo_under(
+                config, RunDir(run_dir), demo_set=Path("demo-set"), num_ranks=world_size
+            )  # named, not made
+        return adopt_mel(config)
+    except (ImportError, Fcn4distError):  # said by the checks of NumPy and of the data
+        return config
+
+
+def examine_data(config: RunConfig, batches: BatchPlan, *, is_quick: bool) -> DataFound:
+    """Check that the data that the config names can be read: shards by their digests, or audio and annotations."""
+    if is_demo(config):
+        found = "none named: the embedded demo set will be used"
+        return DataFound(Check("data", "ok", found))
+    try:
+        return _examine_shards(config, batches, is_quick) if config.data.records_dir else _examine_audio(config)
+    except Fcn4distError as error:
+        remedy = "name another folder with --data, or run `fcn4dist prepare` again"
+        if config.data.records_dir is None:
+            remedy = "correct data.audio_dir, data.annotations or the table"
+        return DataFound(Check("data", "error", str(error), remedy))
+
+
+def _examine_shards(config: RunConfig, batches: BatchPlan, is_quick: bool) -> DataFound:
+    folder = config.data.records_dir
+    assert folder is not None
+    if is_quick:
+        config = override_config(config, data={"verify": "size"})
+    num_clips = check_data(adopt_mel(config), batches)
+    if num_clips is None:
+        found = f"{folder}: shards without {MANIFEST} (ModelZoo's): readable, but nothing to check them by"
+        return DataFound(Check("data", "ok", found))
+    checked = "sizes match" if config.data.verify == "size" else "digests match"
+    found = f"{folder}: {num_clips} clips to train on, {checked} the manifest"
+    return DataFound(Check("data", "ok", found))
+
+
+def _examine_audio(config: RunConfig) -> DataFound:
+    audio_dir, annotations = config.data.audio_dir, config.data.annotations
+    if audio_dir is None or annotations is None:
+        missing, named = ("data.audio_dir", annotations) if audio_dir is None else ("data.annotations", audio_dir)
+        remedy = "set both, or name a prepared data set with --data"
+        return DataFound(Check("data", "error", f"{missing} is not set, only {named} is", remedy))
+    from fcn4dist.data.annotations import load_annotations, locate_clips, select_tags  # NumPy loads here
+
+    table = select_tags(load_annotations(annotations), config.data.tags)
+    clips = locate_clips(table, audio_dir)
+    unreadable = [clip for clip in clips if not os.access(clip, os.R_OK)]
+    item_bytes = 4 if config.data.feature_dtype == "float32" else 2
+    to_write = len(clips) * config.mel.n_mels * config.mel.num_frames * item_bytes
+    share = len(unreadable) / max(1, len(clips))
+    found = f"{annotations}: {len(clips)} clips, {len(table.tags)} tags"
+    if not unreadable:
+        found += f", all in {audio_dir}; will be prepared into {format_bytes(to_write)}"
+        return DataFound(Check("data", "ok", found), to_write)
+    found += f"; {len(unreadable)} cannot be read, the first: {unreadable[0]}"
+    is_fatal = share > config.data.max_skipped_fraction
+    if is_fatal:
+        return DataFound(Check("data", "error", found, "put the audio there, or correct data.audio_dir"), to_write)
+    return DataFound(Check("data", "warning", found, "put the audio there, or they will be skipped"), to_write)
+
+
+def existing_parent(path: Path) -> Path:
+    """Return the path, or the nearest folder above it that exists."""
+    path = path.absolute()
+    return next(folder for folder in (path, *path.parents) if folder.exists())
+
+
+def check_run_folder(run_dir: Path) -> Check:
+    """Check that a run can be written at `run_dir`; a file is made there (or in the nearest parent) and removed."""
+    place = existing_parent(run_dir)
+    if not place.is_dir():
+        return Check("run-dir", "error", f"{place} is not a folder", "name another folder with --run-dir")
+    try:
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(b"fcn4dist")
+    except OSError as error:
+        found = f"{place}: cannot be written: {error.strerror or error}"
+        return Check("run-dir", "error", found, "name another folder with --run-dir, or change its owner")
+    if RunDir(run_dir).config.is_file():
+        found = f"{run_dir} holds a run already; --resume {run_dir} continues it, a new run needs another folder"
+        return Check("run-dir", "ok", found)
+    return Check("run-dir", "ok", f"{run_dir} can be written")
+
+
+def check_disk(config: RunConfig, run_dir: Path, bytes_to_prepare: int) -> Check:
+    """Compare the disk under the run folder with what the run will write: checkpoints and prepared data."""
+    place = existing_parent(run_dir)
+    free = shutil.disk_usage(place).free
+    one = 3 * 4 * count_parameters(config.model, num_tags(config))  # weights and Adam's two moments
+    kept = config.checkpoint.keep + 2  # the best, and the one being written
+    needed = kept * one + bytes_to_prepare + SPARE_BYTES
+    found = f"{format_bytes(free)} free at {place}, up to {format_bytes(needed)} needed"
+    found += f" ({kept} checkpoints of {format_bytes(one)}" + (", prepared data)" if bytes_to_prepare else ")")
+    if free >= needed:
+        return Check("disk", "ok", found)
+    fatal = free < 2 * one + bytes_to_prepare
+    remedy = "free some space, keep fewer (checkpoint.keep), or name another disk with --run-dir"
+    return Check("disk", "error" if fatal else "warning", found, remedy)

@@ -1,0 +1,187 @@
+"""The machine: CPU, cores, memory, /dev/shm and the clock."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+from pathlib import Path
+
+from fcn4dist.cluster.devices import Target, cpu_quota, needs_avx512_guard, usable_cores
+from fcn4dist.config import BatchPlan, RunConfig
+from fcn4dist.doctor.check import GIB, Check, Surroundings, format_bytes
+from fcn4dist.doctor.software import parse_version
+from fcn4dist.memory import estimate_memory
+
+SLOW_ON_AVX512 = ((2, 9), (2, 11))  # from, below: their oneDNN 3.10 computes convolutions in reference code
+BELOW_AVX512 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2")  # values of ONEDNN_MAX_CPU_ISA
+SHM_BYTES = 256 << 20
+PROCESS_BYTES = 0.7 * GIB  # Python, MindSpore and its compiled step, before any clip
+ACTIVATIONS_ON_CPU = 1.8  # measured: gradients of the activations live beside them, and the memory pool keeps both
+STA_UNSYNC = 0x0040  # linux/timex.h
+
+
+def check_cpu(mindspore: str | None, target: Target, around: Surroundings) -> Check:
+    """Check for the pair of AVX-512 and a MindSpore that is about 100 times slower on it."""
+    if target != "CPU":
+        return Check("cpu", "ok", "convolutions run on the NPU")
+    if not needs_avx512_guard(around.root / "proc/cpuinfo"):
+        return Check("cpu", "ok", "no AVX-512: nothing to guard against")
+    if mindspore is None or not SLOW_ON_AVX512[0] <= parse_version(mindspore) < SLOW_ON_AVX512[1]:
+        return Check("cpu", "ok", "AVX-512, which this MindSpore's convolutions take well")
+    limit = around.environ.get("ONEDNN_MAX_CPU_ISA", "")
+    slow = f"MindSpore {mindspore} is about 100 times slower with it"
+    if limit.upper() in BELOW_AVX512:
+        return Check("cpu", "ok", f"AVX-512, kept off by ONEDNN_MAX_CPU_ISA={limit} ({slow})")
+    if limit:
+        found = f"ONEDNN_MAX_CPU_ISA={limit} lets AVX-512 in: {slow}, and fcn4dist leaves your setting alone"
+        return Check("cpu", "warning", found, "export ONEDNN_MAX_CPU_ISA=AVX2, or unset it")
+    found = f"AVX-512: {slow}; fcn4dist keeps it off by itself, plain scripts need ONEDNN_MAX_CPU_ISA=AVX2"
+    return Check("cpu", "ok", found)
+
+
+def check_cores(target: Target, num_ranks: int, around: Surroundings) -> Check:
+    """Check that every rank of this host has a core."""
+    cores, quota = len(usable_cores()), cpu_quota(around.cgroup)
+    online = os.cpu_count() or cores
+    limits = f" of {online} (affinity)" if cores < online else ""
+    limits += f", the container's quota is {quota:g}" if quota is not None and quota < cores else ""
+    found = f"{cores} cores{limits} for {num_ranks} rank{'s' if num_ranks > 1 else ''}"
+    granted = min(cores, quota) if quota is not None else cores
+    if granted >= num_ranks:
+        return Check("cores", "ok", found)
+    if target == "CPU":
+        return Check("cores", "warning", f"{found}: they take turns", "ask for fewer --devices, or grant more cores")
+    return Check("cores", "warning", f"{found}: data may come late", "grant more cores to this job")
+
+
+def check_memory(config: RunConfig, target: Target, batches: BatchPlan, num_ranks: int, around: Surroundings) -> Check:
+    """Compare the memory that the ranks of this host will take with what is free, container limits included."""
+    needed = num_ranks * (estimate_bytes(config, batches) if target == "CPU" else PROCESS_BYTES + GIB)
+    free, source = available_memory(around)
+    if free is None:
+        return Check(
+            "memory", "warning", "how much is free cannot be read from /proc/meminfo", "check it with: free -g"
+        )
+    found = f"{format_bytes(free)} free ({source}), about {format_bytes(needed)} needed by {num_ranks} x "
+    found += f"{batches.micro_batch} clips" if target == "CPU" else "1 process"
+    if needed <= free:
+        return Check("memory", "ok", found)
+    fewer = "a smaller train.device_batch (gradients accumulate), fewer --devices, or more memory"
+    return Check("memory", "warning", found, fewer)
+
+
+def num_tags(config: RunConfig) -> int:
+    """Return how many tags the network will have, 50 where the config names a file."""
+    tags = config.data.tags
+    return tags if isinstance(tags, int) else len(tags) if isinstance(tags, list) else 50
+
+
+def estimate_bytes(config: RunConfig, batches: BatchPlan) -> float:
+    """Return about how much memory one rank takes on CPU, the process itself included.
+
+    With MindSpore 2.10 the default network peaked at 2.24 GB for 4 clips and 3.65 GB for 8; this says 2.4 and 3.8.
+    """
+    found = estimate_memory(config.model, config.mel, config.train, batches, num_tags(config))
+    return PROCESS_BYTES + found.total_bytes + (ACTIVATIONS_ON_CPU - 1) * found.activations_bytes
+
+
+def available_memory(around: Surroundings) -> tuple[float | None, str]:
+    """Return the bytes that this process may still take and what limits them: the machine or its control group."""
+    free: float | None = None
+    source = "machine"
+    try:
+        match = re.search(r"^MemAvailable:\s+(\d+) kB", (around.root / "proc/meminfo").read_text(), re.MULTILINE)
+        free = int(match[1]) * 1024.0 if match else None
+    except OSError:
+        pass
+    for folder in _memory_groups(around):
+        left = _left_in(folder)
+        if left is not None and (free is None or left < free):
+            free, source = left, "container or job limit"
+    return free, source
+
+
+def _memory_groups(around: Surroundings) -> list[Path]:
+    """Return the folders of this process's control groups, each with its parents: any of them may limit memory."""
+    try:
+        lines = (around.root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        lines = []
+    folders = [around.cgroup, around.cgroup / "memory"]
+    for line in lines:
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if controllers == "" or "memory" in controllers.split(","):
+            base = around.cgroup / "memory" if controllers else around.cgroup
+            parts = Path(path.lstrip("/")).parts
+            folders += [base.joinpath(*parts[: depth + 1]) for depth in range(len(parts))]
+    return folders
+
+
+def _left_in(folder: Path) -> float | None:
+    """Return limit - used + reclaimable cache of a control group (v2 or v1), None without a limit."""
+    for limit_name, used_name in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+        try:
+            limit = int((folder / limit_name).read_text())
+            used = int((folder / used_name).read_text())
+        except (OSError, ValueError):  # not there, or "max"
+            continue
+        if limit >= 1 << 60:  # v1's way to say "no limit"
+            return None
+        try:
+            cache = re.search(r"^(?:total_)?inactive_file (\d+)$", (folder / "memory.stat").read_text(), re.MULTILINE)
+        except OSError:
+            cache = None
+        return max(0.0, float(limit - used + (int(cache[1]) if cache else 0)))
+    return None
+
+
+def check_shm(around: Surroundings) -> Check:
+    """Check the shared memory: containers get 64 MB unless told otherwise."""
+    folder = around.dev / "shm"
+    try:
+        status = os.statvfs(folder)
+    except OSError as error:
+        return Check("shm", "warning", f"/dev/shm: {error.strerror}", "mount a tmpfs there")
+    free = status.f_bavail * status.f_frsize
+    if free >= SHM_BYTES:
+        return Check("shm", "ok", f"/dev/shm has {format_bytes(free)} free")
+    remedy = "docker run --shm-size=2g; in Kubernetes an emptyDir with medium: Memory at /dev/shm"
+    return Check(
+        "shm", "warning", f"/dev/shm has {format_bytes(free)} free; collectives and data workers use it", remedy
+    )
+
+
+class _Timex(ctypes.Structure):
+    """The head of struct timex (linux/timex.h); the rest is left to the kernel."""
+
+    _fields_ = (
+        ("modes", ctypes.c_uint),
+        ("offset", ctypes.c_long),
+        ("freq", ctypes.c_long),
+        ("maxerror", ctypes.c_long),  # microseconds
+        ("esterror", ctypes.c_long),
+        ("status", ctypes.c_int),
+        ("rest", ctypes.c_char * 256),
+    )
+
+
+def read_clock() -> tuple[bool, float] | None:
+    """Return whether the kernel's clock is kept by NTP, and its largest error in seconds; None where it does not say."""
+    libc, timex = ctypes.CDLL(None, use_errno=True), _Timex()
+    if libc.adjtimex(ctypes.byref(timex)) < 0:
+        return None
+    return not timex.status & STA_UNSYNC, timex.maxerror / 1e6
+
+
+def check_clock(num_hosts: int, clock: tuple[bool, float] | None) -> Check:
+    """Check that this host's clock can be compared with the others' in logs and events."""
+    if clock is None:
+        return Check("clock", "ok" if num_hosts == 1 else "warning", "whether NTP keeps it is unknown here")
+    is_synchronised, error_s = clock
+    if is_synchronised:
+        return Check("clock", "ok", f"kept by NTP, at most {error_s:.3g} s off")
+    if num_hosts == 1:
+        return Check("clock", "ok", "not kept by NTP as far as the kernel knows; no matter on one host")
+    found = f"not kept by NTP as far as the kernel knows: times in the events of {num_hosts} hosts may contradict"
+    return Check("clock", "warning", found, "run chronyd or systemd-timesyncd on every host")

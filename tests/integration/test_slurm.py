@@ -1,0 +1,125 @@
+"""launch/slurm.sbatch under a real slurmctld and a slurmd on each of two hosts."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from fake_hosts import ROOT, FakeHosts, fake_hosts, need, run_recipe, tool, write_command
+from jobs import TINY, processes_of, wait_for
+
+RECIPE = ROOT / "launch/slurm.sbatch"
+SHORT = [*TINY, "--set", "train.epochs=1", "--set", "evaluate.num_resamples=0", "--device-target", "CPU"]
+CONFIG = """\
+ClusterName=fcn4dist
+SlurmctldHost={first}({address})
+SlurmctldPort=27817
+SlurmdPort=27818
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool-%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd-%n.pid
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+MpiDefault=none
+ReturnToService=2
+KillWait=5
+SelectType=select/cons_tres
+{nodes}
+PartitionName=all Nodes=ALL Default=YES MaxTime=10 State=UP OverSubscribe=EXCLUSIVE
+"""
+
+
+@dataclass
+class Cluster:
+    """Two hosts under Slurm."""
+
+    hosts: FakeHosts
+    folder: Path
+
+    def run(self, *command: object, timeout_s: float = 170) -> subprocess.CompletedProcess[str]:
+        """Run a command of Slurm on host 0."""
+        extra = {"SLURM_CONF": self.folder / "slurm.conf", "FCN4DIST": write_command(self.folder)}
+        return run_recipe(self.hosts.inside(0, *command), self.folder, timeout_s, **extra)
+
+    def log(self) -> str:
+        """Return what the servers and the job said."""
+        return "".join(f"\n--- {file.name}\n{file.read_text()[-3000:]}" for file in sorted(self.folder.glob("*.log")))
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """Start munged, slurmctld and two slurmd with files, keys and ports of their own."""
+    need("slurmctld", "slurmd", "munged", "sbatch", "srun", "sinfo")
+    folder = tmp_path / "slurm"
+    folder.mkdir()
+    (folder / "munge.key").write_bytes(bytes(range(128)) * 8)
+    (folder / "munge.key").chmod(0o600)
+    (folder / "state").mkdir()
+    with fake_hosts() as hosts:
+        nodes = "\n".join(
+            f"NodeName={name} NodeAddr={address} CPUs=1 State=UNKNOWN"
+            for name, address in zip(hosts.names, hosts.addresses, strict=True)
+        )
+        text = CONFIG.format(first=hosts.names[0], address=hosts.addresses[0], folder=folder, nodes=nodes)
+        (folder / "slurm.conf").write_text(text)
+        (folder / "cgroup.conf").write_text(f"CgroupPlugin=cgroup/v1\nCgroupMountpoint={folder}/cgroup\n")  # unused
+        made = Cluster(hosts, folder)
+        munge = [f"--{name}={folder}/munge.{end}" for name, end in (("key-file", "key"), ("socket", "socket"))]
+        munge += [
+            f"--pid-file={folder}/munge.pid",
+            f"--seed-file={folder}/munge.seed",
+            f"--log-file={folder}/munged.log",
+        ]
+        hosts.start(0, tool("munged"), "--foreground", "--force", *munge, log=folder / "munged-out.log")
+        wait_for(lambda: (folder / "munge.socket").exists(), 15, "munged listens")
+        config = folder / "slurm.conf"
+        hosts.start(0, tool("slurmctld"), "-D", "-f", config, log=folder / "slurmctld.log")
+        for host, name in enumerate(hosts.names):
+            hosts.start(host, tool("slurmd"), "-D", "-f", config, log=folder / f"slurmd-{name}.log")
+        wait_for(lambda: made.run("sinfo", "-h", "-o", "%D %t").stdout.strip() == "2 idle", 15, "two idle hosts")
+        yield made
+
+
+def test_the_recipe_trains_on_two_hosts(cluster: Cluster, tiny_shards: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options = ["--devices", 1, "--data", tiny_shards, "--run-dir", run, *SHORT]
+    result = cluster.run("sbatch", "--wait", "--output=job.log", RECIPE, *options)
+    said = (cluster.folder / "job.log").read_text()
+    assert result.returncode == 0, result.stderr + cluster.log()
+    assert "2 hosts, 2 ranks" in said
+    assert "ROC-AUC" in said
+    steps = [(run / f"metrics/rank-{rank}.jsonl").read_text().splitlines() for rank in range(2)]
+    assert len(steps[0]) == len(steps[1]) == 5
+    assert processes_of(run) == []
+
+
+def test_the_recipe_trains_on_one_host(cluster: Cluster, tiny_shards: Path, tmp_path: Path) -> None:
+    options = ["--devices", 1, "--data", tiny_shards, "--run-dir", tmp_path / "run", *SHORT]
+    result = cluster.run("sbatch", "--wait", "--nodes=1", "--output=job.log", RECIPE, *options)
+    assert result.returncode == 0, result.stderr + cluster.log()
+    assert "ROC-AUC" in (cluster.folder / "job.log").read_text()
+
+
+def test_a_mistake_ends_the_job_with_its_exit_code(cluster: Cluster) -> None:
+    result = cluster.run("sbatch", "--wait", "--output=job.log", RECIPE, "--data", "nowhere", "--devices", 1)
+    assert result.returncode == 2, cluster.log()
+    assert "nowhere: no such folder" in (cluster.folder / "job.log").read_text()
+
+
+def test_scancel_ends_every_rank(cluster: Cluster, tiny_shards: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options = ["--devices", 1, "--data", tiny_shards, "--run-dir", run, *SHORT, "--set", "train.epochs=5000"]
+    submitted = cluster.run("sbatch", "--parsable", "--output=job.log", RECIPE, *options)
+    assert submitted.returncode == 0, submitted.stderr
+    metrics = run / "metrics/rank-0.jsonl"
+    wait_for(lambda: metrics.is_file() and metrics.read_text(), 120, "the first step")
+    assert cluster.run("scancel", submitted.stdout.strip()).returncode == 0
+    wait_for(lambda: not processes_of(run), 30, "the launchers and ranks end")

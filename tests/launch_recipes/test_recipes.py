@@ -1,0 +1,227 @@
+"""The recipes in launch/: clean shell, YAML with the fields of the published schemas, and a wait that really waits.
+
+The schemas: volcano-sh/volcano config/crd/volcano/bases/batch.volcano.sh_jobs.yaml at 0318bf6, and Ascend/mind-cluster
+component/ascend-operator/build/ascend-operator.yaml at 11f92f3 with the operator's own checks in
+component/ascend-operator/pkg/controllers/v1/ascendjob_validate.go at 36f7c08; of the pods, Kubernetes' core/v1.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from fcn4dist.cli.launch import launch
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPES = ROOT / "launch"
+SCRIPTS = ["one_host.sh", "ssh.sh", "slurm.sbatch"]
+
+VOLCANO_SPEC = {
+    *("maxRetry", "minAvailable", "minSuccess", "networkTopology", "plugins", "policies", "priorityClassName", "queue"),
+    *("runningEstimate", "schedulerName", "tasks", "ttlSecondsAfterFinished", "volumes"),
+}
+VOLCANO_TASK = {
+    *("dependsOn", "maxRetry", "minAvailable", "name", "partitionPolicy", "policies", "replicas", "template"),
+    "topologyPolicy",
+}
+VOLCANO_EVENTS = {
+    *("*", "PodPending", "PodRunning", "PodFailed", "PodEvicted", "Unknown", "TaskCompleted", "OutOfSync"),
+    *("CommandIssued", "JobUpdated", "TaskFailed"),
+}
+VOLCANO_ACTIONS = {"AbortJob", "RestartJob", "RestartTask", "RestartPod", "TerminateJob", "CompleteJob", "ResumeJob"}
+ASCEND_SPEC = {"replicaSpecs", "runPolicy", "schedulerName", "successPolicy"}
+ASCEND_RUN_POLICY = {
+    *("activeDeadlineSeconds", "backoffLimit", "cleanPodPolicy", "ttlSecondsAfterFinished", "schedulingPolicy"),
+}
+POD_SPEC = {
+    *("affinity", "automountServiceAccountToken", "containers", "dnsPolicy", "hostNetwork", "initContainers"),
+    *("nodeSelector", "restartPolicy", "terminationGracePeriodSeconds", "tolerations", "volumes"),
+}
+CONTAINER = {"args", "command", "env", "image", "imagePullPolicy", "name", "ports", "resources", "volumeMounts"}
+VOLUME_SOURCES = {"configMap", "emptyDir", "hostPath", "nfs", "persistentVolumeClaim", "secret"}
+
+
+def load(name: str) -> dict[str, Any]:
+    document: dict[str, Any] = yaml.safe_load((RECIPES / name).read_text())
+    return document
+
+
+def pods() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the pod specs of both jobs."""
+    for task in load("volcano.yaml")["spec"]["tasks"]:
+        yield f"volcano {task['name']}", task["template"]["spec"]
+    for name, replica in load("ascendjob.yaml")["spec"]["replicaSpecs"].items():
+        yield f"ascendjob {name}", replica["template"]["spec"]
+
+
+PODS = list(pods())
+pod_of_each = pytest.mark.parametrize("pod", [pod for _, pod in PODS], ids=[name for name, _ in PODS])
+
+
+def wait_script() -> str:
+    """Return the shell of the AscendJob's initContainer."""
+    (script,) = load("ascendjob.yaml")["spec"]["replicaSpecs"]["Worker"]["template"]["spec"]["initContainers"][0][
+        "args"
+    ]
+    return str(script)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_shell_is_clean(name: str) -> None:
+    if shutil.which("shellcheck") is None:
+        pytest.skip("shellcheck is not installed")
+    done = subprocess.run(["shellcheck", str(RECIPES / name)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert os.access(RECIPES / name, os.X_OK)
+
+
+def test_the_shell_inside_the_yaml_is_clean() -> None:
+    if shutil.which("shellcheck") is None:
+        pytest.skip("shellcheck is not installed")
+    done = subprocess.run(
+        ["shellcheck", "--shell=sh", "-"], input=wait_script(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_readme_explains_every_recipe() -> None:
+    text = (RECIPES / "README.md").read_text()
+    names = {file.name for file in RECIPES.iterdir()} - {"README.md"}
+    assert names
+    assert [name for name in sorted(names) if f"]({name})" not in text] == []
+
+
+def test_the_volcano_job_has_the_fields_of_its_schema() -> None:
+    job = load("volcano.yaml")
+    spec = job["spec"]
+    assert (job["apiVersion"], job["kind"]) == ("batch.volcano.sh/v1alpha1", "Job")
+    assert spec.keys() <= VOLCANO_SPEC
+    assert all(isinstance(arguments, list) for arguments in spec["plugins"].values())
+    policies = [*spec["policies"], *(policy for task in spec["tasks"] for policy in task["policies"])]
+    assert {policy["event"] for policy in policies} <= VOLCANO_EVENTS
+    assert {policy["action"] for policy in policies} <= VOLCANO_ACTIONS
+    assert all(task.keys() <= VOLCANO_TASK for task in spec["tasks"])
+    assert spec["minAvailable"] == sum(task["replicas"] for task in spec["tasks"])
+    assert {"env", "svc"} <= spec["plugins"].keys()  # who am I, and where is node 0
+
+
+def test_the_ascend_job_has_the_fields_of_its_schema_and_passes_the_operators_checks() -> None:
+    job = load("ascendjob.yaml")
+    spec, replicas = job["spec"], job["spec"]["replicaSpecs"]
+    assert (job["apiVersion"], job["kind"]) == ("mindxdl.gitee.com/v1", "AscendJob")
+    assert spec.keys() <= ASCEND_SPEC
+    assert spec["runPolicy"].keys() <= ASCEND_RUN_POLICY
+    assert spec["successPolicy"] in ("", "AllWorkers")
+    assert job["metadata"]["labels"]["framework"] == "mindspore"
+    assert replicas.keys() == {"Scheduler", "Worker"}
+    assert replicas["Scheduler"]["replicas"] == 1
+    minimum = spec["runPolicy"]["schedulingPolicy"]["minAvailable"]
+    assert minimum == sum(replica["replicas"] for replica in replicas.values())
+    for replica in replicas.values():
+        assert replica.keys() <= {"replicas", "restartPolicy", "template"}
+        container = next(c for c in replica["template"]["spec"]["containers"] if c["name"] == "ascend")
+        assert container["image"]
+        assert container["resources"]["requests"]["huawei.com/Ascend910"] > 0
+        assert "ascendjob-port" in [port["name"] for port in container["ports"]]
+
+
+def test_the_operators_rank_table_is_mounted_where_it_is_waited_for_and_used() -> None:
+    job = load("ascendjob.yaml")
+    pod = job["spec"]["replicaSpecs"]["Worker"]["template"]["spec"]
+    volume = next(volume for volume in pod["volumes"] if volume["name"] == "ranktable")  # the operator's own name
+    own = f"{job['metadata']['namespace']}.{job['metadata']['name']}"
+    assert volume["hostPath"]["path"] == f"/user/mindx-dl/ranktable/{own}"
+    table = "/user/serverid/devindex/config/hccl.json"
+    assert f"table={table}" in wait_script()
+    assert f"--rank-table={table}" in pod["containers"][0]["command"]
+    assert pod["hostNetwork"] is True  # the table has the hosts' addresses
+
+
+@pod_of_each
+def test_pods_are_whole(pod: dict[str, Any]) -> None:
+    containers = [*pod.get("initContainers", []), *pod["containers"]]
+    assert pod.keys() <= POD_SPEC
+    names = {volume["name"] for volume in pod["volumes"]}
+    mounted = {mount["name"] for container in containers for mount in container["volumeMounts"]}
+    assert mounted == names
+    assert all(len(volume.keys() & VOLUME_SOURCES) == 1 and len(volume) == 2 for volume in pod["volumes"])
+    for container in containers:
+        assert container.keys() <= CONTAINER
+        assert container.get("resources", {}).get("requests") == container.get("resources", {}).get("limits")
+    main = pod["containers"][0]
+    secret = next(variable for variable in main["env"] if variable["name"] == "FCN4DIST_JOB_SECRET")
+    assert secret["valueFrom"].keys() == {"secretKeyRef"}
+
+
+@pod_of_each
+def test_the_commands_are_ours(pod: dict[str, Any]) -> None:
+    program, verb, *options = pod["containers"][0]["command"]
+    assert (program, verb) == ("fcn4dist", "launch")
+    with launch.make_context("launch", list(options)) as context:  # raises for an option that does not exist
+        assert isinstance(context, click.Context)
+        assert context.params["run_dir"] is not None
+
+
+@pytest.fixture
+def waiting(tmp_path: Path) -> Path:
+    """Make a folder with the commands that the wait uses; its `sleep` lets the operator finish the table."""
+    (tmp_path / "fcn4dist").write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m fcn4dist "$@"\n')
+    (tmp_path / "sleep").write_text(
+        f'#!/bin/sh\necho "$1" >>{tmp_path}/slept\ncp {tmp_path}/next.json {tmp_path}/hccl.json\n'
+    )
+    for name in ("fcn4dist", "sleep"):
+        (tmp_path / name).chmod(0o755)
+    return tmp_path
+
+
+def run_wait(folder: Path) -> subprocess.CompletedProcess[str]:
+    script = wait_script().replace("/user/serverid/devindex/config/hccl.json", str(folder / "hccl.json"))
+    variables = {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", "MAX_TRIES": "3"}
+    return subprocess.run(["sh", "-c", script], env=variables, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_wait_ends_when_the_table_is_completed(waiting: Path) -> None:
+    example = json.loads((ROOT / "rank_tables/2x8.json").read_text())
+    (waiting / "hccl.json").write_text('{"status": "initializing"}')
+    (waiting / "next.json").write_text(json.dumps(example))
+    done = run_wait(waiting)
+    assert done.returncode == 0, done.stdout
+    assert (waiting / "slept").read_text() == "5\n"
+
+
+def test_the_wait_gives_up_and_says_what_is_missing(waiting: Path) -> None:
+    example = json.loads((ROOT / "rank_tables/2x8.json").read_text())
+    (waiting / "next.json").write_text(json.dumps({**example, "status": "initializing"}))
+    done = run_wait(waiting)
+    assert done.returncode == 1
+    assert 'status: "initializing"' in done.stdout
+    assert "not usable after 3 tries" in done.stdout
+    assert (waiting / "slept").read_text() == "5\n5\n"
+
+
+def test_one_host_checks_first(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    (tmp_path / "fcn4dist").write_text(
+        f'#!/bin/sh\necho "$@" >>{log}\n[ "$1" != doctor ] || [ ! -f {tmp_path}/sick ]\n'
+    )
+    (tmp_path / "fcn4dist").chmod(0o755)
+    command = [str(RECIPES / "one_host.sh"), "my.yaml", "--devices", "2"]
+    variables = {**os.environ, "FCN4DIST": str(tmp_path / "fcn4dist")}
+    subprocess.run(command, env=variables, check=True)
+    assert log.read_text().splitlines() == [
+        "doctor --quick --quiet --config my.yaml",
+        "launch --config my.yaml --devices 2",
+    ]
+    (tmp_path / "sick").touch()
+    assert subprocess.run(command, env=variables, check=False).returncode == 1
+    assert log.read_text().count("launch") == 1
