@@ -135,8 +135,8 @@ def check_data(config: RunConfig, batches: BatchPlan) -> int | None:
 def identify_data(folder: Path) -> dict[str, Any]:
     """Return what two hosts' copies of a data set must have in common, as JSON values.
 
-    Of a prepared set: the clips of every part, tags, features and rows a shard. Not the shards' digests: MindRecord writes
-    the time into its files, so the demo set that two hosts prepared has other digests and the same rows. Of ModelZoo's
+    Of a prepared set: the clips of every part, tags, features and rows a shard. Not the shards' digests: MindRecord
+    promises no reproducible bytes, and what counts is that the rows are the same. Of ModelZoo's
     shards, which have no manifest: names and sizes.
     """
     if not (folder / MANIFEST).is_file():
