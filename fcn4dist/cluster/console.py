@@ -11,7 +11,8 @@ from typing import Any, TextIO, cast
 from rich.console import Console
 from rich.status import Status
 
-from fcn4dist.cluster.events import Clock, Evaluated, Event, Progress, Started
+from fcn4dist.cluster.events import Clock, Evaluated, Event, Progress, Signalled, Stalled, Started
+from fcn4dist.cluster.process import signal_name
 from fcn4dist.run_dir import RunDir
 
 PLAIN_EVERY_S = 5.0  # between lines where the output is not a terminal
@@ -64,9 +65,12 @@ def build_console(stream: TextIO, width: int | None = None) -> Console:
 class JobConsole:
     """Shows events: one live line on a terminal, a line every few seconds elsewhere."""
 
-    def __init__(self, console: Console, clock: Clock, *, world_size: int) -> None:
+    def __init__(
+        self, console: Console, clock: Clock, *, world_size: int, started_s: float | None = None, num_restarts: int = 0
+    ) -> None:
         self._console = console
-        self._started_s = clock()
+        self._started_s = clock() if started_s is None else started_s
+        self._num_restarts = num_restarts
         self._clock = clock
         self._world_size = world_size
         self._num_started = 0
@@ -103,6 +107,12 @@ class JobConsole:
         elif isinstance(event, Progress) and "loss" in event.record:
             self._last = event.record
             self._show(format_step(event.record), event.at_s)
+        elif isinstance(event, Signalled):
+            self._print(
+                f"{signal_name(event.signal)}: the ranks finish this step and save; a second signal ends them at once"
+            )
+        elif isinstance(event, Stalled):
+            self._print(f"{event.stall}; the stacks of all ranks go into the logs")
         elif isinstance(event, Evaluated):
             self._evaluation = event.evaluation
             self._print(format_evaluation(event.evaluation))
@@ -111,6 +121,8 @@ class JobConsole:
         """Return the last line of a job that ended well."""
         parts = [f"{self._last['step']} steps"] if "step" in self._last else []
         parts.append(f"{format_duration(self._clock() - self._started_s)}")
+        if self._num_restarts:
+            parts.append("1 restart" if self._num_restarts == 1 else f"{self._num_restarts} restarts")
         if overflows := self._last.get("num_overflows"):
             parts.append(f"{overflows} skipped for overflow")
         if (loss := self._last.get("loss")) is not None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from fcn4dist.cluster.events import Exited
 from fcn4dist.cluster.job_state import SCHEDULER, Outcome
+from fcn4dist.cluster.memory import MemoryUse
 from fcn4dist.cluster.process import ExitStatus, signal_name
 from fcn4dist.errors import Fcn4distError
 from fcn4dist.files import save_json
@@ -47,6 +48,23 @@ class WorkerError:
 
 
 @dataclass(frozen=True)
+class RankEnd:
+    """How a rank ended well, as the rank itself wrote it."""
+
+    step: int  # finished steps
+    num_steps: int  # of the whole run
+    stopped_by: int | None = None  # the signal that asked for it (0: another rank was asked); None: the run is finished
+
+
+def load_end(path: Path) -> RankEnd | None:
+    """Return what a rank noted at its end, or None when it is not there or not whole."""
+    try:
+        return RankEnd(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+@dataclass(frozen=True)
 class FailedProcess:
     """A process that ended badly."""
 
@@ -59,6 +77,8 @@ class FailedProcess:
     error: WorkerError | None
     log: str
     last_lines: list[str]
+    peak_memory_bytes: int | None = None
+    stall: str | None = None  # the job hung, and this process held it up
 
     @property
     def title(self) -> str:
@@ -68,6 +88,8 @@ class FailedProcess:
     @property
     def reason(self) -> str:
         """Why it ended, in one line."""
+        if self.stall is not None:
+            return f"the job hung: {self.stall}"
         if self.error is not None:
             return f"{self.error.type}: {self.error.message}" if self.error.message else self.error.type
         if self.signal is not None:
@@ -83,6 +105,13 @@ class Failure:
     time_s: float
     culprit: FailedProcess
     consequences: tuple[FailedProcess, ...]
+
+    @property
+    def kind(self) -> str:
+        """What makes two failures the same: who failed, and how."""
+        culprit = self.culprit
+        how = "hung" if culprit.stall else culprit.error.type if culprit.error else culprit.signal or culprit.exit_code
+        return f"{culprit.title}: {how}"
 
     @property
     def is_user_error(self) -> bool:
@@ -122,12 +151,15 @@ def load_error(path: Path) -> WorkerError | None:
 def explain_failure(outcome: Outcome, run_dir: RunDir, attempt: int, host: str) -> Failure:
     """Find the first process that failed, by the time of its exception or else of its end.
 
-    A process can raise first and end last, so the exceptions of processes that were still ending count too.
+    A process can raise first and end last, so the exceptions of processes that were still ending count too. Of a job that
+    hung, it is the one that held the others up.
     """
     found = [(e, load_error(run_dir.error(attempt, e.process))) for e in (*outcome.failures, *outcome.consequences)]
     told_to_end = {e.process for e in outcome.consequences}
     candidates = [(e, error) for e, error in found if error is not None or e.process not in told_to_end]
     first, _ = min(candidates or found, key=lambda pair: pair[1].time_s if pair[1] else pair[0].at_s)
+    suspects = outcome.stall.suspects if outcome.stall else ()
+    first = next((e for e, _ in found if e.process in suspects), first)
 
     def describe(exited: Exited, error: WorkerError | None) -> FailedProcess:
         log = run_dir.log(attempt, exited.process)
@@ -136,6 +168,9 @@ def explain_failure(outcome: Outcome, run_dir: RunDir, attempt: int, host: str) 
             code, number, hint = error.exit_code, None, None  # it was ending already when it was told to
         elif exited.process in told_to_end and number in (signal.SIGTERM, signal.SIGKILL):
             hint = ENDED_BY_US
+        used = outcome.memory.get(exited.process, MemoryUse())
+        if number == signal.SIGKILL and hint != ENDED_BY_US and used.oom is not None:
+            hint = used.oom
         return FailedProcess(
             process=exited.process,
             rank=None if exited.process == SCHEDULER else int(exited.process.removeprefix("rank-")),
@@ -146,6 +181,8 @@ def explain_failure(outcome: Outcome, run_dir: RunDir, attempt: int, host: str) 
             error=error,
             log=str(log),
             last_lines=tail(log),
+            peak_memory_bytes=used.peak_bytes,
+            stall=str(outcome.stall) if outcome.stall and exited is first else None,
         )
 
     culprit = next(describe(e, error) for e, error in found if e is first)
@@ -172,8 +209,9 @@ def tail(log: Path, num_lines: int = LAST_LINES) -> list[str]:
 
 
 def save_failure(failure: Failure, run_dir: RunDir) -> None:
-    """Write RUN/failure.json. Raises OSError."""
-    save_json(run_dir.failure, asdict(failure))
+    """Write RUN/failure.json, and a copy among the attempt's logs, which a restart does not remove. Raises OSError."""
+    for path in (run_dir.logs(failure.attempt) / run_dir.failure.name, run_dir.failure):
+        save_json(path, asdict(failure))
 
 
 def format_failure(failure: Failure, run_dir: RunDir) -> str:
@@ -189,7 +227,11 @@ def format_failure(failure: Failure, run_dir: RunDir) -> str:
     for other in failure.consequences:
         if other.hint != ENDED_BY_US:
             lines.append(f"  consequence: {other.title}: {_first_line(other.reason)}")
+    if culprit.peak_memory_bytes and culprit.signal == "SIGKILL":
+        lines.append(f"  its peak memory: {culprit.peak_memory_bytes / 2**30:.2f} GB")
     lines.append(f"  its log: {culprit.log}")
+    if culprit.stall is not None:
+        lines.append(f"  stacks of all ranks: {Path(culprit.log).parent}/*.stack")
     lines.append(f"  details: {run_dir.failure}")
     return "\n".join(lines)
 
