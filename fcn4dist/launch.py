@@ -16,7 +16,7 @@ from fcn4dist.cluster.events import Event, EventLog, Inbox, RunWatcher, Stalled,
 from fcn4dist.cluster.job_state import SCHEDULER, Outcome
 from fcn4dist.cluster.plan import JobPlan, Launcher, Meeting, format_plan, plan_as_json, plan_job
 from fcn4dist.cluster.ports import check_port, choose_port, is_free
-from fcn4dist.cluster.stacks import dump_with_py_spy
+from fcn4dist.cluster.stacks import dump_with_py_spy, remove_empty_stacks
 from fcn4dist.cluster.supervisor import Supervisor
 from fcn4dist.cluster.vitals import Vitals
 from fcn4dist.cluster.worker_env import strip_stale
@@ -170,6 +170,7 @@ def run_attempt(plan: JobPlan, shown: JobConsole, *, grace_s: float, stall_timeo
     watcher.poll()  # what rank 0 wrote last
     while not inbox.empty():
         shown.on_event(inbox.get())
+    remove_empty_stacks(run_dir.logs(plan.attempt))
     killed = [exited.process for exited in outcome.failures if exited.status.signal == signal.SIGKILL]
     return replace(outcome, memory=vitals.memory_of(killed))
 

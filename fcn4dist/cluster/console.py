@@ -11,7 +11,7 @@ from typing import Any, TextIO, cast
 from rich.console import Console
 from rich.status import Status
 
-from fcn4dist.cluster.events import Clock, Evaluated, Event, Progress, Signalled, Stalled, Started
+from fcn4dist.cluster.events import Beat, Clock, Evaluated, Event, Progress, Signalled, Stalled, Started
 from fcn4dist.cluster.process import signal_name
 from fcn4dist.run_dir import RunDir
 
@@ -79,6 +79,8 @@ class JobConsole:
         self._printed: dict[str, Any] = {}  # the last one that got a line of its own
         self._evaluation: dict[str, Any] = {}
         self._status: Status | None = None
+        self._compiling: set[str] = set()
+        self._has_stepped = False
 
     def __enter__(self) -> JobConsole:
         if self._console.is_terminal:
@@ -95,7 +97,7 @@ class JobConsole:
     @property
     def has_progress(self) -> bool:
         """Whether a step has been finished."""
-        return bool(self._last)
+        return self._has_stepped or bool(self._last)
 
     def on_event(self, event: Event) -> None:
         """Show one event of the supervisor."""
@@ -104,6 +106,11 @@ class JobConsole:
             if self._num_started == self._world_size:
                 ranks = "1 rank" if self._world_size == 1 else f"{self._world_size} ranks"
                 self._show(f"{ranks} started; the first step compiles the network", event.at_s)
+        elif isinstance(event, Beat):
+            if event.pulse.phase == "compiling":  # the first step; any beat after it means that it is done
+                self._compiling.add(event.process)
+            else:
+                self._has_stepped |= event.process in self._compiling
         elif isinstance(event, Progress) and "loss" in event.record:
             self._last = event.record
             self._show(format_step(event.record), event.at_s)

@@ -210,8 +210,10 @@ class RunWatcher:
 
     def _new_lines(self) -> list[bytes]:
         inode, size = self._place()
-        if inode != self._inode or size < self._offset:  # a resumed worker replaced or cut the file
-            self._inode, self._offset, self._partial = inode, 0, b""
+        if inode != self._inode or size < self._offset:
+            # a resumed worker has cut off the steps that it does again: what is left was told already
+            start = size if size <= self._offset else 0
+            self._inode, self._offset, self._partial = inode, start, b""
         if size <= self._offset:
             return []
         with self._metrics.open("rb") as file:

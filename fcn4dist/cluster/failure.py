@@ -158,8 +158,8 @@ def explain_failure(outcome: Outcome, run_dir: RunDir, attempt: int, host: str) 
     told_to_end = {e.process for e in outcome.consequences}
     candidates = [(e, error) for e, error in found if error is not None or e.process not in told_to_end]
     first, _ = min(candidates or found, key=lambda pair: pair[1].time_s if pair[1] else pair[0].at_s)
-    suspects = outcome.stall.suspects if outcome.stall else ()
-    first = next((e for e, _ in found if e.process in suspects), first)
+    if outcome.stall is not None:
+        first = outcome.failures[0]
 
     def describe(exited: Exited, error: WorkerError | None) -> FailedProcess:
         log = run_dir.log(attempt, exited.process)

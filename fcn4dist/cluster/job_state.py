@@ -166,8 +166,12 @@ class JobState:
         failed = sorted((e for e in self._exits if self._counts_as_failure(e)), key=lambda e: e.at_s)
         if self._kind == "success":
             return Outcome("success")
-        first = [e for e in failed if e.at_s <= self._stopped_at_s]
-        after = [e for e in failed if e.at_s > self._stopped_at_s]
+        if self.stall is not None and self._kind == "failure":
+            held_up = [e for e in self._exits if e.process in self.stall.suspects]  # even if they ended well at last
+            first = held_up or sorted(self._exits, key=lambda e: e.process)[:1]
+        else:
+            first = [e for e in failed if e.at_s <= self._stopped_at_s]
+        after = [e for e in failed if e not in first]
         return Outcome(self._kind, self._signal, tuple(first), tuple(after), self.stall)
 
     def _counts_as_failure(self, event: Exited) -> bool:

@@ -32,3 +32,10 @@ def dump_with_py_spy(pids: Mapping[str, int], folder: Path) -> list[threading.Th
     for thread in threads:
         thread.start()
     return threads
+
+
+def remove_empty_stacks(folder: Path) -> None:
+    """Remove the files of an attempt's logs into which no process wrote a stack."""
+    for file in folder.glob("*.stack"):
+        if file.stat().st_size == 0:
+            file.unlink()

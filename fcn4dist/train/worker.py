@@ -68,10 +68,10 @@ def stacks_into(path: Path) -> Iterator[None]:
     """Write the stacks of all threads into `path` at STACK_SIGNAL, also while native code runs."""
     with path.open("w") as file:
         faulthandler.register(STACK_SIGNAL, file=file, all_threads=True)
-        yield
-        faulthandler.unregister(STACK_SIGNAL)
-    if path.stat().st_size == 0:
-        path.unlink()
+        try:
+            yield
+        finally:
+            faulthandler.unregister(STACK_SIGNAL)
 
 
 def join_as_scheduler(worker: WorkerEnv) -> None:
