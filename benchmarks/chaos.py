@@ -87,13 +87,12 @@ class Job:
     popen: subprocess.Popen[bytes] | None = None
     exit_codes: list[int] = field(default_factory=list)
 
-    @property
-    def is_running(self) -> bool:
-        """Whether the launcher lives; its exit code is kept once it does not."""
+    def has_ended(self) -> bool:
+        """Return whether no launcher works on the run; the exit code of the last one is kept."""
         if self.popen is not None and self.popen.poll() is not None:
             self.exit_codes.append(self.popen.returncode)
             self.popen = None
-        return self.popen is not None
+        return self.popen is None
 
     def start(self, max_restarts: int) -> None:
         """Begin the run, or go on with it."""
@@ -131,11 +130,12 @@ class Job:
 
     def last_step(self) -> int:
         """Return the last step that rank 0 has noted."""
-        with contextlib.suppress(FileNotFoundError, ValueError, IndexError):
-            with (self.run / "metrics" / "rank-0.jsonl").open("rb") as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
-                return int(json.loads(file.read().splitlines()[-1])["step"])
-        return 0
+        file = self.run / "metrics" / "rank-0.jsonl"
+        try:
+            lines = file.read_bytes().splitlines()
+            return int(json.loads(lines[-1])["step"])
+        except (FileNotFoundError, ValueError, IndexError):
+            return 0
 
     def processes(self) -> list[psutil.Process]:
         """Return the living processes whose command names this run."""
@@ -164,42 +164,38 @@ class Job:
             self.popen.wait()
 
 
-def strike(job: Job, kill: Kill) -> tuple[int, str, float | None]:
-    """Do what `kill` says; return the step it met, what followed, and the seconds to a new step (None: not seen yet)."""
-    if not job.is_running:
+def strike(job: Job, kill: Kill) -> tuple[int, str]:
+    """Do what `kill` says; return the step it met and what followed."""
+    if job.has_ended():
         job.start(kill.max_restarts)
-    started = job.num_started()
-    if kill.step is None:
-        wait_for(lambda: job.num_started() > started or job.last_step() or not job.is_running, "the start of the ranks")
-    else:
-        wait_for(lambda: job.last_step() >= kill.step or not job.is_running, f"step {kill.step}")  # type: ignore[operator]
+    step = kill.step
+    if step is not None:
+        wait_for(lambda: job.last_step() >= step or job.has_ended(), f"step {step}")
     time.sleep(kill.delay_s)
-    if not job.is_running:
-        return job.last_step(), f"had ended already, exit code {job.exit_codes[-1]}", None
-    step, struck_s, attempts = job.last_step(), time.monotonic(), job.num_started()
-    pids = job.victims(kill.victim)
-    for pid in pids:
+    wait_for(lambda: job.has_ended() or job.victims(kill.victim), f"the start of {kill.victim}")
+    if job.popen is None:
+        return job.last_step(), f"had ended already, exit code {job.exit_codes[-1]}"
+    met, num_started, struck_s = job.last_step(), job.num_started(), time.monotonic()
+    for pid in job.victims(kill.victim):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, kill.signal)
     if kill.signal == signal.SIGSTOP and kill.victim in ("launcher", "group"):
         time.sleep(PATIENCE_S)  # nobody is left to notice: the user does
-        os.kill(job.popen.pid, signal.SIGKILL)  # type: ignore[union-attr]
-    wait_for(lambda: not job.is_running or job.num_started() > attempts or not pids, f"the consequence of {kill}")
-    if not job.is_running:
+        job.popen.kill()
+    wait_for(lambda: job.has_ended() or job.num_started() > num_started, f"the consequence of {kill}")
+    after_s = time.monotonic() - struck_s
+    if job.has_ended():
         wait_for(lambda: not job.processes(), "the end of all processes", 10)
-        return step, f"exit code {job.exit_codes[-1]}", None
-    if not pids:
-        return step, "the victim was not there", None
-    restarted_s = time.monotonic() - struck_s
-    return step, "restarted by the launcher", restarted_s
+        return met, f"the launcher ended after {after_s:.1f} s, exit code {job.exit_codes[-1]}"
+    return met, f"the launcher started all again after {after_s:.1f} s"
 
 
 def finish(job: Job) -> None:
     """Go on as often as it takes, at most a few times."""
     for _ in range(3):
-        if not job.is_running:
+        if job.has_ended():
             job.start(max_restarts=3)
-        wait_for(lambda: not job.is_running, "the end of the run", 4 * LIMIT_S)
+        wait_for(job.has_ended, "the end of the run", 4 * LIMIT_S)
         if job.exit_codes[-1] == 0:
             return
     raise click.ClickException(
@@ -264,24 +260,16 @@ def main(num_kills: int, seed: int, keep: Path | None) -> None:
         click.echo(f"undisturbed: {num_steps(num_kills)} steps; {num_kills} kills from seed {seed} in {folder}")
         click.echo(f"{'#':>3}  {'moment':<22} {'victim':<10} {'signal':<8} {'met step':>8}  what followed")
         for number, kill in enumerate(plan_kills(num_kills, seed), 1):
-            step, followed, restarted_s = strike(jobs[1], kill)
-            after = "" if restarted_s is None else f" after {restarted_s:.1f} s"
-            line = f"{kill.moment:<22} {kill.victim:<10} {kill.signal.name:<8} {step:>8}  {followed}{after}"
-            click.echo(f"{number:>3}  {line}")
+            step, followed = strike(jobs[1], kill)
+            click.echo(f"{number:>3}  {kill.moment:<22} {kill.victim:<10} {kill.signal.name:<8} {step:>8}  {followed}")
         finish(jobs[1])
         found = list(differences(jobs[1], jobs[0]))
     finally:
         for job in jobs:
             job.end()
     attempts = len(list((jobs[1].run / "logs").glob("attempt-*")))
-    click.echo(
-        f"{attempts} attempts; "
-        + (
-            "weights, optimizer, clips and progress are those of the undisturbed run, no process is left"
-            if not found
-            else f"{len(found)} differences:"
-        )
-    )
+    same = "weights, optimizer, clips and progress are those of the undisturbed run; no process is left"
+    click.echo(f"{attempts} attempts; " + (f"{len(found)} differences:" if found else same))
     for line in found[:20]:
         click.echo(f"  {line}")
     if not found and keep is None:

@@ -109,12 +109,11 @@ class _Run:
         self.step.keep_statistics()
         self.writer = CheckpointWriter(checkpoints, config.checkpoint.on_error)
         self.pace = Pace()
-        self.records = StepRecords(
-            run.metrics(rank.index), self.progress.step, is_patient=config.checkpoint.on_error == "continue"
-        )
+        self.is_patient = config.checkpoint.on_error == "continue"  # with a disk that refuses
+        self.records = StepRecords(run.metrics(rank.index), self.progress.step, is_patient=self.is_patient)
         if rank.is_chief:
             cut_left_over_ranks(run, rank.world_size, self.progress.step)
-        self.evaluations = EvaluationRecords(run, self.progress.step)
+        self.evaluations = EvaluationRecords(run, self.progress.step, is_patient=self.is_patient)
         self.saved_step = self.progress.step if resume else None
         self.is_first_step = True
 
@@ -255,7 +254,12 @@ class _Run:
     def _write_evaluation(self, evaluation: Evaluation) -> None:
         step = self.progress.step
         folder = self.run.checkpoints.relative_to(self.run.path) / step_name(step)
-        save_evaluation(evaluation, self.run.evaluation, self.run.scores, checkpoint=str(folder))
+        try:
+            save_evaluation(evaluation, self.run.evaluation, self.run.scores, checkpoint=str(folder))
+        except OSError as error:
+            if not self.is_patient:
+                raise
+            logger.warning("%s: cannot be written: %s", self.run.evaluation, error.strerror)
         self.evaluations.add(step, self.progress.epoch, evaluation.metrics)
         logger.info("%s", evaluation.summary)
 

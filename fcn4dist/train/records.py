@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fcn4dist.errors import JobError
 from fcn4dist.evaluate.metrics import Metrics
 from fcn4dist.files import save_text
 from fcn4dist.run_dir import RunDir
@@ -60,7 +61,7 @@ class JsonLines:
     def __init__(self, path: Path, last_step: int, *, is_patient: bool = False) -> None:
         """Open for appending; lines of steps after `last_step` are of a future that a resumed run takes anew.
 
-        One that is patient leaves lines out, with one warning, while the disk refuses them; else OSError is raised.
+        One that is patient leaves lines out, with one warning, while the disk refuses them; else JobError is raised.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         cut_lines(path, last_step)
@@ -78,7 +79,7 @@ class JsonLines:
             with contextlib.suppress(OSError):
                 self._file.truncate(end)
             if not self._is_patient:
-                raise OSError(error.errno, f"{self._path}: {error.strerror}") from error
+                raise JobError(f"{self._path}: cannot be written: {error.strerror}") from error
             if not self._has_warned:
                 logger.warning("%s: %s; steps are left out here until there is room", self._path, error.strerror)
             self._has_warned = True
@@ -125,14 +126,14 @@ class StepRecords:
 class EvaluationRecords:
     """metrics/evaluations.jsonl: the validation figures over the run."""
 
-    def __init__(self, run: RunDir, last_step: int) -> None:
-        self._path, self._last_step = run.evaluations, last_step
+    def __init__(self, run: RunDir, last_step: int, *, is_patient: bool = False) -> None:
+        self._path, self._last_step, self._is_patient = run.evaluations, last_step, is_patient
         self._lines: JsonLines | None = None
 
     def add(self, step: int, epoch: int, metrics: Metrics) -> None:
         """Append the figures after `step`; only the chief calls this, so only the chief has the file."""
         if self._lines is None:
-            self._lines = JsonLines(self._path, self._last_step)
+            self._lines = JsonLines(self._path, self._last_step, is_patient=self._is_patient)
         figures = {"roc_auc_macro": metrics.roc_auc_macro, "pr_auc_macro": metrics.pr_auc_macro}
         self._lines.add({"step": step, "epoch": epoch, "time": time.time(), **figures})
 
