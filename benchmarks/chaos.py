@@ -27,7 +27,7 @@ import numpy as np
 import psutil
 from safetensors.numpy import load_file
 
-from benchmarks.chaos_plan import Kill, num_steps, plan_kills
+from benchmarks.chaos_plan import Kill, plan_kills
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT_S = 180.0  # for anything that has to happen; a machine under load starts MindSpore slowly
@@ -93,6 +93,12 @@ class Job:
             self.exit_codes.append(self.popen.returncode)
             self.popen = None
         return self.popen is None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether a launcher has said that the run is done."""
+        self.has_ended()
+        return 0 in self.exit_codes
 
     def start(self, max_restarts: int) -> None:
         """Begin the run, or go on with it."""
@@ -166,6 +172,8 @@ class Job:
 
 def strike(job: Job, kill: Kill) -> tuple[int, str]:
     """Do what `kill` says; return the step it met and what followed."""
+    if job.is_finished:
+        return job.last_step(), "the run was finished already"
     if job.has_ended():
         job.start(kill.max_restarts)
     step = kill.step
@@ -193,11 +201,13 @@ def strike(job: Job, kill: Kill) -> tuple[int, str]:
 def finish(job: Job) -> None:
     """Go on as often as it takes, at most a few times."""
     for _ in range(3):
+        if job.is_finished:
+            return
         if job.has_ended():
             job.start(max_restarts=3)
         wait_for(job.has_ended, "the end of the run", 4 * LIMIT_S)
-        if job.exit_codes[-1] == 0:
-            return
+    if job.is_finished:
+        return
     raise click.ClickException(
         f"{job.run}: does not finish, exit codes {job.exit_codes}; see {job.run.with_suffix('.out')}"
     )
@@ -254,12 +264,13 @@ def main(num_kills: int, seed: int, keep: Path | None) -> None:
         check=True,
         capture_output=True,
     )
-    jobs = [Job(folder / name, shards, num_steps(num_kills)) for name in ("undisturbed", "disturbed")]
+    kills, steps = plan_kills(num_kills, seed)
+    jobs = [Job(folder / name, shards, steps) for name in ("undisturbed", "disturbed")]
     try:
         finish(jobs[0])
-        click.echo(f"undisturbed: {num_steps(num_kills)} steps; {num_kills} kills from seed {seed} in {folder}")
+        click.echo(f"undisturbed: {steps} steps; {num_kills} kills from seed {seed} in {folder}")
         click.echo(f"{'#':>3}  {'moment':<22} {'victim':<10} {'signal':<8} {'met step':>8}  what followed")
-        for number, kill in enumerate(plan_kills(num_kills, seed), 1):
+        for number, kill in enumerate(kills, 1):
             step, followed = strike(jobs[1], kill)
             click.echo(f"{number:>3}  {kill.moment:<22} {kill.victim:<10} {kill.signal.name:<8} {step:>8}  {followed}")
         finish(jobs[1])

@@ -13,6 +13,7 @@ SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM)
 START_UP_SHARE = 0.25  # of the kills that meet a job which imports, meets its ranks or compiles
 START_UP_S = 9.0
 STEPS_A_KILL = 60
+STEPS_WITHOUT_SCHEDULER = 400  # that ranks do before the watchdog finds a suspended scheduler, which they do not need
 
 
 @dataclass(frozen=True)
@@ -31,25 +32,21 @@ class Kill:
         return f"{self.delay_s:.1f} s after a start" if self.step is None else f"at step {self.step}"
 
 
-def plan_kills(num_kills: int, seed: int) -> list[Kill]:
-    """Return `num_kills` blows, spread over `num_steps(num_kills)` steps."""
+def plan_kills(num_kills: int, seed: int) -> tuple[list[Kill], int]:
+    """Return `num_kills` blows and the number of training steps that they are spread over."""
     rng = random.Random(seed)
-    kills = []
-    for index in range(num_kills):
+    kills, first_step = [], 0
+    for _ in range(num_kills):
         in_start_up = rng.random() < START_UP_SHARE
-        step = index * STEPS_A_KILL + rng.randint(1, STEPS_A_KILL)
-        kills.append(
-            Kill(
-                victim=rng.choice(VICTIMS),
-                signal=rng.choice(SIGNALS),
-                step=None if in_start_up else step,
-                delay_s=rng.uniform(0, START_UP_S if in_start_up else 0.05),
-                max_restarts=rng.choice((0, 100)),
-            )
+        step = first_step + rng.randint(1, STEPS_A_KILL)
+        kill = Kill(
+            victim=rng.choice(VICTIMS),
+            signal=rng.choice(SIGNALS),
+            step=None if in_start_up else step,
+            delay_s=rng.uniform(0, START_UP_S if in_start_up else 0.05),
+            max_restarts=rng.choice((0, 100)),
         )
-    return kills
-
-
-def num_steps(num_kills: int) -> int:
-    """Return the length of the training that `num_kills` blows are spread over."""
-    return (num_kills + 1) * STEPS_A_KILL
+        kills.append(kill)
+        goes_on = kill.victim == "scheduler" and kill.signal == signal.SIGSTOP
+        first_step += STEPS_A_KILL + (STEPS_WITHOUT_SCHEDULER if goes_on else 0)
+    return kills, first_step + STEPS_A_KILL

@@ -6,6 +6,7 @@ import contextlib
 import queue
 import signal
 import socket
+from pathlib import Path
 
 from rich.console import Console
 
@@ -44,7 +45,6 @@ class RestartHistory:
         if not decision.restarts:
             return False
         self.num_restarts += 1
-        _save(failure, plan)
         self._say(failure, plan, decision.delay_s)
         _sleep(decision.delay_s, plan)
         return True
@@ -61,7 +61,7 @@ class RestartHistory:
         }
         EventLog(plan.run_dir.events, plan.attempt).append({"time": round(WallClock()(), 3), **event})
         text = (
-            f"{format_failure(failure, plan.run_dir)}\n"
+            f"{format_failure(failure, _save(failure, plan, is_final=False))}\n"
             f"restart {self.num_restarts} of {self._max_restarts} in {delay_s:g} s, from {origin}"
         )
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -84,8 +84,7 @@ def report_outcome(outcome: Outcome, plan: JobPlan, shown: JobConsole, console: 
     end = _end_of(plan)
     if outcome.kind == "failure":
         failure = explain_failure(outcome, plan.run_dir, plan.attempt, socket.gethostname())
-        _save(failure, plan)
-        message = format_failure(failure, plan.run_dir)
+        message = format_failure(failure, _save(failure, plan, is_final=True))
         if failure.is_user_error:
             raise UserError(message)
         raise JobError("\n".join(line for line in (message, f"  {refusal}" if refusal else "") if line))
@@ -97,9 +96,11 @@ def report_outcome(outcome: Outcome, plan: JobPlan, shown: JobConsole, console: 
     console.print(shown.summary(plan.run_dir), markup=False, highlight=False, soft_wrap=True)
 
 
-def _save(failure: Failure, plan: JobPlan) -> None:
-    with contextlib.suppress(OSError):  # a full disk may be the very cause; the message says it all the same
-        save_failure(failure, plan.run_dir)
+def _save(failure: Failure, plan: JobPlan, *, is_final: bool) -> Path:
+    try:
+        return save_failure(failure, plan.run_dir, is_final=is_final)
+    except OSError:  # a full disk may be the very cause; the message says it all the same
+        return plan.run_dir.failure
 
 
 def _end_of(plan: JobPlan) -> RankEnd | None:

@@ -208,14 +208,21 @@ def tail(log: Path, num_lines: int = LAST_LINES) -> list[str]:
     return [line[-LINE_CHARS:] for line in text.splitlines()[-num_lines:]]
 
 
-def save_failure(failure: Failure, run_dir: RunDir) -> None:
-    """Write RUN/failure.json, and a copy among the attempt's logs, which a restart does not remove. Raises OSError."""
-    for path in (run_dir.logs(failure.attempt) / run_dir.failure.name, run_dir.failure):
-        save_json(path, asdict(failure))
+def save_failure(failure: Failure, run_dir: RunDir, *, is_final: bool = True) -> Path:
+    """Write failure.json among the attempt's logs and, where no restart follows, as RUN/failure.json; return the path to read.
+
+    Raises OSError.
+    """
+    path = run_dir.logs(failure.attempt) / run_dir.failure.name
+    save_json(path, asdict(failure))
+    if not is_final:
+        return path
+    save_json(run_dir.failure, asdict(failure))
+    return run_dir.failure
 
 
-def format_failure(failure: Failure, run_dir: RunDir) -> str:
-    """Return the last screen: who, why, the end of the traceback, where to read on.
+def format_failure(failure: Failure, details: Path) -> str:
+    """Return the last screen: who, why, the end of the traceback, where to read on: `details` is its failure.json.
 
     A user's mistake is its message alone.
     """
@@ -232,7 +239,7 @@ def format_failure(failure: Failure, run_dir: RunDir) -> str:
     lines.append(f"  its log: {culprit.log}")
     if culprit.stall is not None:
         lines.append(f"  stacks of all ranks: {Path(culprit.log).parent}/*.stack")
-    lines.append(f"  details: {run_dir.failure}")
+    lines.append(f"  details: {details}")
     return "\n".join(lines)
 
 

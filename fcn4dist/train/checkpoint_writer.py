@@ -44,22 +44,24 @@ class CheckpointWriter:
         self.wait()
         self._start(lambda: self._checkpoints.restate(progress), f"restate-{progress.step}")
 
-    def check(self) -> None:
-        """Raise JobError (or warn) when the last write has failed; waits for nothing."""
+    def check(self, *, is_end: bool = False) -> None:
+        """Raise JobError (or warn) when the last write has failed; waits for nothing. At the end it is never a warning."""
         error, self._error = self._error, None
         if error is None:
             return
         message = f"the checkpoint could not be written, the ones before are as they were: {error}"
+        if is_end:
+            raise JobError(f"the run is at its end, but {message}") from error
         if self._on_error == "stop":
             raise JobError(f"{message} (checkpoint.on_error: continue would keep training)") from error
         logger.warning("%s; training goes on (checkpoint.on_error: continue)", message)
 
-    def wait(self) -> None:
+    def wait(self, *, is_end: bool = False) -> None:
         """Wait until nothing is being written, then `check`."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-        self.check()
+        self.check(is_end=is_end)
 
     def abandon(self) -> None:
         """Let the last write finish while another error ends the run; what it meets is logged."""

@@ -138,7 +138,7 @@ class _Run:
                 self._beat("saving")
                 if stopped_by is not None:
                     self._save()
-                self.writer.wait()
+                self.writer.wait(is_end=True)
         finally:
             self.writer.abandon()  # nothing is left to do after the line above; after an error, the last write ends
         self.records.close()
