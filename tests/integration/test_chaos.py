@@ -6,8 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.chaos_plan import plan_kills
 from jobs import environment, processes_of
+
+from benchmarks.chaos_plan import plan_kills
 
 ROOT = Path(__file__).resolve().parents[2]
 
