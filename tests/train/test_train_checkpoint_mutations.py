@@ -28,12 +28,14 @@ def save(folder: Path, steps: list[int], file_format: Any) -> None:
     card = ModelCard(name="MusicTagger", model=ModelConfig(), mel=MelConfig(), tags=["rock", "naïve"], split_name="s")
     checkpoints = Checkpoints(folder, CheckpointConfig(format=file_format), card, "digest", Origin(train_clips="abc"))
     for step in steps:
-        rng = np.random.default_rng(step)
-        parameters = [
-            ms.Parameter(ms.Tensor(rng.normal(size=shape).astype(np.float32)), name=f"layer{i}.weight")
-            for i, shape in enumerate([(3, 4), (4,), (5, 2), (1,), (7,)])
-        ]
-        checkpoints.save(Progress(step=step, global_batch=8, seed=1, best_score=0.71), parameters, parameters[::-1])
+        weights, optimizer = (
+            [
+                ms.Parameter(ms.Tensor(rng.normal(size=shape).astype(np.float32)), name=f"layer{i}.weight")
+                for i, shape in enumerate([(3, 4), (4,), (5, 2), (1,), (7,)])
+            ]
+            for rng in (np.random.default_rng(step), np.random.default_rng(step + 100))
+        )
+        checkpoints.save(Progress(step=step, global_batch=8, seed=1, best_score=0.71), weights, optimizer)
 
 
 def record_ends(file: Path) -> list[int]:
