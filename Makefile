@@ -10,7 +10,7 @@ demo: $(READY)
 	$(BIN)/fcn4dist launch --devices 2
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
