@@ -6,6 +6,7 @@ import contextlib
 import queue
 import signal
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -14,6 +15,7 @@ from fcn4dist.cluster.console import JobConsole
 from fcn4dist.cluster.events import EventLog, Inbox, Signalled, WallClock, signals_into
 from fcn4dist.cluster.failure import Failure, RankEnd, explain_failure, format_failure, load_end, save_failure
 from fcn4dist.cluster.job_state import Outcome
+from fcn4dist.cluster.memory import BY_CGROUP, BY_KERNEL
 from fcn4dist.cluster.plan import JobPlan
 from fcn4dist.cluster.process import signal_name
 from fcn4dist.cluster.restarts import FailedAttempt, decide_restart
@@ -84,6 +86,7 @@ def report_outcome(outcome: Outcome, plan: JobPlan, shown: JobConsole, console: 
     end = _end_of(plan)
     if outcome.kind == "failure":
         failure = explain_failure(outcome, plan.run_dir, plan.attempt, socket.gethostname())
+        failure = replace(failure, next_steps=advise(failure, plan))
         message = format_failure(failure, _save(failure, plan, is_final=True))
         if failure.is_user_error:
             raise UserError(message)
@@ -94,6 +97,23 @@ def report_outcome(outcome: Outcome, plan: JobPlan, shown: JobConsole, console: 
     if end is not None and end.stopped_by is not None:  # a rank was asked, not the launcher
         raise _interrupted(end.stopped_by or signal.SIGTERM, end, plan)
     console.print(shown.summary(plan.run_dir), markup=False, highlight=False, soft_wrap=True)
+
+
+def advise(failure: Failure, plan: JobPlan) -> tuple[str, ...]:
+    """Return what the user can do after `failure`, the cause first, then how to go on."""
+    culprit, steps = failure.culprit, []
+    if culprit.hint in (BY_KERNEL, BY_CGROUP):
+        steps.append(
+            "it needs less memory with a smaller train.device_batch (a step keeps its clips) or fewer ranks a host"
+        )
+    elif "No space left" in culprit.reason:
+        steps.append(f"make room on the disk of {plan.run_dir.path}")
+    elif culprit.stall is not None:
+        steps.append("see in the stacks what it waits for; if a step is only slow, raise launch.stall_timeout_s")
+    found = list_checkpoints(plan.run_dir.checkpoints)
+    origin = f"from {found[-1].name}" if found else "from the start, no checkpoint was written yet"
+    steps.append(f"fcn4dist launch --resume {plan.run_dir.path} goes on {origin}; --max-restarts N does so by itself")
+    return tuple(steps)
 
 
 def _save(failure: Failure, plan: JobPlan, *, is_final: bool) -> Path:

@@ -105,6 +105,7 @@ class Failure:
     time_s: float
     culprit: FailedProcess
     consequences: tuple[FailedProcess, ...]
+    next_steps: tuple[str, ...] = ()  # what the user can do, a line each
 
     @property
     def kind(self) -> str:
@@ -240,6 +241,7 @@ def format_failure(failure: Failure, details: Path) -> str:
     if culprit.stall is not None:
         lines.append(f"  stacks of all ranks: {Path(culprit.log).parent}/*.stack")
     lines.append(f"  details: {details}")
+    lines += [f"  next: {step}" for step in failure.next_steps]
     return "\n".join(lines)
 
 

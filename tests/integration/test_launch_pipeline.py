@@ -57,7 +57,12 @@ def test_a_failed_job_leaves_failure_json_and_resume_is_the_next_attempt(
     monkeypatch.setenv("FAIL", "rank-1")
     with pytest.raises(JobError, match=r"rank 1 on .* failed first: exit code 7"):
         launch(config, run)
-    assert json.loads((run / "failure.json").read_text())["culprit"]["rank"] == 1
+    document = json.loads((run / "failure.json").read_text())
+    assert document["culprit"]["rank"] == 1
+    assert document["next_steps"] == [
+        f"fcn4dist launch --resume {run} goes on from the start, no checkpoint was written yet; "
+        "--max-restarts N does so by itself"
+    ]
     monkeypatch.delenv("FAIL")
     launch(load_config(run / "config.yaml", ["launch.devices=1"]), run, resume=True)
     assert not (run / "failure.json").exists()
