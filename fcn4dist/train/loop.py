@@ -183,7 +183,7 @@ class _Run:
         start = time.perf_counter()
         progress = self.progress
         lr = learning_rate(self.config.train, progress.step, self.num_steps)
-        result = self.step(batch.mel_db, batch.labels, lr, wants_stop=stop.is_set)
+        result = self.step(batch.mel_db, batch.labels, lr, wants_stop=stop.poll())
         step_s = time.perf_counter() - start + data_wait_s
         step_in_epoch = progress.cursor // self.plan.global_batch + 1
         is_epoch_end = step_in_epoch == self.steps_per_epoch

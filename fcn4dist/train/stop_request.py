@@ -25,9 +25,13 @@ class StopRequest:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    @property
-    def is_set(self) -> bool:
-        """Whether this process was asked to stop."""
+    def poll(self) -> bool:
+        """Return whether this process was asked to stop; call it before every step.
+
+        MindSpore's data pipelines set their own handler of SIGINT whenever one starts; here it is taken back.
+        """
+        for number in self._before:
+            signal.signal(number, self._hear)
         return self.signal is not None
 
     def _hear(self, number: int, _frame: FrameType | None) -> None:
