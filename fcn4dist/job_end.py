@@ -63,7 +63,7 @@ class RestartHistory:
         }
         EventLog(plan.run_dir.events, plan.attempt).append({"time": round(WallClock()(), 3), **event})
         text = (
-            f"{format_failure(failure, _save(failure, plan, is_final=False))}\n"
+            f"{format_failure(failure, plan.run_dir, _save(failure, plan, is_final=False))}\n"
             f"restart {self.num_restarts} of {self._max_restarts} in {delay_s:g} s, from {origin}"
         )
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -87,7 +87,7 @@ def report_outcome(outcome: Outcome, plan: JobPlan, shown: JobConsole, console: 
     if outcome.kind == "failure":
         failure = explain_failure(outcome, plan.run_dir, plan.attempt, socket.gethostname())
         failure = replace(failure, next_steps=advise(failure, plan))
-        message = format_failure(failure, _save(failure, plan, is_final=True))
+        message = format_failure(failure, plan.run_dir, _save(failure, plan, is_final=True))
         if failure.is_user_error:
             raise UserError(message)
         raise JobError("\n".join(line for line in (message, f"  {refusal}" if refusal else "") if line))

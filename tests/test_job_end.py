@@ -34,6 +34,6 @@ def test_the_advice_follows_the_cause_and_ends_with_how_to_go_on(
     assert last == f"fcn4dist launch --resume {tmp_path} goes on from step-00000120; --max-restarts N does so by itself"
     assert len(first) == (advice is not None)
     assert advice is None or first[0].startswith(advice)
-    screen = format_failure(failure, tmp_path / "failure.json")
+    screen = format_failure(failure, RunDir(tmp_path))
     assert screen.startswith("rank 1 on node-a failed first: ")
     assert "its peak memory: 3.00 GB" in screen

@@ -222,8 +222,8 @@ def save_failure(failure: Failure, run_dir: RunDir, *, is_final: bool = True) ->
     return run_dir.failure
 
 
-def format_failure(failure: Failure, details: Path) -> str:
-    """Return the last screen: who, why, the end of the traceback, where to read on: `details` is its failure.json.
+def format_failure(failure: Failure, run_dir: RunDir, details: Path | None = None) -> str:
+    """Return the last screen: who, why, the end of the traceback, where to read on: `details`, or else RUN/failure.json.
 
     A user's mistake is its message alone.
     """
@@ -240,7 +240,7 @@ def format_failure(failure: Failure, details: Path) -> str:
     lines.append(f"  its log: {culprit.log}")
     if culprit.stall is not None:
         lines.append(f"  stacks of all ranks: {Path(culprit.log).parent}/*.stack")
-    lines.append(f"  details: {details}")
+    lines.append(f"  details: {details or run_dir.failure}")
     lines += [f"  next: {step}" for step in failure.next_steps]
     return "\n".join(lines)
 

@@ -13,6 +13,7 @@ from fcn4dist.cluster.pulse import STACK_SIGNAL
 from fcn4dist.cluster.stall import Stall, StallWatch
 
 SCHEDULER = "scheduler"
+RANK = "rank-"  # what the names of ranks begin with
 FAILURE_GRACE_S = 0.5  # between SIGTERM and SIGKILL once a process failed: the others only wait for it
 SCHEDULER_GRACE_S = 20.0  # how long workers may outlive a scheduler that ended with 0; they give up by then themselves
 BROKEN_STOP_GRACE_S = 5.0  # for the others once a rank fails while the user ends the job: they cannot finish a step
@@ -61,7 +62,7 @@ class JobState:
 
     def __post_init__(self) -> None:
         self.alive = set(self.processes)
-        self._watch = StallWatch(self.stall_timeout_s, [name for name in self.processes if name != SCHEDULER])
+        self._watch = StallWatch(self.stall_timeout_s, [n for n in self.processes if n.startswith(RANK)])
 
     @property
     def deadline_s(self) -> float | None:
@@ -118,8 +119,9 @@ class JobState:
     def _ask_for_stacks(self, now_s: float) -> list[Send]:
         """Let every rank say where it is; a suspended one has to run for it."""
         self._stall_limit_s = now_s + STACK_GRACE_S
-        asked = [Send(name, STACK_SIGNAL, whole_group=False) for name in sorted(self._workers)]
-        return asked + [Send(name, signal.SIGCONT) for name in sorted(self.alive)]
+        ranks = sorted(name for name in self.alive if name.startswith(RANK))
+        asked = [Send(name, STACK_SIGNAL, whole_group=False) for name in ranks]
+        return asked + [Send(name, signal.SIGCONT) for name in (*ranks, *sorted(self.alive & {SCHEDULER}))]
 
     def _on_exit(self, event: Exited) -> list[Send]:
         self.alive.discard(event.process)

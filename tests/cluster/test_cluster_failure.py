@@ -70,7 +70,7 @@ def test_the_culprit_is_the_first_exception_even_if_its_process_ends_later(run: 
     outcome = Outcome("failure", None, (Exited(10.3, "rank-0", ExitStatus(1)),), (Exited(10.4, "rank-1", TERMED),))
     failure = explain_failure(outcome, run, 1, "node-a")
     assert (failure.culprit.rank, failure.culprit.exit_code, failure.culprit.signal) == (1, 1, None)
-    text = format_failure(failure, run.failure)
+    text = format_failure(failure, run)
     assert text.startswith("rank 1 on node-a failed first: ValueError: bad loss\n")
     assert "consequence: rank 0: RuntimeError: AllReduce failed" in text
     assert str(run.log(1, "rank-1")) in text
@@ -87,7 +87,7 @@ def test_a_killed_rank_is_named_by_signal_with_the_usual_suspect(run: RunDir) ->
     assert "out-of-memory" in culprit["hint"]
     assert culprit["last_lines"] == [f"line {n}" for n in range(70, 100)]
     assert [other["hint"] for other in document["consequences"]] == ["ended by the launcher"] * 2
-    text = format_failure(failure, run.failure)
+    text = format_failure(failure, run)
     assert "rank 1 on node-a failed first: killed by SIGKILL" in text
     assert "line 99" in text
     assert "consequence" not in text  # nobody else met an error
@@ -99,7 +99,7 @@ def test_a_users_mistake_is_its_message_alone(run: RunDir) -> None:
     failures = (Exited(1.2, "rank-0", ExitStatus(2)), Exited(1.3, "rank-1", ExitStatus(2)))
     failure = explain_failure(Outcome("failure", None, failures), run, 1, "node-a")
     assert failure.is_user_error
-    assert format_failure(failure, run.failure) == "shard 3: damaged"
+    assert format_failure(failure, run) == "shard 3: damaged"
 
 
 def test_the_scheduler_can_be_the_culprit(run: RunDir) -> None:
