@@ -111,7 +111,7 @@ def test_the_scheduler_can_be_the_culprit(run: RunDir) -> None:
     )
     assert failure.culprit.rank is None
     assert "the scheduler on h failed first: exit code 0 (it ended while ranks still needed it)" in format_failure(
-        failure, run.failure
+        failure, run
     )
 
 
