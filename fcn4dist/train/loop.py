@@ -132,7 +132,8 @@ class _Run:
             with stop:
                 while stopped_by is None and not self._is_done:
                     if not self.progress.is_evaluated:
-                        evaluation = self._evaluate()
+                        with stop.shielded():  # a wish to stop waits for the next step in any case
+                            evaluation = self._evaluate()
                     else:
                         stopped_by = self._train_epoch(stop)
                 self._beat("saving")
@@ -155,7 +156,7 @@ class _Run:
     def _train_epoch(self, stop: StopRequest) -> int | None:
         """Train to the end of the epoch, to the last step, or until `stop`: then return the signal (0: of another rank)."""
         self._beat("data")
-        for batch, wait_s in timed(self._batches(self.progress.epoch)):
+        for batch, wait_s in timed(self._batches(self.progress.epoch), stop):
             self.writer.check()
             is_stop = self._train_step(batch, wait_s, stop)
             if not self.progress.is_evaluated:
@@ -183,7 +184,7 @@ class _Run:
         start = time.perf_counter()
         progress = self.progress
         lr = learning_rate(self.config.train, progress.step, self.num_steps)
-        result = self.step(batch.mel_db, batch.labels, lr, wants_stop=stop.poll())
+        result = self.step(batch.mel_db, batch.labels, lr, wants_stop=stop.is_set)
         step_s = time.perf_counter() - start + data_wait_s
         step_in_epoch = progress.cursor // self.plan.global_batch + 1
         is_epoch_end = step_in_epoch == self.steps_per_epoch
@@ -339,11 +340,12 @@ def card_of(config: RunConfig, data_dir: Path, split: RecordSplit) -> ModelCard:
     )
 
 
-def timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
+def timed(batches: Iterator[Batch], stop: StopRequest) -> Iterator[tuple[Batch, float]]:
     """Yield each batch with the seconds it was waited for."""
     while True:
         start = time.perf_counter()
-        batch = next(batches, None)
+        with stop.shielded():
+            batch = next(batches, None)
         if batch is None:
             return
         yield batch, time.perf_counter() - start

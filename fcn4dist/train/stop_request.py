@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -25,14 +27,21 @@ class StopRequest:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def poll(self) -> bool:
-        """Return whether this process was asked to stop; call it before every step.
-
-        MindSpore's data pipelines set their own handler of SIGINT whenever one starts; here it is taken back.
-        """
-        for number in self._before:
-            signal.signal(number, self._hear)
+    @property
+    def is_set(self) -> bool:
+        """Whether this process was asked to stop."""
         return self.signal is not None
+
+    @contextmanager
+    def shielded(self) -> Iterator[None]:
+        """Hold signals back while a data pipeline of MindSpore may start, which sets its own handler of SIGINT; take that back."""
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, self._numbers)
+        try:
+            yield
+        finally:
+            for number in self._before:
+                signal.signal(number, self._hear)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _hear(self, number: int, _frame: FrameType | None) -> None:
         self.signal = self.signal or number
