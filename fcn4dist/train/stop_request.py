@@ -34,7 +34,10 @@ class StopRequest:
 
     @contextmanager
     def shielded(self) -> Iterator[None]:
-        """Hold signals back while a data pipeline of MindSpore may start, which sets its own handler of SIGINT; take that back."""
+        """Hold signals back while a data pipeline of MindSpore may start: it sets its own handler of SIGINT, taken back here.
+
+        A thread of the pipeline may still set it a moment later; MindSpore then passes SIGINT on as SIGTERM.
+        """
         before = signal.pthread_sigmask(signal.SIG_BLOCK, self._numbers)
         try:
             yield
