@@ -202,7 +202,7 @@ def test_a_full_disk_costs_no_checkpoint_and_the_run_goes_on_where_there_is_room
     from fcn4dist.train.checkpoint_folder import list_checkpoints, load_state
 
     run = small_disk / "run"
-    # a checkpoint of 53 MB: five fit
+    # a checkpoint of 50 MB: five or six fit, according to what else is written
     wide = [
         *LONG,
         "--set",
@@ -217,9 +217,9 @@ def test_a_full_disk_costs_no_checkpoint_and_the_run_goes_on_where_there_is_room
     assert "the checkpoint could not be written, the ones before are as they were" in output
     assert "No space left on device" in output
     kept = list_checkpoints(run / "checkpoints")
-    assert len(kept) == 5
-    assert [load_state(path).progress.step for path in kept] == [1, 2, 3, 4, 5]
-    assert (run / "checkpoints" / "latest").read_text().strip() == "step-00000005"
+    assert len(kept) in (5, 6)
+    assert [load_state(path).progress.step for path in kept] == list(range(1, len(kept) + 1))
+    assert (run / "checkpoints" / "latest").read_text().strip() == kept[-1].name
     subprocess.run(["mount", "-o", "remount,size=900M", str(small_disk)], check=True)
     launch(["--resume", str(run)], 0)
     assert last_step(run) == 9
