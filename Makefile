@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow chaos lint clean
 
 demo: $(READY)
 	$(BIN)/fcn4dist launch --devices 2
@@ -14,6 +14,9 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+chaos: $(READY)
+	$(BIN)/python -m benchmarks.chaos --kills 20 --seed 1
 
 lint: $(READY)
 	$(BIN)/ruff check fcn4dist tests benchmarks

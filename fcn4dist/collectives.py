@@ -33,21 +33,28 @@ class _FromAll(nn.Cell):
         return self.gather(part)
 
 
-def broadcast_parameters(parameters: Sequence[Parameter], rank: Rank) -> None:
-    """Give every rank the chief's values, in one collective.
+WORD_BITS = 20  # of a whole number that travels in float32 words, which are exact up to 2**24
+NUM_WORDS = 3
 
-    Integers travel as float32, which is exact up to 2**24: step counters and the scaler's window stay below that.
+
+def broadcast_state(parameters: Sequence[Parameter], numbers: Sequence[int], rank: Rank) -> list[int]:
+    """Give every rank the chief's values of `parameters`, and return the chief's `numbers` (0 to 2**60 - 1); one collective.
+
+    Integer parameters travel as float32, which is exact up to 2**24: step counters and the scaler's window stay below that.
     """
     if rank.world_size == 1:
-        return
+        return list(numbers)
     arrays = [parameter.asnumpy() for parameter in parameters]
-    flat = np.concatenate([array.astype(np.float32).ravel() for array in arrays])
+    words = [(number >> WORD_BITS * i) % (1 << WORD_BITS) for number in numbers for i in range(NUM_WORDS)]
+    flat = np.concatenate([*(array.astype(np.float32).ravel() for array in arrays), np.array(words, np.float32)])
     received = _FromChief()(Tensor(flat)).asnumpy()
     start = 0
     for parameter, array in zip(parameters, arrays, strict=True):
         values = received[start : start + array.size].reshape(array.shape).astype(array.dtype)
         parameter.set_data(Tensor(values, parameter.dtype))
         start += array.size
+    rows = received[start:].astype(np.int64).reshape(len(numbers), NUM_WORDS)
+    return [sum(int(word) << WORD_BITS * i for i, word in enumerate(row)) for row in rows]
 
 
 def broadcast_text(text: str, rank: Rank) -> str:

@@ -112,6 +112,7 @@ class CheckpointConfig(Section):
     every_steps: PositiveInt = 2000
     keep: PositiveInt = 10
     prefix: str = "MusicTagger"  # the model's name inside state.json and in exported files
+    on_error: Literal["stop", "continue"] = "stop"  # when one cannot be written (a full disk): end the run, or warn
     format: Literal["ckpt", "safetensors"] = "safetensors"  # MindSpore 2.10 may refuse a good .ckpt: docs/log.md
 
 
@@ -132,7 +133,9 @@ class LaunchConfig(Section):
     bind_cores: bool = True  # divide the cores among the ranks and pin each rank to its own (CPU only)
     collective_timeout_s: PositiveInt = 1800  # how late a rank may be to a collective before all fail
     join_timeout_s: PositiveFloat = 600.0  # how long the hosts of a job wait for each other
-    grace_s: PositiveFloat = 10.0  # between SIGTERM and SIGKILL when the user ends a job
+    grace_s: PositiveFloat = 30.0  # for the current step and its checkpoint when a signal ends the job
+    max_restarts: Annotated[int, Field(ge=0)] = 0  # how often a failed job starts again, from its newest checkpoint
+    stall_timeout_s: PositiveFloat = 600.0  # without a step on any rank before the job counts as failed
 
 
 class RunConfig(Section):
@@ -204,6 +207,15 @@ def plan_batches(train: TrainConfig, world_size: int) -> BatchPlan:
     most = train.device_batch or rank_batch
     accumulation = next(a for a in range(1, rank_batch + 1) if rank_batch % a == 0 and rank_batch // a <= most)
     return BatchPlan(global_batch, world_size, accumulation)
+
+
+def keep_batches(config: RunConfig, batches: BatchPlan) -> RunConfig:
+    """Write down what a run's number of ranks decided: another number, in a resumed run, keeps the clips of a step.
+
+    With fewer ranks, each one's part of the global batch passes through it in pieces of the size it had.
+    """
+    device_batch = config.train.device_batch or batches.micro_batch
+    return override_config(config, train={"global_batch": batches.global_batch, "device_batch": device_batch})
 
 
 def load_config(file: Path | None = None, overrides: Iterable[str] = ()) -> RunConfig:

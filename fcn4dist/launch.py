@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import socket
+import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,17 +14,18 @@ from rich.console import Console
 
 from fcn4dist.cluster.console import JobConsole
 from fcn4dist.cluster.devices import HostDevices, resolve_target, survey_host
-from fcn4dist.cluster.events import EventLog, Inbox, RunWatcher, WallClock, WatchedFiles
-from fcn4dist.cluster.failure import explain_failure, format_failure, save_failure
+from fcn4dist.cluster.events import Event, EventLog, Inbox, RunWatcher, Stalled, Started, WallClock, WatchedFiles
 from fcn4dist.cluster.job_state import SCHEDULER, Outcome
 from fcn4dist.cluster.plan import JobPlan, Launcher, Meeting, plan_as_json, plan_job
 from fcn4dist.cluster.ports import check_port, choose_port, is_free
-from fcn4dist.cluster.process import signal_name
+from fcn4dist.cluster.stacks import dump_with_py_spy, remove_empty_stacks
 from fcn4dist.cluster.supervisor import Supervisor
+from fcn4dist.cluster.vitals import Vitals
 from fcn4dist.cluster.worker_env import strip_stale
-from fcn4dist.config import RunConfig, format_config, override_config, plan_batches
-from fcn4dist.errors import Interrupted, JobError, UserError
+from fcn4dist.config import RunConfig, format_config, keep_batches, override_config, plan_batches
 from fcn4dist.files import save_json, save_text
+from fcn4dist.job_end import RestartHistory, report_outcome
+from fcn4dist.resume import check_resumable
 from fcn4dist.run_dir import RunDir
 from fcn4dist.run_folder import check_run_dir, dated_folder, locked, next_attempt, writing
 from fcn4dist.training_data import check_data, resolve_data
@@ -76,7 +76,9 @@ def launch_job(config: RunConfig, request: LaunchRequest, console: Console, prog
         config = resolve_data(config, run_dir, say, progress)
         batches = plan_batches(config.train, num_ranks)
         num_clips = check_data(config, batches)
-        config = override_config(config, train={"global_batch": batches.global_batch})
+        if request.resume:
+            check_resumable(run_dir, config)
+        config = keep_batches(config, batches)
         with writing(run_dir):
             save_text(run_dir.config, format_config(config))
             run_dir.failure.unlink(missing_ok=True)
@@ -138,71 +140,89 @@ def _run_to_the_end(
     console: Console,
     rank_table: str | None,
 ) -> None:
-    """Run attempts until one does not lose its port to another program, and report that one."""
-    lost: frozenset[int] = frozenset()
-    for _ in range(PORT_TRIES):
-        port = request.master_port or choose_port(avoid=lost)
-        launcher = Launcher(os.getpid(), os.environ, next_attempt(run_dir))
-        plan = plan_job(config, run_dir, host, Meeting.on_one_host(config.launch.devices, port), launcher, rank_table)
-        with writing(run_dir):
-            save_json(run_dir.plan, plan_as_json(plan, num_clips))
-        with JobConsole(console, WallClock(), world_size=plan.meeting.world_size) as shown:
-            outcome = run_attempt(plan, shown, grace_s=config.launch.grace_s)
-        if request.master_port is not None or shown.has_progress or not lost_port(plan, outcome):
+    """Run attempts until one ends well, is stopped, or fails with no restart left, and report that one."""
+    clock, history = WallClock(), RestartHistory(config.launch.max_restarts, console)
+    started_s = clock()
+    while True:
+        lost: frozenset[int] = frozenset()
+        for _ in range(PORT_TRIES):  # another program may take the port that was chosen
+            port = request.master_port or choose_port(avoid=lost)
+            launcher = Launcher(os.getpid(), os.environ, next_attempt(run_dir))
+            plan = plan_job(
+                config, run_dir, host, Meeting.on_one_host(config.launch.devices, port), launcher, rank_table
+            )
+            with writing(run_dir):
+                save_json(run_dir.plan, plan_as_json(plan, num_clips))
+            shown = JobConsole(
+                *(console, clock),
+                world_size=plan.meeting.world_size,
+                started_s=started_s,
+                num_restarts=history.num_restarts,
+            )
+            with shown:
+                outcome = run_attempt(
+                    plan, shown, grace_s=config.launch.grace_s, stall_timeout_s=config.launch.stall_timeout_s
+                )
+            if request.master_port is not None or shown.has_progress or not lost_port(plan, outcome):
+                break
+            lost |= {port}
+        if not history.restarts_after(outcome, plan, has_progress=shown.has_progress):
             break
-        lost |= {port}
-    report_outcome(outcome, plan, shown, console)
+    report_outcome(outcome, plan, shown, console, history.refusal)
 
 
-def run_attempt(plan: JobPlan, shown: JobConsole, *, grace_s: float, session: Session | None = None) -> Outcome:
-    """Start the processes of `plan` and stay until none is left; `session`: with the launchers of other hosts."""
+def run_attempt(
+    plan: JobPlan,
+    shown: JobConsole,
+    *,
+    grace_s: float,
+    stall_timeout_s: float | None = None,
+    session: Session | None = None,
+) -> Outcome:
+    """Start the processes of `plan` and stay until none is left.
+
+    Without `stall_timeout_s` there is no watchdog; `session`: with the launchers of other hosts.
+    """
     run_dir, clock = plan.run_dir, WallClock()
     inbox = Inbox()
     if session is not None:
         session.attach(inbox, clock)
+    vitals = Vitals(inbox, clock)
+    pids: dict[str, int] = {}
+
+    def listen(event: Event) -> None:
+        vitals.on_event(event)
+        shown.on_event(event)
+        if isinstance(event, Started):
+            pids[event.process] = event.pid
+        elif isinstance(event, Stalled):
+            dump_with_py_spy(pids, run_dir.logs(plan.attempt))
+
     supervisor = Supervisor(
         plan.processes,
         strip_stale(os.environ),
         grace_s=grace_s,
+        stall_timeout_s=stall_timeout_s,
         event_log=EventLog(run_dir.events, plan.attempt),
         inbox=inbox,
         clock=clock,
-        listener=shown.on_event,
+        listener=listen,
         peers=session,
     )
     errors = {spec.name: run_dir.error(plan.attempt, spec.name) for spec in plan.processes}
-    with RunWatcher(
-        WatchedFiles(run_dir.metrics(plan.meeting.first_rank), run_dir.evaluation, errors), inbox, clock
-    ) as watcher:
+    pulses = {worker.process.name: run_dir.pulse(plan.attempt, worker.process.name) for worker in plan.workers}
+    files = WatchedFiles(run_dir.metrics(plan.meeting.first_rank), run_dir.evaluation, errors, pulses)
+    with RunWatcher(files, inbox, clock) as watcher, vitals:
         outcome = supervisor.run()
     watcher.poll()  # what rank 0 wrote last
     while not inbox.empty():
         shown.on_event(inbox.get())
-    return outcome
+    remove_empty_stacks(run_dir.logs(plan.attempt))
+    killed = [exited.process for exited in outcome.failures if exited.status.signal == signal.SIGKILL]
+    return replace(outcome, memory=vitals.memory_of(killed))
 
 
 def lost_port(plan: JobPlan, outcome: Outcome) -> bool:
     """Whether the scheduler failed because another program took its port between our choice and its start."""
     failed = {exited.process for exited in (*outcome.failures, *outcome.consequences)}
     return outcome.kind == "failure" and SCHEDULER in failed and not is_free(plan.meeting.scheduler_port)
-
-
-def report_outcome(outcome: Outcome, plan: JobPlan, shown: JobConsole, console: Console) -> None:
-    """Print the summary of a job that ended well; write RUN/failure.json of one that failed.
-
-    Raises JobError, UserError (the culprit's exit code was 2) or Interrupted.
-    """
-    run_dir = plan.run_dir
-    if outcome.kind == "success":
-        console.print(shown.summary(run_dir), markup=False, highlight=False, soft_wrap=True)
-        return
-    if outcome.signal is not None:
-        raise Interrupted(
-            outcome.signal,
-            f"ended by {signal_name(outcome.signal)}; go on with: fcn4dist launch --resume {run_dir.path}",
-        )
-    failure = explain_failure(outcome, run_dir, plan.attempt, socket.gethostname())
-    with contextlib.suppress(OSError):  # a full disk may be the very cause; the message below says it all the same
-        save_failure(failure, run_dir)
-    message = format_failure(failure, run_dir)
-    raise UserError(message) if failure.is_user_error else JobError(message)

@@ -27,11 +27,12 @@ from fcn4dist.cluster.hosts.session import Say, Session
 from fcn4dist.cluster.hosts.wire import load_secret
 from fcn4dist.cluster.plan import JobPlan, Launcher, Meeting, plan_as_json, plan_job
 from fcn4dist.cluster.ports import check_port, choose_port, is_free
-from fcn4dist.config import RunConfig, build_config, format_config, override_config, plan_batches
+from fcn4dist.config import RunConfig, build_config, format_config, keep_batches, override_config, plan_batches
 from fcn4dist.errors import ConfigError, Fcn4distError
 from fcn4dist.files import digest_file, save_json, save_text
 from fcn4dist.launch import LaunchRequest, run_attempt, survey
 from fcn4dist.launch_verdict import explain_verdict, find_own_failure
+from fcn4dist.resume import check_resumable
 from fcn4dist.run_dir import RunDir
 from fcn4dist.run_folder import check_run_dir, dated_folder, locked, next_attempt, writing
 from fcn4dist.training_data import check_data, identify_data, is_demo, resolve_data
@@ -193,7 +194,9 @@ class _HostRun:
         config = resolve_data(self.config, self.run_dir, self.say, progress, num_ranks=world_size)
         batches = plan_batches(config.train, world_size)
         self.num_clips = check_data(config, batches)
-        self.config = override_config(config, train={"global_batch": batches.global_batch})
+        if self.request.launch.resume and self.request.place.is_master:  # only node 0 needs to have the checkpoints
+            check_resumable(self.run_dir, config)
+        self.config = keep_batches(config, batches)
         self.session.tell_prepared()
         assert self.config.data.records_dir is not None
         return Readiness(
@@ -243,7 +246,10 @@ class _HostRun:
             save_json(self.run_dir.plan, plan_as_json(plan, self.num_clips))
         start_s = time.monotonic()
         with _told(self.session), JobConsole(self.console, WallClock(), world_size=len(plan.workers)) as shown:
-            outcome = run_attempt(plan, shown, grace_s=self.config.launch.grace_s, session=self.session)
+            launch = self.config.launch
+            outcome = run_attempt(
+                plan, shown, grace_s=launch.grace_s, stall_timeout_s=launch.stall_timeout_s, session=self.session
+            )
         failure = find_own_failure(outcome, self.run_dir, plan.attempt, self.node.name)
         verdict = self.session.conclude(outcome.kind, None if failure is None else asdict(failure))
         if verdict.kind == "success":

@@ -76,6 +76,18 @@ class RunDir:
         """Return where `process` leaves the exception that ended it, as JSON."""
         return self.logs(attempt) / f"{process}.error.json"
 
+    def end(self, attempt: int, process: str) -> Path:
+        """Return where a rank notes that it ended well: finished, or stopped on request."""
+        return self.logs(attempt) / f"{process}.end.json"
+
+    def pulse(self, attempt: int, process: str) -> Path:
+        """Return where a rank says what it is doing; the watchdog reads it."""
+        return self.logs(attempt) / f"{process}.pulse"
+
+    def stack(self, attempt: int, process: str) -> Path:
+        """Return where a process that hangs leaves the stacks of its threads."""
+        return self.logs(attempt) / f"{process}.stack"
+
     def metrics(self, rank: int) -> Path:
         """Return the step records of a rank, one JSON object a line."""
         return self.path / "metrics" / f"rank-{rank}.jsonl"

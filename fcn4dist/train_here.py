@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fcn4dist.cluster.devices import resolve_target
+from fcn4dist.cluster.process import signal_name
 from fcn4dist.cluster.rank import SINGLE
-from fcn4dist.config import RunConfig, format_config, override_config, plan_batches
+from fcn4dist.config import RunConfig, format_config, keep_batches, plan_batches
+from fcn4dist.errors import Interrupted
 from fcn4dist.files import save_text
+from fcn4dist.resume import check_resumable
 from fcn4dist.run_dir import RunDir
 from fcn4dist.run_folder import check_run_dir, dated_folder, locked, writing
+from fcn4dist.train.checkpoint_folder import has_checkpoint
 from fcn4dist.train.runtime import prepare_imports, start_device
+from fcn4dist.train.stop_request import StopRequest
 from fcn4dist.training_data import check_data, resolve_data
 
 if TYPE_CHECKING:
@@ -33,7 +39,9 @@ def train_here(
     with locked(run):
         config = resolve_data(config, run, say, progress)
         check_data(config, batches)
-        config = override_config(config, train={"global_batch": batches.global_batch})
+        if resume:
+            check_resumable(run, config)
+        config = keep_batches(config, batches)
         with writing(run):
             save_text(run.config, format_config(config))
         prepare_imports(target)
@@ -41,6 +49,13 @@ def train_here(
         from fcn4dist.train.loop import train  # MindSpore loads here, after all that can be refused without it
 
         assert config.data.records_dir is not None
-        report = train(config, run, config.data.records_dir, SINGLE, resume=resume)
+        stop, resumes = StopRequest(also=(signal.SIGINT,)), resume and has_checkpoint(run.checkpoints)
+        report = train(config, run, config.data.records_dir, SINGLE, resume=resumes, stop=stop)
+    if report.stopped_by is not None:
+        raise Interrupted(
+            report.stopped_by,
+            f"stopped by {signal_name(report.stopped_by)} after step {report.progress.step} of {report.num_steps}, "
+            f"checkpoint saved; go on with: fcn4dist train --resume {run.path}",
+        )
     summary = report.evaluation.summary if report.evaluation else "not evaluated"
     return f"done: {report.progress.step} steps; {summary}; {run.path}"

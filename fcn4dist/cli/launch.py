@@ -11,7 +11,7 @@ import click
 
 from fcn4dist.cli.options import config_options, json_option, verbosity_options
 from fcn4dist.cli.progress import ConsoleProgress
-from fcn4dist.config import RunConfig, load_config, override_config
+from fcn4dist.config import RunConfig, override_config
 from fcn4dist.errors import ConfigError
 from fcn4dist.run_dir import RunDir
 
@@ -36,6 +36,8 @@ Folder = click.Path(path_type=Path, file_okay=False)
 @click.option(
     "--rank-table", metavar="auto|none|FILE", default="auto", help="Rank table of an Ascend job.  [default: auto]"
 )
+@click.option("--force", is_flag=True, help="With --resume: go on although the config differs.")
+@click.option("--max-restarts", type=int, metavar="N", help="Restarts after a failure.  [default: launch.max_restarts]")
 @click.option("--dry-run", is_flag=True, help="Print the plan; start and write nothing.")
 @json_option
 @config_options
@@ -50,6 +52,8 @@ def launch(
     data: Path | None,
     run_dir: Path | None,
     resume: Path | None,
+    force: bool,
+    max_restarts: int | None,
     master_port: int | None,
     job_secret_file: Path | None,
     rank_table: str,
@@ -59,20 +63,22 @@ def launch(
 ) -> None:
     """Train on N devices of this host, or of several hosts together, with a rank-0 evaluator.
 
-    With no data named, on the embedded demo set. Every rank's output is in RUN/logs/attempt-K/rank-R.log. Exit codes: 0
-    done, 1 a process failed, 2 the input is wrong, 128+n ended by signal n.
+    With no data named, on the embedded demo set. Every rank's output is in RUN/logs/attempt-K/rank-R.log. A signal stops the
+    job after the current step, with a checkpoint. Exit codes: 0 done, 1 a process failed, 2 the input is wrong, 128+n ended
+    by signal n.
     """
     from fcn4dist.cluster.console import build_console
     from fcn4dist.cluster.hosts.place import HostOptions, find_place
     from fcn4dist.launch import LaunchRequest, launch_job, show_dry_run
 
     place = find_place(HostOptions(master_port=master_port, **host_options), os.environ, imagined=dry_run)
-    has_config = resume is None or place is None or place.is_master or RunDir(resume, place.node_rank).config.is_file()
+    node = 0 if place is None else place.node_rank
+    has_config = resume is None or place is None or place.is_master or RunDir(resume, node).config.is_file()
     if resume is not None and has_config:
-        config = config_to_resume(context, resume, node=0 if place is None else place.node_rank)
-    elif resume is not None:  # node 0 has the config
-        _refuse_with_resume(context, "config_file", "overrides", "run_dir")
-    config = apply_options(config, devices, device_target, data)
+        config = config_to_resume(context, resume, force=force, node=node)
+    elif resume is not None and (context.params.get("config_file") or context.params.get("overrides")):
+        raise ConfigError(f"--resume {resume}: node 0 has this run's config; give --config and --set there")
+    config = apply_options(config, devices, device_target, data, max_restarts)
     request = LaunchRequest(
         resume or run_dir, resume is not None, master_port, dry_run, devices, rank_table, job_secret_file
     )
@@ -90,24 +96,25 @@ def launch(
         launch_on_hosts(config, HostRequest(place, request, has_config), build_console(sys.stdout), progress)
 
 
-def config_to_resume(context: click.Context, run_dir: Path, node: int = 0) -> RunConfig:
-    """Return the config of the run in `run_dir`; options that would contradict it are refused."""
-    _refuse_with_resume(context, "config_file", "overrides", "data", "run_dir")
-    file = RunDir(run_dir, node).config
-    if not file.is_file():
-        raise ConfigError(f"--resume {run_dir}: no run here (no config.yaml)")
-    return load_config(file)
+def config_to_resume(context: click.Context, run_dir: Path, *, force: bool, node: int = 0) -> RunConfig:
+    """Return the config of the run in `run_dir` with the command line's changes; the harmful ones are refused."""
+    from fcn4dist.resume import load_config_to_resume
+
+    parameters = context.params
+    if parameters.get("run_dir") is not None:
+        raise ConfigError("--run-dir: --resume goes on in the run's own directory; leave it out")
+    return load_config_to_resume(
+        RunDir(run_dir, node), parameters.get("config_file"), parameters.get("overrides") or (), force=force
+    )
 
 
-def _refuse_with_resume(context: click.Context, *parameters: str) -> None:
-    options = {"config_file": "--config", "overrides": "--set", "data": "--data", "run_dir": "--run-dir"}
-    for name in parameters:
-        source = context.get_parameter_source(name)
-        if source is not None and source is not click.core.ParameterSource.DEFAULT:
-            raise ConfigError(f"{options[name]}: --resume continues with the run's own config.yaml; leave it out")
-
-
-def apply_options(config: RunConfig, devices: int | None, device_target: str | None, data: Path | None) -> RunConfig:
+def apply_options(
+    config: RunConfig,
+    devices: int | None,
+    device_target: str | None,
+    data: Path | None,
+    max_restarts: int | None = None,
+) -> RunConfig:
     """Put the command's own options over the config."""
     if devices is not None and devices < 1:
         raise ConfigError(f"--devices {devices}: expected at least 1")
@@ -116,6 +123,8 @@ def apply_options(config: RunConfig, devices: int | None, device_target: str | N
         changes.setdefault("launch", {})["devices"] = devices
     if device_target is not None:
         changes.setdefault("launch", {})["device_target"] = device_target
+    if max_restarts is not None:
+        changes.setdefault("launch", {})["max_restarts"] = max_restarts
     if data is not None:
         changes["data"] = {"records_dir": data}
     return override_config(config, **changes)

@@ -19,6 +19,7 @@ from fcn4dist.config import RunConfig
 @click.option("--data", type=Folder, metavar="DIR", help="Prepared data set.  [default: the embedded demo set]")
 @click.option("--run-dir", type=Folder, metavar="DIR", help="Where the run is written.  [default: runs/<date-time>]")
 @click.option("--resume", type=Folder, metavar="RUN_DIR", help="Continue this run from its last checkpoint.")
+@click.option("--force", is_flag=True, help="With --resume: go on although the config differs.")
 @config_options
 @verbosity_options
 @click.pass_context
@@ -29,6 +30,7 @@ def train(
     data: Path | None,
     run_dir: Path | None,
     resume: Path | None,
+    force: bool,
 ) -> None:
     """Train in this process, on one device: for a debugger, and for `--set train.max_steps=5`.
 
@@ -38,7 +40,7 @@ def train(
 
     is_quiet = bool(context.params.get("quiet"))
     if resume is not None:
-        config = config_to_resume(context, resume)
+        config = config_to_resume(context, resume, force=force)
     config = apply_options(config, None, device_target, data)
     _print_losses(is_quiet)
     with ConsoleProgress(is_quiet) as progress:

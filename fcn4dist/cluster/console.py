@@ -11,7 +11,8 @@ from typing import Any, TextIO, cast
 from rich.console import Console
 from rich.status import Status
 
-from fcn4dist.cluster.events import Clock, Evaluated, Event, Progress, Started
+from fcn4dist.cluster.events import Beat, Clock, Evaluated, Event, Progress, Signalled, Stalled, Started
+from fcn4dist.cluster.process import signal_name
 from fcn4dist.run_dir import RunDir
 
 PLAIN_EVERY_S = 5.0  # between lines where the output is not a terminal
@@ -64,9 +65,12 @@ def build_console(stream: TextIO, width: int | None = None) -> Console:
 class JobConsole:
     """Shows events: one live line on a terminal, a line every few seconds elsewhere."""
 
-    def __init__(self, console: Console, clock: Clock, *, world_size: int) -> None:
+    def __init__(
+        self, console: Console, clock: Clock, *, world_size: int, started_s: float | None = None, num_restarts: int = 0
+    ) -> None:
         self._console = console
-        self._started_s = clock()
+        self._started_s = clock() if started_s is None else started_s
+        self._num_restarts = num_restarts
         self._clock = clock
         self._world_size = world_size
         self._num_started = 0
@@ -75,6 +79,8 @@ class JobConsole:
         self._printed: dict[str, Any] = {}  # the last one that got a line of its own
         self._evaluation: dict[str, Any] = {}
         self._status: Status | None = None
+        self._compiling: set[str] = set()
+        self._has_stepped = False
 
     def __enter__(self) -> JobConsole:
         if self._console.is_terminal:
@@ -91,7 +97,7 @@ class JobConsole:
     @property
     def has_progress(self) -> bool:
         """Whether a step has been finished."""
-        return bool(self._last)
+        return self._has_stepped or bool(self._last)
 
     def on_event(self, event: Event) -> None:
         """Show one event of the supervisor."""
@@ -100,9 +106,20 @@ class JobConsole:
             if self._num_started == self._world_size:
                 ranks = "1 rank" if self._world_size == 1 else f"{self._world_size} ranks"
                 self._show(f"{ranks} started; the first step compiles the network", event.at_s)
+        elif isinstance(event, Beat):
+            if event.pulse.phase == "compiling":  # the first step; any beat after it means that it is done
+                self._compiling.add(event.process)
+            else:
+                self._has_stepped |= event.process in self._compiling
         elif isinstance(event, Progress) and "loss" in event.record:
             self._last = event.record
             self._show(format_step(event.record), event.at_s)
+        elif isinstance(event, Signalled):
+            self._print(
+                f"{signal_name(event.signal)}: the ranks finish this step and save; a second signal ends them at once"
+            )
+        elif isinstance(event, Stalled):
+            self._print(f"{event.stall}; the stacks of all ranks go into the logs")
         elif isinstance(event, Evaluated):
             self._evaluation = event.evaluation
             self._print(format_evaluation(event.evaluation))
@@ -111,6 +128,8 @@ class JobConsole:
         """Return the last line of a job that ended well."""
         parts = [f"{self._last['step']} steps"] if "step" in self._last else []
         parts.append(f"{format_duration(self._clock() - self._started_s)}")
+        if self._num_restarts:
+            parts.append("1 restart" if self._num_restarts == 1 else f"{self._num_restarts} restarts")
         if overflows := self._last.get("num_overflows"):
             parts.append(f"{overflows} skipped for overflow")
         if (loss := self._last.get("loss")) is not None:

@@ -10,16 +10,18 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType
 from typing import Any, Protocol
 
 from fcn4dist.cluster.process import ExitStatus, signal_name
+from fcn4dist.cluster.pulse import Pulse, read_pulse
+from fcn4dist.cluster.stall import Stall
 
 log = logging.getLogger(__name__)
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)  # SIGUSR1: Slurm, before the time limit
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,33 @@ class PeerEnds:
     at_once: bool = False  # no grace for what is still ending
 
 
-Event = Started | Exited | Signalled | Reported | Progress | Evaluated | PeerEnds
+@dataclass(frozen=True)
+class Beat:
+    """A rank's pulse moved."""
+
+    at_s: float
+    process: str
+    pulse: Pulse
+
+
+@dataclass(frozen=True)
+class Suspended:
+    """The kernel holds a process (state T, SIGSTOP), or has let it go on."""
+
+    at_s: float
+    process: str
+    is_suspended: bool = True
+
+
+@dataclass(frozen=True)
+class Stalled:
+    """The job hangs; said by the watchdog."""
+
+    at_s: float
+    stall: Stall
+
+
+Event = Started | Exited | Signalled | Reported | Progress | Evaluated | PeerEnds | Beat | Suspended | Stalled
 Inbox = SimpleQueue[Event]  # SimpleQueue.put may be called from a signal handler, Queue.put may not
 
 
@@ -108,7 +136,7 @@ class WallClock:
 
 @contextmanager
 def signals_into(inbox: Inbox, clock: Clock) -> Iterator[None]:
-    """Turn SIGINT, SIGTERM and SIGHUP of this process into events; main thread only.
+    """Turn STOP_SIGNALS to this process into events; main thread only.
 
     A signal that was ignored at the start (`nohup`) stays ignored.
     """
@@ -134,6 +162,7 @@ class WatchedFiles:
     metrics: Path  # of rank 0
     evaluation: Path
     errors: Mapping[str, Path]  # process -> the exception that ends it
+    pulses: Mapping[str, Path] = field(default_factory=dict)  # rank -> what it is doing
 
 
 class RunWatcher:
@@ -144,6 +173,8 @@ class RunWatcher:
     def __init__(self, files: WatchedFiles, inbox: Inbox, clock: Clock) -> None:
         self._metrics, self._evaluation = files.metrics, files.evaluation
         self._errors = dict(files.errors)
+        self._pulses: dict[str, Pulse | None] = dict.fromkeys(files.pulses)
+        self._pulse_files = files.pulses
         self._inbox, self._clock = inbox, clock
         self._inode, self._offset = self._place()
         self._partial = b""
@@ -178,14 +209,21 @@ class RunWatcher:
                 self._inbox.put(Evaluated(self._clock(), json.loads(self._evaluation.read_text())))
             except (OSError, ValueError) as error:
                 log.warning("%s: %s", self._evaluation, error)
+        for process, last in self._pulses.items():
+            pulse = read_pulse(self._pulse_files[process])
+            if pulse is not None and pulse != last:
+                self._pulses[process] = pulse
+                self._inbox.put(Beat(self._clock(), process, pulse))
         for process in [name for name, path in self._errors.items() if path.exists()]:
             del self._errors[process]
             self._inbox.put(Reported(self._clock(), process))
 
     def _new_lines(self) -> list[bytes]:
         inode, size = self._place()
-        if inode != self._inode or size < self._offset:  # a resumed worker replaced or cut the file
-            self._inode, self._offset, self._partial = inode, 0, b""
+        if inode != self._inode or size < self._offset:
+            # a resumed worker has cut off the steps that it does again: what is left was told already
+            start = size if size <= self._offset else 0
+            self._inode, self._offset, self._partial = inode, start, b""
         if size <= self._offset:
             return []
         with self._metrics.open("rb") as file:
@@ -218,11 +256,11 @@ class EventLog:
         self._path, self._attempt = path, attempt
 
     def append(self, event: Event | dict[str, Any]) -> None:
-        """Add what happened; progress is not repeated here, since metrics/ has it.
+        """Add what happened; progress is not repeated here, since metrics/ has it, nor is every beat of a rank.
 
         A full disk must not end the supervision: it is logged and the job goes on.
         """
-        if isinstance(event, Progress | Evaluated):
+        if isinstance(event, Progress | Evaluated | Beat):
             return
         line = json.dumps({"attempt": self._attempt, **(event if isinstance(event, dict) else _as_json(event))})
         try:
@@ -232,7 +270,7 @@ class EventLog:
             log.warning("%s: %s", self._path, error.strerror)
 
 
-def _as_json(event: Started | Exited | Signalled | Reported | PeerEnds) -> dict[str, Any]:
+def _as_json(event: Started | Exited | Signalled | Reported | PeerEnds | Suspended | Stalled) -> dict[str, Any]:
     values = asdict(event)
     time_s = round(values.pop("at_s"), 3)
     if isinstance(event, Exited):

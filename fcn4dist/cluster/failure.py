@@ -14,6 +14,7 @@ from typing import Any
 
 from fcn4dist.cluster.events import Exited
 from fcn4dist.cluster.job_state import SCHEDULER, Outcome
+from fcn4dist.cluster.memory import MemoryUse
 from fcn4dist.cluster.process import ExitStatus, signal_name
 from fcn4dist.errors import Fcn4distError
 from fcn4dist.files import save_json
@@ -48,6 +49,23 @@ class WorkerError:
 
 
 @dataclass(frozen=True)
+class RankEnd:
+    """How a rank ended well, as the rank itself wrote it."""
+
+    step: int  # finished steps
+    num_steps: int  # of the whole run
+    stopped_by: int | None = None  # the signal that asked for it (0: another rank was asked); None: the run is finished
+
+
+def load_end(path: Path) -> RankEnd | None:
+    """Return what a rank noted at its end, or None when it is not there or not whole."""
+    try:
+        return RankEnd(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+@dataclass(frozen=True)
 class FailedProcess:
     """A process that ended badly."""
 
@@ -60,6 +78,8 @@ class FailedProcess:
     error: WorkerError | None
     log: str
     last_lines: list[str]
+    peak_memory_bytes: int | None = None
+    stall: str | None = None  # the job hung, and this process held it up
 
     @property
     def title(self) -> str:
@@ -69,6 +89,8 @@ class FailedProcess:
     @property
     def reason(self) -> str:
         """Why it ended, in one line."""
+        if self.stall is not None:
+            return f"the job hung: {self.stall}"
         if self.error is not None:
             return f"{self.error.type}: {self.error.message}" if self.error.message else self.error.type
         if self.signal is not None:
@@ -84,6 +106,14 @@ class Failure:
     time_s: float
     culprit: FailedProcess
     consequences: tuple[FailedProcess, ...]
+    next_steps: tuple[str, ...] = ()  # what the user can do, a line each
+
+    @property
+    def kind(self) -> str:
+        """What makes two failures the same: who failed, and how."""
+        culprit = self.culprit
+        how = "hung" if culprit.stall else culprit.error.type if culprit.error else culprit.signal or culprit.exit_code
+        return f"{culprit.title}: {how}"
 
     @property
     def is_user_error(self) -> bool:
@@ -123,12 +153,15 @@ def load_error(path: Path) -> WorkerError | None:
 def explain_failure(outcome: Outcome, run_dir: RunDir, attempt: int, host: str) -> Failure:
     """Find the first process that failed, by the time of its exception or else of its end.
 
-    A process can raise first and end last, so the exceptions of processes that were still ending count too.
+    A process can raise first and end last, so the exceptions of processes that were still ending count too. Of a job that
+    hung, it is the one that held the others up.
     """
     found = [(e, load_error(run_dir.error(attempt, e.process))) for e in (*outcome.failures, *outcome.consequences)]
     told_to_end = {e.process for e in outcome.consequences}
     candidates = [(e, error) for e, error in found if error is not None or e.process not in told_to_end]
     first, _ = min(candidates or found, key=lambda pair: pair[1].time_s if pair[1] else pair[0].at_s)
+    if outcome.stall is not None:
+        first = outcome.failures[0]
 
     def describe(exited: Exited, error: WorkerError | None) -> FailedProcess:
         log = run_dir.log(attempt, exited.process)
@@ -137,6 +170,9 @@ def explain_failure(outcome: Outcome, run_dir: RunDir, attempt: int, host: str) 
             code, number, hint = error.exit_code, None, None  # it was ending already when it was told to
         elif exited.process in told_to_end and number in (signal.SIGTERM, signal.SIGKILL):
             hint = ENDED_BY_US
+        used = outcome.memory.get(exited.process, MemoryUse())
+        if number == signal.SIGKILL and hint != ENDED_BY_US and used.oom is not None:
+            hint = used.oom
         return FailedProcess(
             process=exited.process,
             rank=None if exited.process == SCHEDULER else int(exited.process.removeprefix("rank-")),
@@ -147,6 +183,8 @@ def explain_failure(outcome: Outcome, run_dir: RunDir, attempt: int, host: str) 
             error=error,
             log=str(log),
             last_lines=tail(log),
+            peak_memory_bytes=used.peak_bytes,
+            stall=str(outcome.stall) if outcome.stall and exited is first else None,
         )
 
     culprit = next(describe(e, error) for e, error in found if e is first)
@@ -183,13 +221,22 @@ def tail(log: Path, num_lines: int = LAST_LINES) -> list[str]:
     return [line[-LINE_CHARS:] for line in text.splitlines()[-num_lines:]]
 
 
-def save_failure(failure: Failure, run_dir: RunDir) -> None:
-    """Write RUN/failure.json. Raises OSError."""
+def save_failure(failure: Failure, run_dir: RunDir, *, is_final: bool = True) -> Path:
+    """Write failure.json among the attempt's logs and, where no restart follows, as RUN/failure.json; return the path to read.
+
+    Raises OSError.
+    """
+    path = run_dir.logs(failure.attempt) / run_dir.failure.name
+    path.parent.mkdir(parents=True, exist_ok=True)  # a launcher may fail before it has started anything
+    save_json(path, asdict(failure))
+    if not is_final:
+        return path
     save_json(run_dir.failure, asdict(failure))
+    return run_dir.failure
 
 
-def format_failure(failure: Failure, run_dir: RunDir) -> str:
-    """Return the last screen: who, why, the end of the traceback, where to read on.
+def format_failure(failure: Failure, run_dir: RunDir, details: Path | None = None) -> str:
+    """Return the last screen: who, why, the end of the traceback, where to read on: `details`, or else RUN/failure.json.
 
     A user's mistake is its message alone.
     """
@@ -201,8 +248,13 @@ def format_failure(failure: Failure, run_dir: RunDir) -> str:
     for other in failure.consequences:
         if other.hint != ENDED_BY_US:
             lines.append(f"  consequence: {other.title}: {_first_line(other.reason)}")
+    if culprit.peak_memory_bytes and culprit.signal == "SIGKILL":
+        lines.append(f"  its peak memory: {culprit.peak_memory_bytes / 2**30:.2f} GB")
     lines.append(f"  its log: {culprit.log}")
-    lines.append(f"  details: {run_dir.failure}")
+    if culprit.stall is not None:
+        lines.append(f"  stacks of all ranks: {Path(culprit.log).parent}/*.stack")
+    lines.append(f"  details: {details or run_dir.failure}")
+    lines += [f"  next: {step}" for step in failure.next_steps]
     return "\n".join(lines)
 
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from fcn4dist.cluster.events import Event, Exited, PeerEnds, Reported, Signalled, Started
+from fcn4dist.cluster.events import Beat, Event, Exited, PeerEnds, Reported, Signalled, Started, Suspended
+from fcn4dist.cluster.memory import MemoryUse
+from fcn4dist.cluster.pulse import STACK_SIGNAL
+from fcn4dist.cluster.stall import Stall, StallWatch
 
 SCHEDULER = "scheduler"
+RANK = "rank-"  # what the names of ranks begin with
 FAILURE_GRACE_S = 0.5  # between SIGTERM and SIGKILL once a process failed: the others only wait for it
 SCHEDULER_GRACE_S = 20.0  # how long workers may outlive a scheduler that ended with 0; they give up by then themselves
+BROKEN_STOP_GRACE_S = 5.0  # for the others once a rank fails while the user ends the job: they cannot finish a step
+STACK_GRACE_S = 2.0  # for a job that hangs to write its stacks
 
 
 @dataclass(frozen=True)
@@ -20,6 +26,7 @@ class Send:
 
     process: str
     signal: int
+    whole_group: bool = True
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,10 @@ class Outcome:
     signal: int | None = None  # of kind "signal"
     failures: tuple[Exited, ...] = ()  # processes that failed before they were told to stop, earliest first
     consequences: tuple[Exited, ...] = ()  # processes that failed after it
+    stall: Stall | None = None  # the job failed because it hung
+    memory: Mapping[str, MemoryUse] = field(
+        default_factory=dict
+    )  # of the processes that ended badly, where it was watched
 
 
 @dataclass
@@ -38,22 +49,27 @@ class JobState:
 
     processes: Collection[str]
     grace_s: float  # between SIGTERM and SIGKILL when the user ends the job
+    stall_timeout_s: float | None = None  # None: no watchdog
+    stall: Stall | None = None  # once the job was found to hang
     alive: set[str] = field(default_factory=set)
     _kind: Literal["success", "failure", "signal"] | None = None  # why the job stops; None while it runs
     _signal: int | None = None
     _stopped_at_s: float = 0.0
     _kill_at_s: float | None = None
     _scheduler_limit_s: float | None = None
+    _stall_limit_s: float | None = None  # when a job that hangs has had its time to write stacks
     _exits: list[Exited] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.alive = set(self.processes)
+        self._watch = StallWatch(self.stall_timeout_s, [n for n in self.processes if n.startswith(RANK)])
 
     @property
     def deadline_s(self) -> float | None:
         """When `on_time` wants to be called, on the events' clock; None: only events matter."""
-        times = [t for t in (self._kill_at_s, self._scheduler_limit_s) if t is not None]
-        return min(times, default=None)
+        stall_s = None if self.is_stopping or self.stall is not None else self._watch.deadline_s
+        times = (self._kill_at_s, self._scheduler_limit_s, self._stall_limit_s, stall_s)
+        return min((t for t in times if t is not None), default=None)
 
     @property
     def is_over(self) -> bool:
@@ -77,6 +93,10 @@ class JobState:
             return self._on_signal(event)
         if isinstance(event, PeerEnds):
             return self._on_peer_ends(event)
+        if isinstance(event, Beat):
+            self._watch.on_pulse(event.at_s, event.process, event.pulse)
+        if isinstance(event, Suspended):
+            self._watch.on_suspended(event.at_s, event.process, is_suspended=event.is_suspended)
         if isinstance(event, Reported) and not self.is_stopping and event.process in self.alive:
             # its end may take long: MindSpore joins threads and talks to the scheduler first
             return self._stop("failure", event.at_s, FAILURE_GRACE_S, self.alive)
@@ -90,11 +110,27 @@ class JobState:
             return [Send(name, signal.SIGKILL) for name in sorted(self.alive)]
         if self._scheduler_limit_s is not None and now_s >= self._scheduler_limit_s:
             return self._stop("failure", now_s, FAILURE_GRACE_S, self.alive)
+        if self._stall_limit_s is not None and now_s >= self._stall_limit_s:
+            return self._stop("failure", now_s, FAILURE_GRACE_S, self.alive)
+        if not self.is_stopping and self.stall is None:
+            self.stall = self._watch.verdict(now_s)
+            if self.stall is not None:
+                return self._ask_for_stacks(now_s)
         return []
+
+    def _ask_for_stacks(self, now_s: float) -> list[Send]:
+        """Let every rank say where it is; a suspended one has to run for it."""
+        self._stall_limit_s = now_s + STACK_GRACE_S
+        ranks = sorted(name for name in self.alive if name.startswith(RANK))
+        asked = [Send(name, STACK_SIGNAL, whole_group=False) for name in ranks]
+        return asked + [Send(name, signal.SIGCONT) for name in (*ranks, *sorted(self.alive & {SCHEDULER}))]
 
     def _on_exit(self, event: Exited) -> list[Send]:
         self.alive.discard(event.process)
+        self._watch.on_exit(event.process)
         self._exits.append(event)
+        if self._kind == "signal" and not event.status.is_success and self._kill_at_s is not None:
+            self._kill_at_s = min(self._kill_at_s, event.at_s + BROKEN_STOP_GRACE_S)
         if not self.is_stopping and not event.status.is_success:
             return self._stop("failure", event.at_s, FAILURE_GRACE_S, self.alive)
         if event.process == SCHEDULER and not self.is_stopping and self._workers:
@@ -134,7 +170,8 @@ class JobState:
     def _stop(
         self, kind: Literal["success", "failure", "signal"], now_s: float, grace_s: float, whom: set[str]
     ) -> list[Send]:
-        self._kind, self._stopped_at_s, self._scheduler_limit_s = kind, now_s, None
+        self._kind, self._stopped_at_s = kind, now_s
+        self._scheduler_limit_s = self._stall_limit_s = None
         self._kill_at_s = now_s + grace_s
         return [Send(name, signal.SIGTERM) for name in sorted(whom)]
 
@@ -144,9 +181,13 @@ class JobState:
         failed = sorted((e for e in self._exits if self._counts_as_failure(e)), key=lambda e: e.at_s)
         if self._kind == "success":
             return Outcome("success")
-        first = [e for e in failed if e.at_s <= self._stopped_at_s]
-        after = [e for e in failed if e.at_s > self._stopped_at_s]
-        return Outcome(self._kind, self._signal, tuple(first), tuple(after))
+        if self.stall is not None and self._kind == "failure":
+            held_up = [e for e in self._exits if e.process in self.stall.suspects]  # even if they ended well at last
+            first = held_up or sorted(self._exits, key=lambda e: e.process)[:1]
+        else:
+            first = [e for e in failed if e.at_s <= self._stopped_at_s]
+        after = [e for e in failed if e not in first]
+        return Outcome(self._kind, self._signal, tuple(first), tuple(after), self.stall)
 
     def _counts_as_failure(self, event: Exited) -> bool:
         left_too_early = event.process == SCHEDULER and self._kind == "failure" and event.at_s < self._stopped_at_s

@@ -84,11 +84,11 @@ class Process:
         else:
             on_exit(self.name, ExitStatus(None, ended.si_status))
 
-    def send(self, number: int) -> None:
-        """Send a signal to the child's whole group; nothing happens when all of it has ended."""
+    def send(self, number: int, *, whole_group: bool = True) -> None:
+        """Send a signal to the child's whole group, or to it alone; nothing happens when all of it has ended."""
         if not self._is_reaped:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, number)
+                (os.killpg if whole_group else os.kill)(self.pid, number)
 
     def reap(self) -> None:
         """Kill what the ended child left behind in its group, and remove the zombie; waits if it still runs."""

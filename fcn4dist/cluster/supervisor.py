@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from fcn4dist.cluster.events import Clock, Event, EventLog, Exited, Inbox, Started, WallClock, signals_into
+from fcn4dist.cluster.events import Clock, Event, EventLog, Exited, Inbox, Stalled, Started, WallClock, signals_into
 from fcn4dist.cluster.job_state import JobState, Outcome, Send
 from fcn4dist.cluster.process import ExitStatus, Process, ProcessSpec
 from fcn4dist.errors import JobError
@@ -40,6 +40,7 @@ class Supervisor:
         environment: Mapping[str, str],
         *,
         grace_s: float,
+        stall_timeout_s: float | None = None,
         event_log: EventLog,
         inbox: Inbox | None = None,
         clock: Clock | None = None,
@@ -54,7 +55,7 @@ class Supervisor:
         self._listener = listener
         self._peers = peers
         others = () if peers is None else peers.peers
-        self._state = JobState([*(spec.name for spec in specs), *others], grace_s)
+        self._state = JobState([*(spec.name for spec in specs), *others], grace_s, stall_timeout_s)
         self._group = ProcessGroup()
 
     def run(self) -> Outcome:
@@ -88,7 +89,10 @@ class Supervisor:
             self._take(self._inbox.get(timeout=wait_s))
         except queue.Empty:
             pass
+        was_stalled = self._state.stall
         self._send(self._state.on_time(self._clock()))
+        if self._state.stall is not None and was_stalled is None:
+            self._tell(Stalled(self._clock(), self._state.stall))
 
     def _take(self, event: Event) -> None:
         if isinstance(event, Exited):
@@ -96,6 +100,9 @@ class Supervisor:
         if self._peers is not None:
             self._peers.hear(event)
         self._send(self._state.on_event(event))
+        self._tell(event)
+
+    def _tell(self, event: Event) -> None:
         self._event_log.append(event)
         if self._listener is not None:
             self._listener(event)
@@ -133,7 +140,7 @@ class ProcessGroup:
     def send(self, action: Send) -> None:
         """Send a signal to a process that may have ended meanwhile."""
         if action.process in self._processes:
-            self._processes[action.process].send(action.signal)
+            self._processes[action.process].send(action.signal, whole_group=action.whole_group)
 
     def reap(self, name: str) -> None:
         """Remove an ended process and kill what it left in its group."""

@@ -11,21 +11,34 @@ from pathlib import Path
 import mindspore as ms
 import numpy as np
 
+from fcn4dist.cluster.pulse import Phase, PulseFile
 from fcn4dist.cluster.rank import Rank
-from fcn4dist.collectives import broadcast_parameters, broadcast_text
+from fcn4dist.collectives import broadcast_state
 from fcn4dist.config import BatchPlan, RunConfig, plan_batches
 from fcn4dist.data.batches import Batch, RecordSplit, has_split, open_split
+from fcn4dist.data.identity import identify_train_clips
 from fcn4dist.data.manifest import MANIFEST, load_manifest
 from fcn4dist.data.order import rank_order
 from fcn4dist.errors import DataError
 from fcn4dist.evaluate.evaluation import Evaluation, evaluate_network, save_evaluation
 from fcn4dist.model.fcn4 import FCN4, check_input
 from fcn4dist.run_dir import RunDir
-from fcn4dist.train.checkpoint import Checkpoints, ModelCard, Progress, find_newest, load_optimizer, load_weights
+from fcn4dist.train.checkpoint import (
+    Checkpoints,
+    ModelCard,
+    Origin,
+    Progress,
+    find_newest,
+    load_optimizer,
+    load_weights,
+    step_name,
+)
+from fcn4dist.train.checkpoint_writer import CheckpointWriter
 from fcn4dist.train.init_from import load_initial_weights
-from fcn4dist.train.records import EvaluationRecords, Pace, StepRecord, StepRecords
+from fcn4dist.train.records import EvaluationRecords, Pace, StepRecord, StepRecords, cut_left_over_ranks
 from fcn4dist.train.schedule import learning_rate
 from fcn4dist.train.step import TrainStep
+from fcn4dist.train.stop_request import StopRequest
 
 logger = logging.getLogger(__name__)
 
@@ -35,23 +48,38 @@ class TrainReport:
     """How a run ended."""
 
     progress: Progress
+    num_steps: int  # of the whole run
     evaluation: Evaluation | None
+    stopped_by: int | None = None  # the signal that asked this rank, or 0 for another one; None: the run is finished
 
 
-def train(config: RunConfig, run: RunDir, data_dir: Path, rank: Rank, *, resume: bool = False) -> TrainReport:
+def train(
+    config: RunConfig,
+    run: RunDir,
+    data_dir: Path,
+    rank: Rank,
+    *,
+    resume: bool = False,
+    stop: StopRequest | None = None,
+    pulse: PulseFile | None = None,
+) -> TrainReport:
     """Train on the data set in `data_dir` and write the run directory.
 
-    `config` is resolved (its `mel` is that of the data). Every rank calls this with the same arguments but `rank`.
-    Raises DataError, CheckpointError or ConfigError for what the user can mend, and OSError when the run directory refuses.
+    `config` is resolved (its `mel` is that of the data). Every rank calls this with the same arguments but `rank`; of `resume`
+    the chief's counts. `stop` ends the run after a step, with a checkpoint; `pulse` is told what this rank is doing. Raises
+    DataError, CheckpointError or ConfigError for what the user can mend, JobError when a checkpoint cannot be written, and
+    OSError when the run directory refuses.
     """
-    return _Run(config, run, data_dir, rank, resume).finish()
+    return _Run(config, run, data_dir, rank, resume, pulse).finish(stop or StopRequest())
 
 
 class _Run:
     """A run in progress; built once, finished once."""
 
-    def __init__(self, config: RunConfig, run: RunDir, data_dir: Path, rank: Rank, resume: bool) -> None:
-        self.config, self.run, self.rank, self.data_dir = config, run, rank, data_dir
+    def __init__(
+        self, config: RunConfig, run: RunDir, data_dir: Path, rank: Rank, resume: bool, pulse: PulseFile | None
+    ) -> None:
+        self.config, self.run, self.rank, self.data_dir, self.pulse = config, run, rank, data_dir, pulse
         self.plan: BatchPlan = plan_batches(config.train, rank.world_size)
         self.train_split = open_split(data_dir, "train")
         check_input(config.model, *self.train_split.feature_shape[1:])
@@ -67,40 +95,80 @@ class _Run:
             load_initial_weights(config.train.init_from, self.weights)
         self.step = TrainStep(self.network, config.train, self.plan)
         self.progress = Progress(global_batch=self.plan.global_batch, seed=config.train.seed)
-        if resume and rank.is_chief:  # on several hosts only the chief's may have the checkpoints
-            self._resume()
-        broadcast_parameters([*self.weights, *self.step.state], rank)
-        self.progress = Progress.model_validate_json(broadcast_text(self.progress.model_dump_json(), rank))
+        self.origin = Origin(
+            train_clips=identify_train_clips(data_dir),
+            steps_per_epoch=self.steps_per_epoch,
+            world_size=rank.world_size,
+        )
+        checkpoints = Checkpoints(run.checkpoints, config.checkpoint, self.card, config.digest, self.origin)
+        if rank.is_chief:
+            checkpoints.clean()
+            if resume:
+                self._resume()
+        self._share_start()
         self.step.keep_statistics()
-        self.checkpoints = Checkpoints(run.checkpoints, config.checkpoint, self.card, config.digest)
+        self.writer = CheckpointWriter(checkpoints, config.checkpoint.on_error)
         self.pace = Pace()
-        self.records = StepRecords(run.metrics(rank.index), self.progress.step)
-        self.evaluations = EvaluationRecords(run, self.progress.step)
+        self.is_patient = config.checkpoint.on_error == "continue"  # with a disk that refuses
+        self.records = StepRecords(run.metrics(rank.index), self.progress.step, is_patient=self.is_patient)
+        if rank.is_chief:
+            cut_left_over_ranks(run, rank.world_size, self.progress.step)
+        self.evaluations = EvaluationRecords(run, self.progress.step, is_patient=self.is_patient)
+        self.saved_step = self.progress.step if resume else None
+        self.is_first_step = True
 
-    def finish(self) -> TrainReport:
-        """Run to the end."""
-        evaluation = None
-        while self.progress.step < self.num_steps:
-            epoch = self.progress.epoch
-            self._train_epoch()
-            is_last = self.progress.step >= self.num_steps
-            if is_last or (
-                self.progress.epoch > epoch and self.progress.epoch % self.config.evaluate.every_epochs == 0
-            ):
-                evaluation = self._evaluate()
+    def _share_start(self) -> None:
+        """Start where the chief starts: only it needs to see the checkpoints."""
+        fields = ("step", "epoch", "cursor", "num_overflows", "is_evaluated")
+        numbers = [int(getattr(self.progress, field)) for field in fields]
+        numbers = broadcast_state([*self.weights, *self.step.state], numbers, self.rank)
+        if not self.rank.is_chief:
+            self.progress = self.progress.model_copy(update=dict(zip(fields, numbers, strict=True)))
+
+    def finish(self, stop: StopRequest) -> TrainReport:
+        """Run to the end, or to the step after which `stop` ends it."""
+        evaluation, stopped_by = None, None
+        try:
+            with stop:
+                while stopped_by is None and not self._is_done:
+                    if not self.progress.is_evaluated:
+                        with stop.shielded():  # a wish to stop waits for the next step in any case
+                            evaluation = self._evaluate()
+                    else:
+                        stopped_by = self._train_epoch(stop)
+                self._beat("saving")
+                if stopped_by is not None:
+                    self._save()
+                self.writer.wait(is_end=True)
+        finally:
+            self.writer.abandon()  # nothing is left to do after the line above; after an error, the last write ends
         self.records.close()
-        return TrainReport(self.progress, evaluation)
+        return TrainReport(self.progress, self.num_steps, evaluation, stopped_by)
 
-    def _train_epoch(self) -> None:
-        """Train to the end of the epoch, or to the last step."""
-        epoch = self.progress.epoch
-        for batch, wait_s in timed(self._batches(epoch)):
-            self._train_step(batch, wait_s)
-            is_end = self.progress.step >= self.num_steps
-            if self.progress.step % self.config.checkpoint.every_steps == 0 and not is_end:
+    @property
+    def _is_done(self) -> bool:
+        return self.progress.step >= self.num_steps and self.progress.is_evaluated
+
+    def _beat(self, phase: Phase) -> None:
+        if self.pulse is not None:
+            self.pulse.beat(phase, self.progress.step + 1)
+
+    def _train_epoch(self, stop: StopRequest) -> int | None:
+        """Train to the end of the epoch, to the last step, or until `stop`: then return the signal (0: of another rank)."""
+        self._beat("data")
+        for batch, wait_s in timed(self._batches(self.progress.epoch), stop):
+            self.writer.check()
+            is_stop = self._train_step(batch, wait_s, stop)
+            if not self.progress.is_evaluated:
+                self._save()  # before the evaluation, which may be long
+            elif self.progress.step % self.config.checkpoint.every_steps == 0:
                 self._save()
-            if is_end:
+            if is_stop and not (self.progress.step >= self.num_steps):
+                return stop.signal or 0
+            if not self.progress.is_evaluated:
                 break
+            self._beat("data")
+        return None
 
     def _batches(self, epoch: int) -> Iterator[Batch]:
         first_step = self.progress.cursor // self.plan.global_batch
@@ -109,20 +177,26 @@ class _Run:
         )
         return self.train_split.iter_batches(positions.ravel(), self.plan.rank_batch)
 
-    def _train_step(self, batch: Batch, data_wait_s: float) -> None:
+    def _train_step(self, batch: Batch, data_wait_s: float, stop: StopRequest) -> bool:
+        """Do one step and record it; return whether the ranks agreed to stop after it."""
+        self._beat("compiling" if self.is_first_step else "step")
+        self.is_first_step = False
         start = time.perf_counter()
         progress = self.progress
         lr = learning_rate(self.config.train, progress.step, self.num_steps)
-        result = self.step(batch.mel_db, batch.labels, lr)
+        result = self.step(batch.mel_db, batch.labels, lr, wants_stop=stop.is_set)
         step_s = time.perf_counter() - start + data_wait_s
         step_in_epoch = progress.cursor // self.plan.global_batch + 1
         is_epoch_end = step_in_epoch == self.steps_per_epoch
+        is_last = progress.step + 1 >= self.num_steps
+        is_due = is_last or (is_epoch_end and (progress.epoch + 1) % self.config.evaluate.every_epochs == 0)
         self.progress = progress.model_copy(
             update={
                 "step": progress.step + 1,
                 "epoch": progress.epoch + is_epoch_end,
                 "cursor": 0 if is_epoch_end else progress.cursor + self.plan.global_batch,
                 "num_overflows": progress.num_overflows + result.is_overflow,
+                "is_evaluated": not is_due,
             }
         )
         self.records.add(
@@ -135,6 +209,7 @@ class _Run:
                 overflow=result.is_overflow,
                 samples_per_s=self.plan.global_batch / step_s,
                 data_wait_s=data_wait_s,
+                checkpoint_wait_s=self._checkpoint_wait_s(),
                 step_s=step_s,
                 num_steps=self.num_steps,
                 num_overflows=self.progress.num_overflows,
@@ -145,9 +220,19 @@ class _Run:
         if self.rank.is_chief:
             # the line that users of ModelZoo's LossMonitor search their logs for
             logger.info("epoch: %d step: %d, loss is %s", progress.epoch + 1, step_in_epoch, np.float32(result.loss))
+        return result.is_stop
+
+    def _checkpoint_wait_s(self) -> float:
+        """Return what checkpoints have cost since the last step."""
+        waited_s, self.writer.waited_s = self.writer.waited_s, 0.0
+        return waited_s
 
     def _evaluate(self) -> Evaluation | None:
-        """Score the validation clips on all ranks; the chief measures, writes and keeps the best checkpoint."""
+        """Score the validation clips on all ranks; the chief measures, writes, and keeps the best checkpoint.
+
+        The checkpoint of this step exists already; that its evaluation is done is noted in it last of all.
+        """
+        self._beat("evaluating")
         evaluation = None
         if self.eval_split is not None:
             for mine, trained in zip(self.scorer.get_parameters(), self.weights, strict=True):
@@ -156,34 +241,46 @@ class _Run:
                 self.scorer, self.eval_split, self.data_dir, self.config.evaluate, self.card.split_name, self.rank
             )
         score = evaluation.metrics.roc_auc_macro if evaluation else None
-        best = self.progress.best_score
-        is_best = score is not None and (best is None or score > best)
-        if is_best:
-            self.progress = self.progress.model_copy(update={"best_score": score, "best_step": self.progress.step})
-        folder = self._save(is_best=is_best)
-        if evaluation and self.rank.is_chief:
-            save_evaluation(evaluation, self.run.evaluation, self.run.scores, checkpoint=folder)
-            self.evaluations.add(self.progress.step, self.progress.epoch, evaluation.metrics)
-            logger.info("%s", evaluation.summary)
+        best, step = self.progress.best_score, self.progress.step
+        changes: dict[str, object] = {"is_evaluated": True}
+        if score is not None and (best is None or score > best):
+            changes |= {"best_score": score, "best_step": step}
+        self.progress = self.progress.model_copy(update=changes)
+        if self.rank.is_chief:
+            if evaluation:
+                self._write_evaluation(evaluation)
+            self.writer.restate(self.progress)
         return evaluation
 
-    def _save(self, *, is_best: bool = False) -> str:
-        """Write a checkpoint on the chief and return its name relative to the run directory."""
-        if not self.rank.is_chief:
-            return ""
-        folder = self.checkpoints.save(self.progress, self.weights, self.step.state)
-        if is_best:
-            self.checkpoints.mark_best(self.progress.step)
-        return str(folder.relative_to(self.run.path))
+    def _write_evaluation(self, evaluation: Evaluation) -> None:
+        step = self.progress.step
+        folder = self.run.checkpoints.relative_to(self.run.path) / step_name(step)
+        try:
+            save_evaluation(evaluation, self.run.evaluation, self.run.scores, checkpoint=str(folder))
+        except OSError as error:
+            if not self.is_patient:
+                raise
+            logger.warning("%s: cannot be written: %s", self.run.evaluation, error.strerror)
+        self.evaluations.add(step, self.progress.epoch, evaluation.metrics)
+        logger.info("%s", evaluation.summary)
+
+    def _save(self) -> None:
+        """Write a checkpoint of this step on the chief, unless it is written already."""
+        if self.rank.is_chief and self.saved_step != self.progress.step:
+            self.writer.save(self.progress, self.weights, self.step.state)
+            self.saved_step = self.progress.step
 
     def _resume(self) -> None:
         path, state, damaged = find_newest(self.run.checkpoints)
         for line in damaged:
             logger.warning("%s; taking the checkpoint before", line)
         check_same_run(state.progress, self.progress, path)
+        check_same_clips(state.origin, self.origin, path)
         load_weights(path, self.weights)
         load_optimizer(path, self.step.state)
         self.progress = state.progress
+        if self.progress.step < self.num_steps and self.progress.cursor:  # train.max_steps was raised
+            self.progress = self.progress.model_copy(update={"is_evaluated": True})
         logger.info("resumed from %s: epoch %d, step %d", path.name, state.progress.epoch + 1, state.progress.step)
 
     def _open_eval_split(self) -> RecordSplit | None:
@@ -222,6 +319,15 @@ def check_same_run(saved: Progress, wanted: Progress, path: Path) -> None:
             )
 
 
+def check_same_clips(saved: Origin, wanted: Origin, path: Path) -> None:
+    """Raise DataError where the data set is not the one that the run began with."""
+    if saved.train_clips is not None and saved.train_clips != wanted.train_clips:
+        raise DataError(
+            f"{path}: the run trained on other clips (checksum {saved.train_clips}, the data set here has "
+            f"{wanted.train_clips}); a run goes on with its own data set"
+        )
+
+
 def card_of(config: RunConfig, data_dir: Path, split: RecordSplit) -> ModelCard:
     """Describe the network that is trained on `split`."""
     has_manifest = (data_dir / MANIFEST).is_file()
@@ -234,11 +340,12 @@ def card_of(config: RunConfig, data_dir: Path, split: RecordSplit) -> ModelCard:
     )
 
 
-def timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
+def timed(batches: Iterator[Batch], stop: StopRequest) -> Iterator[tuple[Batch, float]]:
     """Yield each batch with the seconds it was waited for."""
     while True:
         start = time.perf_counter()
-        batch = next(batches, None)
+        with stop.shielded():
+            batch = next(batches, None)
         if batch is None:
             return
         yield batch, time.perf_counter() - start

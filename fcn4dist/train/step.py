@@ -4,9 +4,9 @@
                                                                                           └─ no ──> nothing changes
                                                                                      adjust the dynamic scale
 
-The gradients, the batch-norm statistics and the loss travel in one tensor, so a step has a single collective, all ranks see
-the same numbers and so skip the same steps. `Model(amp_level=...)` is not used: it does not run on CPU
-(see docs/log.md).
+The gradients, the batch-norm statistics, the loss and the wish to stop travel in one tensor, so a step has a single
+collective, all ranks see the same numbers, so skip the same steps and stop after the same one. `Model(amp_level=...)` is not
+used: it does not run on CPU (see docs/log.md).
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class StepResult:
     loss: float  # mean over the global batch; not finite after some overflows
     is_overflow: bool  # nothing was updated
     loss_scale: float  # that this step used
+    is_stop: bool = False  # a rank was asked to stop after this step
 
 
 class TrainStep:
@@ -74,20 +75,26 @@ class TrainStep:
         for kept, stat in zip(self._update.kept, self._update.stats, strict=True):
             kept.set_data(Tensor(stat.asnumpy()))
 
-    def __call__(self, mel_db: NDArray[Any], labels: NDArray[Any], lr: float) -> StepResult:
-        """Run one step on (rank_batch, 1, n_mels, frames) clips and (rank_batch, num_tags) labels at learning rate `lr`."""
+    def __call__(
+        self, mel_db: NDArray[Any], labels: NDArray[Any], lr: float, *, wants_stop: bool = False
+    ) -> StepResult:
+        """Run one step on (rank_batch, 1, n_mels, frames) clips and (rank_batch, num_tags) labels at learning rate `lr`.
+
+        Where `wants_stop` is set on any rank, every rank's result says so.
+        """
+        stop = Tensor(float(wants_stop), ms.float32)
         self.optimizer.learning_rate.set_data(Tensor(lr, ms.float32))
         scale = float(self.scaler.scale.asnumpy())
         if self._plan.accumulation == 1:
-            loss, finite = self._step(Tensor(mel_db, ms.float32), Tensor(labels, ms.float32))
+            loss, finite, stops = self._step(Tensor(mel_db, ms.float32), Tensor(labels, ms.float32), stop)
         else:
             size = self._plan.micro_batch
             for start in range(0, len(mel_db), size):
                 part = slice(start, start + size)
                 self._accumulate(Tensor(mel_db[part], ms.float32), Tensor(labels[part], ms.float32))
-            loss, finite = self._apply()
+            loss, finite, stops = self._apply(stop)
             self._accumulate.clear()
-        return StepResult(float(loss.asnumpy()), not bool(finite.asnumpy()), scale)
+        return StepResult(float(loss.asnumpy()), not bool(finite.asnumpy()), scale, float(stops.asnumpy()) > 0)
 
 
 class LossScaler(nn.Cell):
@@ -153,18 +160,21 @@ class Update(nn.Cell):
         if self.is_distributed:
             self.reduce = ops.AllReduce(ops.ReduceOp.SUM)
 
-    def construct(self, loss: Tensor, gradients: Any) -> Any:
-        """Return (mean unscaled loss, whether the update was made)."""
+    def construct(self, loss: Tensor, gradients: Any, stop: Tensor) -> Any:
+        """Return (mean unscaled loss, whether the update was made, the number of ranks that want to stop)."""
         values: Any = gradients
         for stat in self.stats:
             values = (*values, stat)
         if self.is_distributed:
-            flat = ops.concat([ops.reshape(v, (-1,)) for v in values] + [ops.reshape(loss, (1,))])
+            flat = ops.concat(
+                [ops.reshape(v, (-1,)) for v in values] + [ops.reshape(loss, (1,)), ops.reshape(stop, (1,))]
+            )
             flat = self.reduce(flat)
             values = ()
             for i in range(len(self.shapes)):
                 values = (*values, ops.reshape(flat[self.slices[i][0] : self.slices[i][1]], self.shapes[i]))
-            loss = flat[-1]
+            loss = flat[-2]
+            stop = flat[-1]
         unscale = 1.0 / (self.scaler.scale * self.parts)
         gradients = tuple(values[i] * unscale for i in range(self.num_gradients))
         stats = tuple(values[self.num_gradients + i] / self.world_size for i in range(len(self.stats)))
@@ -177,7 +187,7 @@ class Update(nn.Cell):
         for i in range(len(self.stats)):
             ops.assign(self.stats[i], self.kept[i])
         self.scaler(finite)
-        return loss, finite
+        return loss, finite, stop
 
 
 class WholeStep(nn.Cell):
@@ -188,10 +198,10 @@ class WholeStep(nn.Cell):
         self.gradients = gradients
         self.update = update
 
-    def construct(self, mel_db: Tensor, labels: Tensor) -> Any:
-        """Return (mean unscaled loss, whether the update was made)."""
+    def construct(self, mel_db: Tensor, labels: Tensor, stop: Tensor) -> Any:
+        """Return (mean unscaled loss, whether the update was made, the number of ranks that want to stop)."""
         loss, gradients = self.gradients(mel_db, labels)
-        return self.update(loss, gradients)
+        return self.update(loss, gradients, stop)
 
 
 class Accumulate(nn.Cell):
@@ -228,12 +238,12 @@ class ApplySums(nn.Cell):
         self.loss = accumulate.loss
         self.update = update
 
-    def construct(self) -> Any:
-        """Return (mean unscaled loss, whether the update was made)."""
+    def construct(self, stop: Tensor) -> Any:
+        """Return (mean unscaled loss, whether the update was made, the number of ranks that want to stop)."""
         gradients: Any = ()
         for total in self.sums:
             gradients = (*gradients, total + 0.0)
-        return self.update(self.loss + 0.0, gradients)
+        return self.update(self.loss + 0.0, gradients, stop)
 
 
 def running_statistics(network: FCN4) -> list[Parameter]:

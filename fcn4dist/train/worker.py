@@ -7,17 +7,25 @@ the log, so that the launcher can name it.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import faulthandler
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 from fcn4dist.cluster.bring_up import pin_to_cores, tie_to_parent, wait_until_listening
-from fcn4dist.cluster.failure import save_error
+from fcn4dist.cluster.failure import RankEnd, save_error
+from fcn4dist.cluster.pulse import STACK_SIGNAL, PulseFile
 from fcn4dist.cluster.worker_env import WorkerEnv, read_environment
 from fcn4dist.config import load_config
 from fcn4dist.errors import Fcn4distError
+from fcn4dist.files import save_json
 from fcn4dist.run_dir import RunDir
+from fcn4dist.train.checkpoint_folder import has_checkpoint
+from fcn4dist.train.stop_request import StopRequest
 
 JOIN_LIMIT_S = 120.0
 
@@ -39,37 +47,60 @@ def main(arguments: list[str] | None = None) -> None:
         worker = read_environment(os.environ)
         name = worker.name
         tie_to_parent(worker.launcher_pid)
-        run_process(worker, run)
+        if worker.role == "scheduler":
+            join_as_scheduler(worker)
+        else:
+            with stacks_into(run.stack(options.attempt, name)):
+                train_as_rank(worker, run, options.attempt)
         code = 0
     except BaseException as error:
         save_error(run.error(options.attempt, name), error)
         logging.getLogger(__name__).error("%s failed", name, exc_info=error)
         code = error.exit_code if isinstance(error, Fcn4distError) else 1
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # a full disk must not change how this process ends
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(code)
 
 
-def run_process(worker: WorkerEnv, run: RunDir) -> None:
-    """Be the scheduler, or train as one rank."""
+@contextlib.contextmanager
+def stacks_into(path: Path) -> Iterator[None]:
+    """Write the stacks of all threads into `path` at STACK_SIGNAL, also while native code runs."""
+    with path.open("w") as file:
+        faulthandler.register(STACK_SIGNAL, file=file, all_threads=True)
+        try:
+            yield
+        finally:
+            faulthandler.unregister(STACK_SIGNAL)
+
+
+def join_as_scheduler(worker: WorkerEnv) -> None:
+    """Introduce the ranks to each other; returns when they have left."""
+    from fcn4dist.train.runtime import join_job, start_device
+
+    start_device("CPU", 0)
+    join_job(worker.world_size)
+
+
+def train_as_rank(worker: WorkerEnv, run: RunDir, attempt: int) -> None:
+    """Train as one rank, and note how it ended."""
     pin_to_cores(worker.share.cores)
     from fcn4dist.train.runtime import join_job, start_device
 
-    if worker.role == "scheduler":
-        start_device("CPU", 0)
-        join_job(worker.world_size)
-        return
     rank = worker.as_rank()
+    pulse = PulseFile(run.pulse(attempt, worker.name))
     config = load_config(run.config)
     start_device(worker.target, rank.device)
-    from fcn4dist.train.checkpoint import has_checkpoint  # MindSpore's import, done while the scheduler starts
-    from fcn4dist.train.loop import train
+    from fcn4dist.train.loop import train  # MindSpore's import, done while the scheduler starts
 
     wait_until_listening(worker.scheduler_host, worker.scheduler_port, JOIN_LIMIT_S)
     join_job(worker.world_size)
     assert config.data.records_dir is not None, "the launcher resolves data.records_dir"
-    train(config, run, config.data.records_dir, rank, resume=has_checkpoint(run.checkpoints))
+    resume = has_checkpoint(run.checkpoints)
+    report = train(config, run, config.data.records_dir, rank, resume=resume, stop=StopRequest(), pulse=pulse)
+    end = RankEnd(report.progress.step, report.num_steps, report.stopped_by)
+    save_json(run.end(attempt, worker.name), asdict(end))
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["--data", "nowhere"], "nowhere: no such folder"),
         (["--master-port", "8118"], "MindSpore's workers use 8118 to 12213"),
         (["--resume", "nowhere"], "--resume nowhere: no run here"),
-        (["--resume", "nowhere", "--set", "train.lr=1"], "--set: --resume continues with the run's own config.yaml"),
+        (["--resume", "nowhere", "--run-dir", "here"], "--run-dir: --resume goes on in the run's own directory"),
         (["--set", "data.audio_dir=/music"], "data.annotations: not set"),
         (["--nodes", "2", "--node-rank", "2", "--master-addr", "a"], "--node-rank 2: out of range"),
         (["--nodes", "2", "--node-rank", "0", "--master-addr", "a"], "needs a secret: --job-secret-file FILE or"),

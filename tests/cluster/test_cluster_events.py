@@ -56,16 +56,27 @@ def test_lines_written_after_the_start_are_heard_once_and_whole(tmp_path: Path, 
     assert drain(inbox) == [Progress(7.0, 0, {"step": 3})]
 
 
-def test_a_file_that_comes_later_or_is_replaced_is_read_from_its_start(tmp_path: Path, inbox: Inbox) -> None:
+def test_a_file_that_comes_later_is_read_from_its_start(tmp_path: Path, inbox: Inbox) -> None:
     metrics = tmp_path / "rank-0.jsonl"
     watch = watcher(tmp_path, inbox)
     watch.poll()
     metrics.write_text('{"step": 1}\n{"step": 2}\n')
     watch.poll()
-    (tmp_path / "new").write_text('{"step": 1}\n')
+    assert [e.record["step"] for e in drain(inbox) if isinstance(e, Progress)] == [1, 2]
+
+
+def test_a_file_that_a_resumed_rank_has_cut_is_read_on_from_there(tmp_path: Path, inbox: Inbox) -> None:
+    metrics = tmp_path / "rank-0.jsonl"
+    metrics.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n')
+    watch = watcher(tmp_path, inbox)
+    (tmp_path / "new").write_text('{"step": 1}\n{"step": 2}\n')
     (tmp_path / "new").replace(metrics)
     watch.poll()
-    assert [e.record["step"] for e in drain(inbox) if isinstance(e, Progress)] == [1, 2, 1]
+    assert drain(inbox) == []
+    with metrics.open("a") as file:
+        file.write('{"step": 3}\n')
+    watch.poll()
+    assert [e.record["step"] for e in drain(inbox) if isinstance(e, Progress)] == [3]
 
 
 def test_a_damaged_line_is_passed_over(tmp_path: Path, inbox: Inbox, caplog: pytest.LogCaptureFixture) -> None:

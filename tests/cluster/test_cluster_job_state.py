@@ -6,9 +6,16 @@ import signal
 
 import pytest
 
-from fcn4dist.cluster.events import Event, Exited, PeerEnds, Reported, Signalled, Started
-from fcn4dist.cluster.job_state import FAILURE_GRACE_S, SCHEDULER_GRACE_S, JobState
+from fcn4dist.cluster.events import Beat, Event, Exited, PeerEnds, Reported, Signalled, Started, Suspended
+from fcn4dist.cluster.job_state import (
+    BROKEN_STOP_GRACE_S,
+    FAILURE_GRACE_S,
+    SCHEDULER_GRACE_S,
+    STACK_GRACE_S,
+    JobState,
+)
 from fcn4dist.cluster.process import ExitStatus
+from fcn4dist.cluster.pulse import Phase, Pulse
 
 JOB = ("scheduler", "rank-0", "rank-1")
 OK = ExitStatus(0)
@@ -20,11 +27,15 @@ def ends(at_s: float, process: str, status: ExitStatus = OK) -> Exited:
     return Exited(at_s, process, status)
 
 
+def beats(at_s: float, process: str, phase: Phase, step: int) -> Beat:
+    return Beat(at_s, process, Pulse(phase, step))
+
+
 def replay(
-    history: list[Event], grace_s: float = 10.0, job: tuple[str, ...] = JOB
+    history: list[Event], grace_s: float = 10.0, stall_timeout_s: float | None = None, job: tuple[str, ...] = JOB
 ) -> tuple[JobState, list[tuple[float, str, str]]]:
     """Feed a history on a fake clock; return the state and every signal sent, as (time, process, signal)."""
-    state = JobState(job, grace_s)
+    state = JobState(job, grace_s, stall_timeout_s)
     sent: list[tuple[float, str, str]] = []
 
     def note(now_s: float, actions: list) -> None:
@@ -110,7 +121,7 @@ def test_a_scheduler_that_ends_well_long_before_the_ranks_is_a_failure() -> None
     assert [e.process for e in outcome.failures] == ["scheduler"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 def test_a_signal_ends_ranks_first_and_the_scheduler_after_them(number: int) -> None:
     state, sent = replay([
         Signalled(2, number), ends(4, "rank-0"), ends(5, "rank-1", TERMED), ends(5.1, "scheduler", TERMED),
@@ -179,3 +190,51 @@ def test_a_signal_that_reaches_all_hosts_counts_once() -> None:
 def test_a_peer_that_kills_leaves_no_grace() -> None:
     _, sent = replay([PeerEnds(3, "node-1", signal.SIGINT), PeerEnds(4, "node-1", at_once=True)], job=HOSTS)
     assert (4, "rank-0", "SIGKILL") in sent
+
+
+def test_a_rank_that_fails_while_the_user_ends_the_job_leaves_the_others_little_time() -> None:
+    _, sent = replay([
+        Signalled(2, signal.SIGTERM), ends(3, "rank-1", TERMED), ends(40, "rank-0", KILLED),
+    ], grace_s=30)  # fmt: skip
+    late = 3 + BROKEN_STOP_GRACE_S
+    assert sent[2:] == [(late, "rank-0", "SIGKILL"), (late, "scheduler", "SIGKILL"), (40, "scheduler", "SIGTERM")]
+
+
+def test_a_job_that_hangs_writes_its_stacks_and_fails_by_the_rank_that_holds_it_up() -> None:
+    state, sent = replay([
+        beats(10, "rank-0", "data", 5), beats(10, "rank-1", "data", 5), beats(11, "rank-0", "step", 5),
+        ends(74, "rank-0", TERMED), ends(74, "scheduler", TERMED), ends(74, "rank-1", KILLED),
+    ], stall_timeout_s=60)  # fmt: skip
+    stop = 71 + STACK_GRACE_S
+    assert sent[:2] == [(71, "rank-0", "SIGUSR2"), (71, "rank-1", "SIGUSR2")]
+    assert sent[2:5] == [(71, name, "SIGCONT") for name in ("rank-0", "rank-1", "scheduler")]
+    assert sent[5:8] == [(stop, name, "SIGTERM") for name in ("rank-0", "rank-1", "scheduler")]
+    outcome = state.outcome()
+    assert outcome.kind == "failure"
+    assert [e.process for e in outcome.failures] == ["rank-1"]
+    assert outcome.stall is not None
+    assert outcome.stall.suspects == ("rank-1",)
+
+
+def test_a_suspended_rank_that_saves_and_ends_well_once_it_is_let_go_is_still_the_culprit() -> None:
+    state, _ = replay([
+        Suspended(5, "rank-1"), ends(68, "scheduler", TERMED), ends(68, "rank-0"), ends(68, "rank-1"),
+    ], stall_timeout_s=60)  # fmt: skip
+    outcome = state.outcome()
+    assert (outcome.kind, [e.process for e in outcome.failures]) == ("failure", ["rank-1"])
+
+
+def test_a_job_that_steps_now_and_then_is_left_alone() -> None:
+    history: list[Event] = [beats(at, name, "step", at) for at in range(1, 600, 50) for name in JOB[1:]]
+    state, sent = replay([*history, ends(601, "rank-0"), ends(601, "rank-1")], stall_timeout_s=60)
+    assert [name for _, name, number in sent if number == "SIGUSR2"] == []
+    assert state.stall is None
+
+
+def test_a_job_that_is_being_ended_does_not_stall() -> None:
+    state, sent = replay([
+        *(beats(1, name, "step", 1) for name in JOB[1:]), Signalled(2, signal.SIGTERM),
+        ends(90, "rank-0"), ends(90, "rank-1"), ends(90, "scheduler", TERMED),
+    ], grace_s=100, stall_timeout_s=60)  # fmt: skip
+    assert {number for _, _, number in sent} == {"SIGTERM"}
+    assert state.outcome().kind == "signal"

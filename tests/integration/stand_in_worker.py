@@ -1,15 +1,20 @@
-"""A worker without MindSpore: keeps the launcher's contract, does `FAIL`, and leaves what rank 0 leaves."""
+"""A worker without MindSpore: keeps the launcher's contract and leaves what rank 0 leaves.
+
+FAIL, FAIL_ONCE and FAIL_EARLY name the rank that fails: at its end, at its end but only once, before its first step.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
+import signal
 import socket
 from pathlib import Path
 from typing import NoReturn
 
 from fcn4dist.cluster.bring_up import pin_to_cores, tie_to_parent, wait_until_listening
+from fcn4dist.cluster.pulse import PulseFile
 from fcn4dist.cluster.worker_env import read_environment
 from fcn4dist.config import load_config
 from fcn4dist.files import save_json
@@ -40,12 +45,23 @@ def main() -> None:
     with socket.create_connection(address) as registration:  # a stranger on the port does not answer
         assert registration.recv(7) == b"welcome"
     config = load_config(run_dir.config)
+    pulse = PulseFile(run_dir.pulse(options.attempt, environment.name))
+    pulse.beat("compiling", 1)
+    if os.environ.get("FAIL_EARLY") == environment.name:
+        raise SystemExit(6)
+    if "FAIL_EARLY" in os.environ:
+        signal.pause()  # as in the collective of the first step
+    pulse.beat("data", 2)
     if environment.rank == 0:
         run_dir.metrics(0).parent.mkdir(exist_ok=True)
         with run_dir.metrics(0).open("a") as metrics:
             record = {"step": 3, "epoch": 1, "loss": 0.5, "global_batch": config.train.global_batch}
             metrics.write(json.dumps(record) + "\n")
         save_json(run_dir.evaluation, {"split": "val", "num_scored": 8, "roc_auc_macro": 0.875, "pr_auc_macro": 0.75})
+    once = run_dir.path / "failed-once"
+    if os.environ.get("FAIL_ONCE") == environment.name and not once.exists():
+        once.touch()
+        raise SystemExit(7)
     if os.environ.get("FAIL") == environment.name:
         raise SystemExit(7)
 

@@ -57,7 +57,12 @@ def test_a_failed_job_leaves_failure_json_and_resume_is_the_next_attempt(
     monkeypatch.setenv("FAIL", "rank-1")
     with pytest.raises(JobError, match=r"rank 1 on .* failed first: exit code 7"):
         launch(config, run)
-    assert json.loads((run / "failure.json").read_text())["culprit"]["rank"] == 1
+    document = json.loads((run / "failure.json").read_text())
+    assert document["culprit"]["rank"] == 1
+    assert document["next_steps"] == [
+        f"fcn4dist launch --resume {run} goes on from the start, no checkpoint was written yet; "
+        "--max-restarts N does so by itself"
+    ]
     monkeypatch.delenv("FAIL")
     launch(load_config(run / "config.yaml", ["launch.devices=1"]), run, resume=True)
     assert not (run / "failure.json").exists()
@@ -65,6 +70,44 @@ def test_a_failed_job_leaves_failure_json_and_resume_is_the_next_attempt(
     assert (run / "logs/attempt-1/rank-1.log").exists()
     assert load_config(run / "config.yaml").train.global_batch == 64  # one rank now takes all of it
     assert {json.loads(line)["attempt"] for line in (run / "events.jsonl").read_text().splitlines()} == {1, 2}
+
+
+def restarting(config: RunConfig, max_restarts: int) -> RunConfig:
+    return override_config(config, launch={"max_restarts": max_restarts})
+
+
+def test_a_failed_job_starts_again_as_often_as_asked(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    monkeypatch.setenv("FAIL_ONCE", "rank-1")
+    output = launch(restarting(config, 3), run)
+    assert "rank 1 on " in output
+    assert "restart 1 of 3 in 1 s, from the start" in output
+    assert output.splitlines()[-1].startswith("done: 3 steps, ")
+    assert ", 1 restart, " in output.splitlines()[-1]
+    assert not (run / "failure.json").exists()  # the job did not fail
+    assert json.loads((run / "logs/attempt-1/failure.json").read_text())["culprit"]["exit_code"] == 7
+    assert (run / "logs/attempt-2/rank-1.log").exists()
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    (restart,) = [event for event in events if event["event"] == "restart"]
+    assert (restart["number"], restart["after"], restart["from"]) == (1, "rank 1: 7", "the start")
+
+
+def test_restarts_are_used_up(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAIL", "rank-0")
+    with pytest.raises(JobError, match=r"(?s)rank 0 on .* exit code 7.*all 1 restarts are used up"):
+        launch(restarting(config, 1), tmp_path / "run")
+    assert json.loads((tmp_path / "run/failure.json").read_text())["attempt"] == 2
+
+
+def test_a_job_that_dies_twice_in_the_same_way_before_its_first_step_is_given_up(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAIL_EARLY", "rank-1")
+    with pytest.raises(JobError, match=r"(?s)exit code 6.*died twice in the same way before its first step"):
+        launch(restarting(config, 9), tmp_path / "run")
+    assert len(list((tmp_path / "run/logs").iterdir())) == 2
 
 
 def test_a_port_lost_to_another_program_is_replaced(

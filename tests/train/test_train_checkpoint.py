@@ -70,7 +70,7 @@ DAMAGES = {
     "state missing": lambda folder: (folder / "state.json").unlink(),
     "state cut": lambda folder: (folder / "state.json").write_text((folder / "state.json").read_text()[:50]),
     "files swapped": lambda folder: shutil.copy(folder / "optimizer.ckpt", folder / "weights.ckpt"),
-    "newer format": lambda folder: (folder / "state.json").write_text(
+    "version changed": lambda folder: (folder / "state.json").write_text(
         json.dumps({**json.loads((folder / "state.json").read_text()), "format_version": 99})
     ),
 }

@@ -134,3 +134,15 @@ def test_mixed_precision_learns_and_keeps_float32_weights(amp: str) -> None:
     losses = [step(*clips(), 0.01).loss for _ in range(30)]
     assert losses[-1] < 0.7 * losses[0]
     assert {values.dtype for values in weights_of(step).values()} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_the_wish_to_stop_comes_back_and_changes_no_number(accumulation: int) -> None:
+    asked, plain = build(accumulation), build(accumulation)
+    for seed in range(2):
+        assert not plain(*clips(seed), 0.001).is_stop
+        assert asked(*clips(seed), 0.001, wants_stop=True).is_stop
+    assert not asked(*clips(2), 0.001).is_stop
+    plain(*clips(2), 0.001)
+    for name, values in weights_of(plain).items():
+        np.testing.assert_array_equal(weights_of(asked)[name], values, err_msg=name)

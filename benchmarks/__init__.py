@@ -1,0 +1,1 @@
+"""Measurements that compare: each module is a command, `python -m benchmarks.NAME`."""
