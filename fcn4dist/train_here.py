@@ -33,6 +33,7 @@ def train_here(
     Raises UserError when the input is wrong, before MindSpore is loaded where that can be known.
     """
     target = resolve_target(config.launch.device_target)
+    prepare_imports(target)  # preparing data may load MindSpore, too
     batches = plan_batches(config.train, SINGLE.world_size)
     run = RunDir((run_dir or dated_folder()).absolute())
     check_run_dir(run, resume=resume)
@@ -44,7 +45,6 @@ def train_here(
         config = keep_batches(config, batches)
         with writing(run):
             save_text(run.config, format_config(config))
-        prepare_imports(target)
         start_device(target, SINGLE.device)
         from fcn4dist.train.loop import train  # MindSpore loads here, after all that can be refused without it
 
