@@ -11,6 +11,8 @@ import pytest
 from fake_hosts import ROOT, FakeHosts, fake_hosts, need, run_recipe, tool, write_command
 from jobs import TINY, processes_of, wait_for
 
+pytestmark = pytest.mark.slow  # real servers and four launches a test: `make test-slow`
+
 RECIPE = ROOT / "launch/slurm.sbatch"
 SHORT = [*TINY, "--set", "train.epochs=1", "--set", "evaluate.num_resamples=0", "--device-target", "CPU"]
 CONFIG = """\

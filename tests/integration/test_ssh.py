@@ -12,6 +12,8 @@ import pytest
 from fake_hosts import ROOT, FakeHosts, fake_hosts, need, run_recipe, tool, write_command
 from jobs import TINY, environment, processes_of, wait_for
 
+pytestmark = pytest.mark.slow  # real servers and four launches a test: `make test-slow`
+
 PORT = 2222
 RECIPE = ROOT / "launch/ssh.sh"
 SHORT = [*TINY, "--set", "train.epochs=1", "--set", "evaluate.num_resamples=0", "--device-target", "CPU"]
