@@ -70,6 +70,8 @@ def start(*options: object) -> subprocess.Popen[str]:
         text=True,
         env=environment,
         start_new_session=True,
+        # a suite that runs in the background of a shell has SIGINT ignored, and its children would inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

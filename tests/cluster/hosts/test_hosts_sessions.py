@@ -349,11 +349,12 @@ def test_a_launcher_that_dies_is_noticed_at_once(meeting: Meeting, gone: int) ->
 
 
 def test_a_host_that_falls_silent_is_given_up(meeting: Meeting, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "SILENCE_S", 0.5)
+    monkeypatch.setattr(transport, "SILENCE_S", 1.0)
     monkeypatch.setattr(transport, "BEAT_S", 60.0)
     master, _, heard, _ = running(meeting)
     assert isinstance(next_event(heard), PeerEnds)
-    assert "nothing heard for 0.5 s" in master.conclude("failure", None).text
+    # both hosts are silent, so either may give up first, and the other one then finds the connection closed
+    assert master.conclude("failure", None).text in ("nothing heard for 1 s", "the connection was closed")
 
 
 def test_a_host_that_does_not_end_is_given_up(meeting: Meeting, monkeypatch: pytest.MonkeyPatch) -> None:
