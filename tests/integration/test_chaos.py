@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from jobs import environment, processes_of
 
 from benchmarks.chaos_plan import plan_kills
+
+pytestmark = pytest.mark.slow  # many starts of MindSpore: `make test-slow`
 
 ROOT = Path(__file__).resolve().parents[2]
 

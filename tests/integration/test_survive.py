@@ -18,6 +18,8 @@ from jobs import TINY, Run, environment, load_weights, processes_of, wait_for
 
 from fcn4dist.cluster.events import STOP_SIGNALS
 
+pytestmark = pytest.mark.slow  # many starts of MindSpore: `make test-slow`
+
 NUM_STEPS = 400
 LONG = [
     *TINY, *("--set", "train.epochs=1000", "--set", f"train.max_steps={NUM_STEPS}", "--set", "checkpoint.every_steps=9"),
