@@ -119,7 +119,7 @@ def test_ctrl_c_ends_with_one_word_and_130(audio: AudioSet, tmp_path: Path) -> N
     end_at(process, tmp_path / "data", 2, lambda: os.killpg(process.pid, signal.SIGINT))
     _, stderr = process.communicate()
     assert process.returncode == 130, stderr
-    assert stderr.splitlines()[-1] == "interrupted"
+    assert "interrupted" in stderr.splitlines()  # joblib's resource tracker may have a word after it
     assert (
         "fcn4dist/cli" not in stderr
     )  # no traceback of ours; a worker that was just starting may print one of its own
