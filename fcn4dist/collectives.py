@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from fcn4dist.cluster.rank import Rank
 
-TEXT_BYTES = 2048
-
 
 class _FromChief(nn.Cell):
     def __init__(self) -> None:
@@ -55,18 +53,6 @@ def broadcast_state(parameters: Sequence[Parameter], numbers: Sequence[int], ran
         start += array.size
     rows = received[start:].astype(np.int64).reshape(len(numbers), NUM_WORDS)
     return [sum(int(word) << WORD_BITS * i for i, word in enumerate(row)) for row in rows]
-
-
-def broadcast_text(text: str, rank: Rank) -> str:
-    """Return the chief's `text` on every rank; short texts only: 2048 bytes of UTF-8, which travel as one float each."""
-    if rank.world_size == 1:
-        return text
-    encoded = text.encode()
-    assert len(encoded) < TEXT_BYTES, f"{len(encoded)} bytes of text; expected fewer than {TEXT_BYTES}"
-    flat = np.zeros(TEXT_BYTES, np.float32)
-    flat[: len(encoded)] = np.frombuffer(encoded, np.uint8)
-    received = _FromChief()(Tensor(flat)).asnumpy().astype(np.uint8)
-    return str(received.tobytes().rstrip(b"\0"), "utf-8")
 
 
 def gather_rows(part: NDArray[Any], num_rows: int, rank: Rank) -> NDArray[np.float32]:

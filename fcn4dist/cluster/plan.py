@@ -160,11 +160,6 @@ def _as_json(spec: ProcessSpec | None) -> dict[str, Any]:
     return {"process": spec.name, "argv": list(spec.argv), "env": dict(spec.env), "log": str(spec.log)}
 
 
-def format_plan(plan: JobPlan, num_clips: int | None = None) -> str:
-    """Return the plan for people: the batch arithmetic, then each process with its command and environment."""
-    return "\n".join([*format_job(plan, num_clips), *format_processes(plan)])
-
-
 def format_job(plan: JobPlan, num_clips: int | None = None) -> list[str]:
     """Return lines about the whole job: its size and the batch arithmetic."""
     meeting, batches = plan.meeting, plan.batches

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fcn4dist.cluster.devices import HostDevices, divide_cores
-from fcn4dist.cluster.plan import JobPlan, Launcher, Meeting, format_plan, plan_as_json, plan_job
+from fcn4dist.cluster.plan import JobPlan, Launcher, Meeting, format_job, format_processes, plan_as_json, plan_job
 from fcn4dist.cluster.worker_env import read_environment
 from fcn4dist.config import load_config
 from fcn4dist.errors import ConfigError
@@ -80,7 +80,8 @@ def test_plan_json_holds_every_worker_and_the_arithmetic() -> None:
 
 
 def test_the_printed_plan_says_what_people_ask() -> None:
-    text = format_plan(cpu_plan(2, "train.global_batch=32"), num_clips=100)
+    plan = cpu_plan(2, "train.global_batch=32")
+    text = "\n".join([*format_job(plan, num_clips=100), *format_processes(plan)])
     assert "2 ranks on CPU, scheduler 127.0.0.1:23456, run directory /data/runs/one" in text
     assert "32 clips a step = 2 ranks x 1 micro-batches x 16 clips" in text
     assert "100 clips = 3 steps, 48 clips a rank; 4 sit out each epoch" in text

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -37,7 +38,7 @@ class Verdict:
     failure: dict[str, Any] | None = None  # that host's RUN/failure.json
 
 
-class Session:
+class Session(ABC):
     """What the master's and the members' sessions share. The supervisor's loop calls `hear` and `send`."""
 
     def __init__(self, card: HostCard) -> None:
@@ -52,27 +53,27 @@ class Session:
         self._cause: tuple[Kind, int | None, str] | None = None  # why this host began to stop
         self._ended: set[str] = set()  # peers whose exit was reported
 
+    @abstractmethod
     def join(self, limit_s: float, run_dir: str, say: Say) -> Layout:
         """Meet the other hosts; returns when all are there. Raises ConfigError or JobError."""
-        raise NotImplementedError
 
-    def wait_for_master_data(self) -> None:
+    def wait_for_master_data(self) -> None:  # noqa: B027 - only one side has something to do
         """Wait until node 0 has prepared its data: hosts that share the demo's cache must not prepare it at once."""
 
-    def tell_prepared(self) -> None:
+    def tell_prepared(self) -> None:  # noqa: B027 - only one side has something to do
         """Say that this host has prepared its data, where others may wait for it."""
 
+    @abstractmethod
     def agree(self, ready: Readiness, decide: Callable[[list[Readiness]], Go], say: Say) -> Go:
         """Say that this host is ready and return the master's word to begin; `decide` runs on the master."""
-        raise NotImplementedError
 
+    @abstractmethod
     def conclude(self, kind: Kind, failure: dict[str, Any] | None) -> Verdict:
         """Tell how this host's part ended and return how the job did."""
-        raise NotImplementedError
 
+    @abstractmethod
     def give_up(self, error: Fcn4distError) -> None:
         """Tell the others that this host cannot take part."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Close all connections; what was said before is still sent."""
@@ -105,9 +106,9 @@ class Session:
         """Why this host began to stop: kind, signal, and what happened in a few words."""
         return self._cause or ("failure", None, "")
 
+    @abstractmethod
     def send(self, action: Send) -> None:
         """Pass a signal of the supervisor on to a peer."""
-        raise NotImplementedError
 
     def _receive(self, mail: Mail) -> None:
         """Take mail in the transport's thread: before the job runs it is kept for the main thread."""
@@ -117,8 +118,9 @@ class Session:
             else:
                 self._on_mail(mail)
 
+    @abstractmethod
     def _on_mail(self, mail: Mail) -> None:
-        raise NotImplementedError
+        """Turn what a peer says into events."""
 
     def _put(self, event: Event) -> None:
         assert self._inbox is not None

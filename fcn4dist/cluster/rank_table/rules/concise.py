@@ -13,7 +13,6 @@ from fcn4dist.cluster.rank_table.rules.fields import (
     is_address,
     iter_list,
     join,
-    parse_number,
 )
 from fcn4dist.cluster.rank_table.rules.ranks import ParsedRank, check_one_family, check_ranks
 from fcn4dist.cluster.rank_table.rules.super_pods import check_super_pods
@@ -138,9 +137,3 @@ def _check_server_count(root: dict[str, Any], num_servers: int, findings: Findin
         text = root["server_count"]
         found = f"{quote(text)}, but server_list has {num_servers}"
         findings.error(EI_VALUE, "server_count", f"{found}; expected the same number")
-
-
-def read_rank(device: Any) -> int | None:
-    """Return the rank of a device entry as HCCL reads it, or None."""
-    text = device.get("rank_id") if isinstance(device, dict) else None
-    return parse_number(text) if isinstance(text, str) else None
