@@ -14,6 +14,11 @@ A message says where, what was found and what was expected. The command line pri
 `cli/main.py` is the one place that catches.
 """
 
+NO_MINDSPORE = (
+    "MindSpore is not installed for this Python; expected: pip install 'fcn4dist[train]' on a CPU, "
+    "on Ascend the wheel that fits its CANN (fcn4dist doctor tells which)"
+)
+
 
 class Fcn4distError(Exception):
     """Base of all errors that a user is meant to read."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from fcn4dist.cluster.console import JobConsole
-from fcn4dist.cluster.devices import HostDevices, resolve_target, survey_host
+from fcn4dist.cluster.devices import HostDevices, require_mindspore, resolve_target, survey_host
 from fcn4dist.cluster.events import Event, EventLog, Inbox, RunWatcher, Stalled, Started, WallClock, WatchedFiles
 from fcn4dist.cluster.job_state import SCHEDULER, Outcome
 from fcn4dist.cluster.plan import JobPlan, Launcher, Meeting, plan_as_json, plan_job
@@ -106,6 +106,8 @@ def _check_rank_table(request: LaunchRequest, host: HostDevices, say: Callable[[
 def survey(config: RunConfig, *, imagined: bool) -> HostDevices:
     """Return the devices of this host that the job uses; `imagined`: of a host that has all that is asked for."""
     wanted = config.launch.device_target
+    if not imagined:
+        require_mindspore()
     target = "Ascend" if imagined and wanted == "Ascend" else resolve_target(wanted)
     return survey_host(target, config.launch.devices, bind_cores=config.launch.bind_cores, imagined=imagined)
 

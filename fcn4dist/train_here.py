@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fcn4dist.cluster.devices import resolve_target
+from fcn4dist.cluster.devices import require_mindspore, resolve_target
 from fcn4dist.cluster.process import signal_name
 from fcn4dist.cluster.rank import SINGLE
 from fcn4dist.config import RunConfig, format_config, keep_batches, plan_batches
@@ -32,6 +32,7 @@ def train_here(
 
     Raises UserError when the input is wrong, before MindSpore is loaded where that can be known.
     """
+    require_mindspore()
     target = resolve_target(config.launch.device_target)
     prepare_imports(target)  # preparing data may load MindSpore, too
     batches = plan_batches(config.train, SINGLE.world_size)

@@ -10,7 +10,7 @@ import sys
 import click
 
 from fcn4dist import __version__
-from fcn4dist.errors import Fcn4distError
+from fcn4dist.errors import NO_MINDSPORE, Fcn4distError, UserError
 
 # command -> "module:attribute", in the order of --help; a module is imported only when its command runs
 COMMANDS = {
@@ -76,6 +76,11 @@ def main(arguments: list[str] | None = None) -> None:
     except Fcn4distError as error:
         click.echo(f"fcn4dist: {error}", err=True)
         sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != "mindspore":
+            raise
+        click.echo(f"fcn4dist: {NO_MINDSPORE}", err=True)
+        sys.exit(UserError.exit_code)
     except BrokenPipeError:  # the reader of our output went away: `fcn4dist ... | head`
         sys.stderr.close()
         sys.exit(128 + signal.SIGPIPE)

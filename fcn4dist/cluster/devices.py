@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes.util
+import importlib.util
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Literal
 
 import psutil
 
-from fcn4dist.errors import DeviceError
+from fcn4dist.errors import NO_MINDSPORE, DeviceError
 
 Target = Literal["Ascend", "CPU"]
 TOOLKIT = Path("/usr/local/Ascend")  # where the CANN packages install themselves
@@ -59,6 +60,12 @@ def resolve_target(wanted: str, *, toolkit: Path = TOOLKIT, dev: Path = DEV) -> 
         + "; ".join(missing)
         + ". Install the driver and CANN, or use --device-target CPU"
     )
+
+
+def require_mindspore() -> None:
+    """Raise DeviceError where MindSpore is not installed, without importing it."""
+    if importlib.util.find_spec("mindspore") is None:
+        raise DeviceError(NO_MINDSPORE)
 
 
 def missing_for_ascend(*, toolkit: Path = TOOLKIT, dev: Path = DEV) -> list[str]:

@@ -14,7 +14,7 @@ from fcn4dist.doctor.check import Check, Surroundings
 
 PYTHONS = ((3, 10), (3, 12))  # first and last that MindSpore has wheels for and fcn4dist is tested with
 MINDSPORES = ((2, 7, 2), (2, 11))  # from, below
-INSTALL = 'pip install "mindspore>=2.7.2,<2.11" "numpy>=1.26,<2"'
+INSTALL = "pip install 'fcn4dist[train]'; on Ascend the MindSpore wheel that fits its CANN"
 TRIAL_LIMIT_S = 180.0
 TRIAL = """
 import sys, time

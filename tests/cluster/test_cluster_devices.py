@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from fcn4dist.cluster.devices import (
     divide_cores,
     list_ascend_devices,
     needs_avx512_guard,
+    require_mindspore,
     resolve_target,
     survey_host,
 )
@@ -125,3 +127,10 @@ def test_avx512_is_read_from_the_flags(tmp_path: Path) -> None:
     cpuinfo.write_text("flags\t\t: fpu avx avx2\n")
     assert not needs_avx512_guard(cpuinfo)
     assert not needs_avx512_guard(tmp_path / "none")  # no /proc: nothing to guard
+
+
+def test_a_python_without_mindspore_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.meta_path", [])  # as in an environment that has no packages
+    monkeypatch.delitem(sys.modules, "mindspore", raising=False)
+    with pytest.raises(DeviceError, match=r"pip install 'fcn4dist\[train\]'"):
+        require_mindspore()
