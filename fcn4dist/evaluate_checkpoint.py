@@ -11,7 +11,7 @@ from fcn4dist.data.batches import open_split
 from fcn4dist.data.manifest import MANIFEST, check_shards, load_manifest
 from fcn4dist.errors import CheckpointError
 from fcn4dist.evaluate.evaluation import Evaluation, evaluate_network
-from fcn4dist.model.fcn4 import FCN4
+from fcn4dist.model.cpu_layers import build_network
 from fcn4dist.train.checkpoint import load_state, load_weights, resolve_checkpoint
 from fcn4dist.train.runtime import start_device
 
@@ -33,7 +33,7 @@ def evaluate_checkpoint(
         check_fits(folder, state.card.mel.model_dump(), manifest.mel.model_dump(), "mel")
     start_device(target, SINGLE.device)
     split = open_split(data_dir, split_name)
-    network = FCN4(state.card.model, len(state.card.tags))
+    network = build_network(state.card.model, len(state.card.tags), "O0")
     load_weights(folder, list(network.get_parameters()))
     return evaluate_network(network, split, data_dir, config.evaluate, state.card.split_name, SINGLE), folder
 

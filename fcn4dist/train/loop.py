@@ -21,7 +21,8 @@ from fcn4dist.data.manifest import MANIFEST, load_manifest
 from fcn4dist.data.order import rank_order
 from fcn4dist.errors import DataError
 from fcn4dist.evaluate.evaluation import Evaluation, evaluate_network, save_evaluation
-from fcn4dist.model.fcn4 import FCN4, check_input
+from fcn4dist.model.cpu_layers import build_network
+from fcn4dist.model.fcn4 import check_input
 from fcn4dist.run_dir import RunDir
 from fcn4dist.train.checkpoint import (
     Checkpoints,
@@ -88,9 +89,10 @@ class _Run:
         self.eval_split = self._open_eval_split()
         ms.set_seed(config.train.seed)
         self.card = card_of(config, data_dir, self.train_split)
-        self.network = FCN4(config.model, len(self.train_split.tags))
+        self.network = build_network(config.model, len(self.train_split.tags), config.train.amp)
         self.weights = list(self.network.get_parameters())
-        self.scorer = FCN4(config.model, len(self.train_split.tags))  # evaluates in float32 whatever train.amp is
+        # evaluates in float32 whatever train.amp is
+        self.scorer = build_network(config.model, len(self.train_split.tags), "O0")
         if config.train.init_from is not None and not resume:
             load_initial_weights(config.train.init_from, self.weights)
         self.step = TrainStep(self.network, config.train, self.plan)
