@@ -28,7 +28,7 @@ from fcn4dist.data.mel import UnusableClipError, load_wave, log_mel
 from fcn4dist.files import save_atomically
 
 CHUNK_CLIPS = 16
-FEATURE_VERSION = 1  # raise it when the same audio gives other features
+FEATURE_VERSION = 2  # raise it when the same audio gives other features
 LIBRARIES = ("numpy", "scipy", "librosa", "soxr", "soundfile")  # that may change the last bits
 
 

@@ -1,6 +1,6 @@
 """Metrics of a multi-label tagger: pure functions of labels and scores.
 
-ROC-AUC and PR-AUC (average precision) are scikit-learn's; the macro figures are plain means over the tags that have both a
+ROC-AUC and PR-AUC (average precision) equal scikit-learn's; the macro figures are plain means over the tags that have both a
 positive and a negative clip. Intervals are percentile bootstraps over groups of clips cut from one piece, since such clips are
 not independent (Efron and Tibshirani 1993, chapter 13).
 """
@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 from fcn4dist.errors import DataError
+from fcn4dist.evaluate.auc import exact_aucs
 
 RESAMPLES_AT_ONCE = 100  # bounds the memory of the bootstrap: 100 x clips doubles
 CONFIDENCE = 0.95
@@ -64,7 +64,7 @@ def measure(
     positives = labels.sum(axis=0)
     defined = (positives > 0) & (positives < len(labels))
     per_tag = tuple(
-        TagMetrics(tag, int(positives[i]), *(_tag_metrics(labels[:, i], scores[:, i]) if defined[i] else (None, None)))
+        TagMetrics(tag, int(positives[i]), *(exact_aucs(labels[:, i], scores[:, i]) if defined[i] else (None, None)))
         for i, tag in enumerate(tags)
     )
     undefined = tuple(tag for tag, is_defined in zip(tags, defined, strict=True) if not is_defined)
@@ -144,10 +144,6 @@ class RankedTag:
             average_precision = (gained * precision).sum(axis=1) / positives
         undefined = (positives == 0) | (negatives == 0)
         return np.where(undefined, np.nan, roc), np.where(undefined, np.nan, average_precision)
-
-
-def _tag_metrics(labels: NDArray[Any], scores: NDArray[Any]) -> tuple[float, float]:
-    return float(roc_auc_score(labels, scores)), float(average_precision_score(labels, scores))
 
 
 def _percentiles(figures: NDArray[np.float64]) -> tuple[float, float]:
