@@ -1,6 +1,6 @@
 """Row 12: how long commands take that need no MindSpore, against `msrun --help`.
 
-    python -m benchmarks.commands [--quick]
+python -m benchmarks.commands [--quick]
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ def measure(tries: int) -> list[Row]:
         side, other = timed([*ours, *arguments]), timed(MSRUN)
         side(), other()  # both from the page cache
         pairs = alternate(side, other, tries)
-        rows.append(Row(f"12{letter}", what, [our / their for our, their in pairs], 0.25, is_at_most=True, **both(pairs, "s")))
+        rows.append(
+            Row(f"12{letter}", what, [our / their for our, their in pairs], 0.25, is_at_most=True, **both(pairs, "s"))
+        )
     return rows
 
 

@@ -53,7 +53,9 @@ def measure(tries: int) -> list[Row]:
     """Return row 10."""
     rng = np.random.default_rng(0)
     labels = (rng.random((NUM_CLIPS, NUM_TAGS)) < 0.05).astype(np.int32)
-    scores = np.clip(rng.normal(0.3, 0.15, labels.shape) + 0.15 * labels, 0, 1).astype(np.float32)  # as a network gives them
+    scores = np.clip(rng.normal(0.3, 0.15, labels.shape) + 0.15 * labels, 0, 1).astype(
+        np.float32
+    )  # as a network gives them
     ours = timed(lambda: [exact_aucs(labels[:, i], scores[:, i]) for i in range(NUM_TAGS)])
     theirs = timed(lambda: [histogram_auc(labels[:, i], scores[:, i]) for i in range(NUM_TAGS)])
     ours()

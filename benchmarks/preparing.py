@@ -84,7 +84,9 @@ def compare_mel(files: list[Path], tries: int) -> list[Row]:
     waves = [load_wave(file, MelConfig()) for file in files]
 
     def theirs_of(wave: np.ndarray) -> np.ndarray:
-        return librosa.amplitude_to_db(librosa.feature.melspectrogram(y=wave, sr=12000, n_fft=512, hop_length=256, n_mels=96))
+        return librosa.amplitude_to_db(
+            librosa.feature.melspectrogram(y=wave, sr=12000, n_fft=512, hop_length=256, n_mels=96)
+        )
 
     def time_of(make: Callable[[np.ndarray], np.ndarray]) -> Callable[[], float]:
         def run() -> float:
@@ -107,7 +109,17 @@ def compare_mel(files: list[Path], tries: int) -> list[Row]:
 def time_command(folder: Path, output: Path, workers: int) -> tuple[float, float]:
     """Run `fcn4dist prepare` and return its seconds and the highest memory of any of its processes in MB."""
     options = ["--audio-dir", str(folder), "--annotations", str(folder / "annotations.csv"), "--output", str(output)]
-    command = [sys.executable, "-m", "fcn4dist", "prepare", *options, "--workers", str(workers), "--set", "data.split=random"]
+    command = [
+        sys.executable,
+        "-m",
+        "fcn4dist",
+        "prepare",
+        *options,
+        "--workers",
+        str(workers),
+        "--set",
+        "data.split=random",
+    ]
     start, peak = time.perf_counter(), 0
     popen = psutil.Popen([*command, "--set", "data.tags=2", "-q"], cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
     while popen.poll() is None:
@@ -155,7 +167,13 @@ def measure(music: Path, tries: int, *, quick: bool) -> list[Row]:
             pairs = alternate(seconds_of(our_features, files), seconds_of(plain_recipe, files), 4 * tries)
             rates = [(1 / our, 1 / their) for our, their in pairs]
             rows.append(
-                Row(f"7{letter}", f"features of MP3, {kind}", [our / their for our, their in rates], bar, **both(rates, "clips/s"))
+                Row(
+                    f"7{letter}",
+                    f"features of MP3, {kind}",
+                    [our / their for our, their in rates],
+                    bar,
+                    **both(rates, "clips/s"),
+                )
             )
         rows += compare_mel(files[:6], tries)
         if not quick:

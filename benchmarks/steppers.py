@@ -40,7 +40,12 @@ class Stepper:
 
     @classmethod
     def start(
-        cls, kind: str, batch: int, cores: Sequence[int], extra: dict[str, str] | None = None, python: str = sys.executable
+        cls,
+        kind: str,
+        batch: int,
+        cores: Sequence[int],
+        extra: dict[str, str] | None = None,
+        python: str = sys.executable,
     ) -> Stepper:
         """Start the process on `cores`, as many threads as cores; do not wait for it."""
         from fcn4dist.cluster.devices import needs_avx512_guard
@@ -50,7 +55,16 @@ class Stepper:
             environment[name] = str(len(cores))
         if not kind.startswith("torch") and needs_avx512_guard():
             environment.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
-        command = [python, "-m", "benchmarks.steppers", kind, "--batch", str(batch), "--cores", ",".join(map(str, cores))]
+        command = [
+            python,
+            "-m",
+            "benchmarks.steppers",
+            kind,
+            "--batch",
+            str(batch),
+            "--cores",
+            ",".join(map(str, cores)),
+        ]
         pipe = subprocess.PIPE
         popen = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, text=True)
         return cls(popen, batch)

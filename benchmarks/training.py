@@ -60,7 +60,7 @@ class LaunchedSteps:
 
     step_s: list[float]
     data_wait_s: list[float]
-    peak_mb: float = 0.0
+    checkpoint_wait_s: list[float]
 
 
 def write_shards(folder: Path, num_clips: int, frames: int = 1366) -> Path:
@@ -75,15 +75,22 @@ def launch(data: Path, run: Path, num_steps: int, *settings: str, devices: int =
     """Train `num_steps` steps with the real command and return what rank 0 recorded."""
     command = [sys.executable, "-m", "fcn4dist", "-q", "launch", "--devices", str(devices), "--device-target", "CPU"]
     command += ["--data", str(data), "--run-dir", str(run)]
-    chosen = [f"train.global_batch={GLOBAL_BATCH}", "train.epochs=1000", f"train.max_steps={num_steps}", *settings]
-    chosen += ["mel.clip_s=29.12", "evaluate.every_epochs=1000000", "evaluate.num_resamples=0", "evaluate.split=test"]
+    chosen = [
+        "mel.clip_s=29.12",
+        f"train.global_batch={GLOBAL_BATCH}",
+        "train.epochs=1000",
+        f"train.max_steps={num_steps}",
+        *settings,
+    ]
+    chosen += ["evaluate.every_epochs=1000000", "evaluate.num_resamples=0", "evaluate.split=test"]
     for setting in chosen:
         command += ["--set", setting]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         raise click.ClickException(f"{' '.join(command)}: exit code {done.returncode}\n{done.stderr[-2000:]}")
     records = [json.loads(line) for line in (run / "metrics" / "rank-0.jsonl").read_text().splitlines()][1:]
-    return LaunchedSteps([r["step_s"] for r in records], [r["data_wait_s"] for r in records])
+    names = ("step_s", "data_wait_s", "checkpoint_wait_s")
+    return LaunchedSteps(*([record[name] for record in records] for name in names))
 
 
 @contextlib.contextmanager
@@ -231,7 +238,11 @@ def measure_bf16() -> Row:
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="Rows 1, 4 and 5 only, PyTorch in the form that won before; exit 1 under 0.85 of a bar.")
+@click.option(
+    "--quick",
+    is_flag=True,
+    help="Rows 1, 4 and 5 only, PyTorch in the form that won before; exit 1 under 0.85 of a bar.",
+)
 @click.option("--tries", default=3)
 @click.option("--memory-only", is_flag=True, help="Row 2b only.")
 def main(quick: bool, tries: int, memory_only: bool) -> None:
