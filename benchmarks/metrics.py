@@ -2,8 +2,8 @@
 
     python -m benchmarks.metrics
 
-ModelZoo's evaluation estimates each tag's ROC-AUC by sorting scores into bins one at a time in Python. `histogram_auc` does the same,
-written from that description. Ours gives the exact ROC-AUC and the PR-AUC in the time that is measured.
+ModelZoo's evaluation estimates each tag's ROC-AUC by sorting scores into bins one at a time in Python. `histogram_auc` does the
+same, written from that description. Ours gives the exact ROC-AUC and the PR-AUC in the time that is measured.
 """
 
 from __future__ import annotations

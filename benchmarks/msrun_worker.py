@@ -1,4 +1,4 @@
-"""The worker that benchmarks/starting.py gives to `msrun`: the same training as our launcher's, by what msrun says in the environment."""
+"""The worker that benchmarks/starting.py gives to `msrun`: the training of our launcher's workers, by msrun's environment."""
 
 from __future__ import annotations
 

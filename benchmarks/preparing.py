@@ -2,9 +2,9 @@
 
     python -m benchmarks.preparing --music FOLDER [--quick]
 
-FOLDER holds recordings in any format that ffmpeg reads; clips are cut from them and encoded at run time, as 16 kHz mono at 32 kbit/s
-(MagnaTagATune's kind) and as 44.1 kHz stereo at 128 kbit/s. One thread, features in memory, CPU time,
-since a core is what is counted; then the whole command with one worker and two.
+FOLDER holds recordings in any format that ffmpeg reads; clips are cut from them and encoded at run time, as 16 kHz mono at
+32 kbit/s (MagnaTagATune's kind) and as 44.1 kHz at 128 kbit/s. One thread, features in memory, CPU time, since a core is what is
+counted; then the whole command with one worker and two.
 """
 
 from __future__ import annotations

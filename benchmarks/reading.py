@@ -74,8 +74,10 @@ def measure(tries: int) -> list[Row]:
     growth = [long[0] / memory for _, memory in together]
     raw_s = sorted(raw for _, raw in pairs)[len(pairs) // 2]
     return [
-        Row("6a", "reading shards on one core, shuffled", [100 * our / raw for our, raw in rates], 50, unit="%", **both(rates, "clips/s")),
-        Row("6b", "eight ranks at once on all cores, of raw on one", [100 * raw_s / seconds for seconds, _ in together], 50, unit="%",
+        Row("6a", "reading shards on one core, shuffled", [100 * our / raw for our, raw in rates], 50, unit="%",
+            **both(rates, "clips/s")),
+        Row("6b", "eight ranks at once on all cores, of raw on one", [100 * raw_s / seconds for seconds, _ in together], 50,
+            unit="%",
             ours=f"{1 / together[0][0]:.0f} clips/s"),
         Row("6c", "memory of a rank after four passes, of that after one", growth, 1.1, is_at_most=True,
             ours=f"{long[0]:.0f} MB", against=f"{together[0][1]:.0f} MB"),

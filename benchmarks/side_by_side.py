@@ -7,7 +7,7 @@ import re
 import statistics
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -19,8 +19,9 @@ RESULTS = Path(__file__).with_name("RESULTS.md")
 QUICK_MARGIN = 0.85  # the guard lets noise have this much
 HEAD = """# Results of the benchmarks
 
-Written by `make bench`, `make bench-quick` or `python -m benchmarks.NAME`; each line says when and where it was measured. The two sides take
-turns within one run; a figure is the median of the tries, with the lowest and the highest. The bars are those of the issue that asked for them.
+Written by `make bench`, `make bench-quick` or `python -m benchmarks.NAME`; each line says when and where it was measured. The two
+sides take turns within one run; a figure is the median of the tries, with the lowest and the highest. "load" is the machine's
+load average: where it is more than the benchmark's own two processes, other work ran beside it.
 
 | # | measured | ours | against | figure | must | verdict | when, where, command |
 |---|---|---|---|---|---|---|---|
@@ -39,7 +40,6 @@ class Row:
     unit: str = "x"
     ours: str = ""
     against: str = ""
-    tags: list[str] = field(default_factory=list)
 
     @property
     def median(self) -> float:

@@ -2,8 +2,8 @@
 
     python -m benchmarks.training [--quick]
 
-Ours is the real command, `fcn4dist launch --devices 2`; its own records say how long steps took. The others are processes that make a
-step when told to (benchmarks/steppers.py), so that both sides can take turns in one run.
+Ours is the real command, `fcn4dist launch --devices 2`; its own records say how long steps took. The others are processes that
+make a step when told to (benchmarks/steppers.py), so that both sides can take turns in one run.
 """
 
 from __future__ import annotations

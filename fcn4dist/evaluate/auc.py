@@ -1,7 +1,7 @@
 """ROC-AUC and average precision of one tag, exact and fast: two sorts instead of a curve.
 
-Both are sums over the positive clips only (Fawcett 2006, section 7; scikit-learn's average_precision_score): for a positive with score s,
-ROC-AUC needs how many negatives lie below s, average precision how many clips of either kind lie at s or above.
+Both are sums over the positive clips only (Fawcett 2006, section 7; scikit-learn's average_precision_score): for a positive with
+score s, ROC-AUC needs how many negatives lie below s, average precision how many clips of either kind lie at s or above.
 """
 
 from __future__ import annotations
