@@ -1,4 +1,6 @@
-"""A model of the step's time on clusters that are not here: `python -m benchmarks.scaling`; docs/scaling.md discusses what it prints.
+"""A model of the step's time on clusters that are not here; docs/scaling.md discusses what it prints.
+
+    python -m benchmarks.scaling
 
 step = compute + allreduce + update        (one after the other: the one allreduce comes after the whole backward pass)
 input = bytes of a global batch / what the source delivers; hidden behind the step until it is the longer one
@@ -32,8 +34,9 @@ class Cluster:
     local_gb_s: float  # a server's own disk or memory, where the shards were copied to
 
 
-# Assumptions, not measurements: a third of 320 TFLOP/s in float16 is a good convolution network; half of a 1.6 TB/s memory; HCCS in the
-# server and one port of 200 Gbit/s a device out of it, both at 80 %; a shared file system of 5 GB/s, an NVMe disk of 3 GB/s.
+# Assumptions, not measurements: a third of 320 TFLOP/s in float16 is a good convolution network; half of a 1.6 TB/s memory;
+# HCCS in the server and one port of 200 Gbit/s a device out of it, both at 80 %; a shared file system of 5 GB/s, an NVMe disk of
+# 3 GB/s.
 NPUS = Cluster("Ascend 910B", 107_000, 800, 8, 45, 20, 5e-6, 15e-6, 5, 3)
 
 

@@ -3,8 +3,8 @@
     python -m benchmarks.steppers KIND --batch N --threads T --cores 0,1
 
 prints "@ready", then for every line on stdin makes one step and prints its seconds and the peak memory in MB. Kinds: `ours` (one
-rank, without a job), `plain` (the recipe that one would write first with MindSpore), and `torch-` with `nchw` or `nhwc` and any of
-`-compiled`, `-bf16` and `-ddp`, which takes RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT.
+rank, without a job), `plain` (the recipe that one would write first with MindSpore), and `torch-` with `nchw` or `nhwc` and any
+of `-compiled`, `-bf16` and `-ddp`, which takes RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT.
 """
 
 from __future__ import annotations
