@@ -124,7 +124,8 @@ class EvaluateConfig(Section):
     every_epochs: PositiveInt = 1
     split: Literal["train", "val", "test"] = "val"
     batch: PositiveInt = 16  # clips a forward pass on each rank; the last one is padded, padding never counts
-    num_resamples: Annotated[int, Field(ge=0)] = 1000  # bootstrap resamples of the intervals; 0: no intervals
+    num_resamples: Annotated[int, Field(ge=0)] = 2000  # bootstrap resamples of the intervals; 0: no intervals
+    seed: Annotated[int, Field(ge=0)] = 0  # of the resamples
 
 
 class LaunchConfig(Section):

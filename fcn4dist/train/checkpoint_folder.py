@@ -46,6 +46,7 @@ class ModelCard(BaseModel):
     mel: MelConfig
     tags: list[str]  # in the order of the outputs
     split_name: str  # how its training clips were chosen
+    train_checksum: str | None = None  # the manifest's clip_list_sha256 of them; none: not known
 
 
 class Progress(BaseModel):
