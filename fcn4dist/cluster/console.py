@@ -165,8 +165,9 @@ def format_step(record: dict[str, Any]) -> str:
 
 def format_evaluation(evaluation: dict[str, Any]) -> str:
     """Return one line about an evaluation."""
-    split = evaluation.get("split", "?")
-    return f"evaluation: {evaluation.get('num_scored', '?')} {split} clips, {_scores(evaluation)}"
+    split, name = evaluation.get("split", "?"), evaluation.get("split_name")
+    clips = f"{evaluation.get('num_scored', '?')} {split} clips" + (f" of {name}" if name else "")
+    return f"evaluation: {clips}, {_scores(evaluation)}"
 
 
 def _scores(evaluation: dict[str, Any]) -> str:

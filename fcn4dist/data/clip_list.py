@@ -44,11 +44,13 @@ def format_clip_list(clips: Iterable[ListedClip]) -> str:
     """Return the text of clips.tsv; a path with a tab, a quote or a newline is quoted."""
     text = io.StringIO()
     rows = csv.writer(text, delimiter="\t", lineterminator="\n")
+    quoted = csv.writer(text, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_ALL)
     rows.writerow(COLUMNS)
     for clip in clips:
         duration = "" if clip.duration_s is None else f"{clip.duration_s:.3f}"
         labels = "" if clip.labels is None else " ".join(map(str, clip.labels)) or "-"
-        rows.writerow([clip.clip_id, clip.split, clip.mp3_path, duration, labels])
+        row = [clip.clip_id, clip.split, clip.mp3_path, duration, labels]
+        (quoted if "\r" in clip.mp3_path else rows).writerow(row)  # csv quotes a newline by itself, but not this one
     return text.getvalue()
 
 

@@ -18,9 +18,11 @@ from fcn4dist.data.clip_list import ListedClip, digest_clip_list, load_clip_list
 from fcn4dist.data.leaks import find_leaks, format_leaks, warn_of_leaks
 from fcn4dist.data.manifest import MANIFEST, SPLITS, LeakReport, Manifest, SkippedClip, SplitPart, load_manifest
 from fcn4dist.errors import DataError
+from fcn4dist.names import shorten_name
 
 PARTS = cast("tuple[SplitPart, ...]", SPLITS)
 UNKNOWN_SPLIT = "unknown (shards without a manifest)"
+TAG_WIDTH = 30  # letters of a tag in print
 MOST_LINES = 10  # of skipped clips and of pairs of tags in print
 
 
@@ -104,7 +106,9 @@ def collect_stats(data_dir: Path) -> DataStats:
 
 def format_stats(stats: DataStats) -> str:
     """Return the statistics for people."""
-    lines = [f"{stats.data_dir}: {stats.num_clips} clips, {len(stats.tags)} tags, split {stats.split_name}"]
+    lines = [
+        f"{stats.data_dir}: {stats.num_clips} clips, {len(stats.tags)} tags, split {shorten_name(stats.split_name, 100)}"
+    ]
     for name, part in stats.parts.items():
         if num := len(part.clip_ids):
             tags_a_clip = part.labels.sum() / num
@@ -201,13 +205,13 @@ def _describe_durations(durations_s: NDArray[np.float64]) -> dict[str, float] | 
 
 
 def _format_tags(stats: DataStats) -> list[str]:
-    width = max(3, *(min(30, len(tag)) for tag in stats.tags))
+    width = max(3, *(min(TAG_WIDTH, len(tag)) for tag in stats.tags))
     lines = [f"  {'tag':<{width}}" + "".join(f"{name:>8}" for name in stats.parts)]
     for i, tag in enumerate(stats.tags):
         counts = [part.positives[i] for part in stats.parts.values()]
         missing = [name for name, part in stats.parts.items() if len(part.clip_ids) and not part.positives[i]]
         note = f"  none in {', '.join(missing)}" if missing else ""
-        lines.append(f"  {tag[:30]:<{width}}" + "".join(f"{count:>8}" for count in counts) + note)
+        lines.append(f"  {shorten_name(tag, TAG_WIDTH):<{width}}" + "".join(f"{count:>8}" for count in counts) + note)
     return lines
 
 
@@ -215,10 +219,10 @@ def _format_pairs(stats: DataStats) -> list[str]:
     pairs = find_pairs(stats)[:MOST_LINES]
     if not pairs:
         return []
-    told = [
-        f"  {first} + {second}: {both} clips, {jaccard:.0%} of those with either"
-        for first, second, both, jaccard in pairs
-    ]
+    told = []
+    for first, second, both, jaccard in pairs:
+        names = f"{shorten_name(first, TAG_WIDTH)} + {shorten_name(second, TAG_WIDTH)}"
+        told.append(f"  {names}: {both} clips, {jaccard:.0%} of those with either")
     return ["tags that go together:", *told]
 
 

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fcn4dist.data.clip_list import digest_clip_list
 from fcn4dist.errors import DataError
 from fcn4dist.evaluate.bootstrap import Interval, Resampling, interval_of, macro_means, resample_aucs
+from fcn4dist.evaluate.evaluated import shorten_checksum
 from fcn4dist.evaluate.metrics import auc_of
 from fcn4dist.evaluate.score_file import ScoreSource
 
@@ -33,6 +35,9 @@ class Comparison:
 
     a: str
     b: str
+    split: str  # that was scored: train, val or test
+    split_name: str
+    split_checksum: str  # of the clips
     num_clips: int
     num_resamples: int
     seed: int
@@ -60,7 +65,8 @@ def compare(a: ScoreSource, b: ScoreSource, resampling: Resampling) -> Compariso
     labels = a.scores.labels
     positives = labels.sum(axis=0)
     defined = (positives > 0) & (positives < len(labels))
-    tracks = a.tracks if a.data_dir is not None else b.tracks
+    known = a if a.data_dir is not None else b
+    tracks, about = known.tracks, (a if a.evaluation else known).describe()
     figures = (
         [resample_aucs(labels[:, defined], source.scores.scores[:, defined], tracks, resampling) for source in (a, b)]
         if defined.any()
@@ -77,6 +83,9 @@ def compare(a: ScoreSource, b: ScoreSource, resampling: Resampling) -> Compariso
     return Comparison(
         a=str(a.path),
         b=str(b.path),
+        split=about.split,
+        split_name=about.split_name,
+        split_checksum=digest_clip_list(a.scores.clip_ids.tolist()),
         num_clips=len(labels),
         num_resamples=resampling.num_resamples,
         seed=resampling.seed,
@@ -118,7 +127,8 @@ def check_same_clips(a: ScoreSource, b: ScoreSource) -> None:
 def format_comparison(comparison: Comparison) -> str:
     """Return the comparison for people."""
     c = comparison
-    lines = [f"A: {c.a}", f"B: {c.b}"]
+    checksum = shorten_checksum(c.split_checksum)
+    lines = [f"A: {c.a}", f"B: {c.b}", f"{c.split} of {c.split_name} (clip list {checksum}), {c.num_clips} clips"]
     for metric, found in c.macro.items():
         if found.a is None or found.b is None or found.difference is None:
             return "\n".join([*lines, "no tag has both positives and negatives: nothing to compare"])
@@ -127,9 +137,7 @@ def format_comparison(comparison: Comparison) -> str:
             real = "the difference is real" if found.p_value < 0.05 else "may well be chance"
             line += f" (95 % interval {found.ci95[0]:+.4f} to {found.ci95[1]:+.4f}, p = {found.p_value:.4f}: {real})"
         lines.append(line)
-    lines.append(
-        f"{c.num_clips} clips of {c.num_units} {c.unit}s, {c.num_resamples} paired resamples of {c.unit}s, seed {c.seed}"
-    )
+    lines.append(f"{c.num_units} {c.unit}s, {c.num_resamples} paired resamples of {c.unit}s, seed {c.seed}")
     if c.undefined_tags:
         lines.append(f"undefined tags left out: {', '.join(c.undefined_tags)}")
     if c.unit == "clip":

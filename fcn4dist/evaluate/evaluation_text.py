@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from fcn4dist.evaluate.evaluation import Evaluation
 from fcn4dist.evaluate.metrics import Metrics
+from fcn4dist.names import shorten_name
+
+TAG_WIDTH = 24  # letters of a tag in print
 
 
 def tabulate_evaluation(evaluation: Evaluation) -> str:
@@ -30,10 +33,10 @@ def _format_decisions(evaluation: Evaluation) -> list[str]:
 
 
 def _format_tags(metrics: Metrics) -> list[str]:
-    width = max(len("tag"), *(min(24, len(tag.tag)) for tag in metrics.tags))
+    width = max(len("tag"), *(min(TAG_WIDTH, len(tag.tag)) for tag in metrics.tags))
     lines = [f"  {'tag':<{width}}  positives  ROC-AUC            interval   PR-AUC      F1"]
     for tag in metrics.tags:
-        start = f"  {tag.tag[:24]:<{width}}  {tag.positives:9d}"
+        start = f"  {shorten_name(tag.tag, TAG_WIDTH):<{width}}  {tag.positives:9d}"
         if tag.roc_auc is None or tag.pr_auc is None:
             lines.append(f"{start}  undefined")
             continue

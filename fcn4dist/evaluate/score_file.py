@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fcn4dist.config import load_config
 from fcn4dist.data.clip_list import digest_clip_list, load_tracks
-from fcn4dist.data.manifest import CLIPS
+from fcn4dist.data.manifest import CLIPS, MANIFEST, load_manifest
 from fcn4dist.errors import ConfigError, DataError
 from fcn4dist.evaluate.evaluated import Evaluated, TrainedOn
 from fcn4dist.evaluate.metrics import check_scores
@@ -45,18 +45,26 @@ class ScoreSource:
     )  # evaluation.json beside it; empty: there is none of these scores
 
     def describe(self, split: str | None = None) -> Evaluated:
-        """Return what was scored, as evaluation.json says; `split`: the part, where the user says it."""
-        document = self.evaluation
+        """Return what was scored, by evaluation.json, else by the data set; `split`: the part, where the user says it."""
+        document = self.evaluation or self._find_part()
         trained = document.get("trained_on")
         return Evaluated(
             split=split or str(document.get("split", "unknown part")),
             split_name=str(document.get("split_name", "unknown split")),
             num_expected=int(document.get("num_expected", len(self.scores.clip_ids))),
-            trained_on=TrainedOn(str(trained.get("split_name")), trained.get("clip_list_sha256"))
-            if isinstance(trained, dict)
-            else None,
+            trained_on=TrainedOn(str(trained["split_name"]), trained["clip_list_sha256"]) if trained else None,
             warnings=tuple(document.get("warnings", ())),
         )
+
+    def _find_part(self) -> dict[str, Any]:
+        """Return the part of the data set that has just these clips, if one has."""
+        if self.data_dir is None or not (self.data_dir / MANIFEST).is_file():
+            return {}
+        manifest, checksum = load_manifest(self.data_dir), digest_clip_list(self.scores.clip_ids.tolist())
+        for part, counts in manifest.splits.items():
+            if counts.clip_list_sha256 == checksum:
+                return {"split": part, "split_name": manifest.split.name}
+        return {}
 
     @property
     def tracks(self) -> NDArray[Any] | None:
@@ -86,8 +94,8 @@ def load_scores(file: Path, tags: tuple[str, ...] | None = None) -> Scores:
         raise DataError(
             f"{file}: cannot be read: {error.strerror or error}; expected a run or its scores.npz"
         ) from None
-    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise DataError(f"{file}: not a file of scores (scores.npz): {error}") from None
+    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile):
+        raise DataError(f"{file}: damaged, or no file of scores; expected a run or its scores.npz") from None
     _check_arrays(file, clip_ids, labels, scores)
     order = np.argsort(clip_ids, kind="stable")
     clip_ids, labels, scores = clip_ids[order].astype(np.int32), labels[order].astype(np.int32), scores[order]

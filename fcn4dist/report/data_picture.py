@@ -10,6 +10,7 @@ import numpy as np
 from fcn4dist.data.stats import DataStats
 from fcn4dist.errors import DataError
 from fcn4dist.files import save_atomically
+from fcn4dist.names import shorten_name
 
 SUFFIXES = (".png", ".svg", ".pdf")
 COLOURS = {"train": "#0072B2", "val": "#E69F00", "test": "#009E73"}  # told apart by colour-blind eyes, too
@@ -39,7 +40,7 @@ def save_data_picture(stats: DataStats, file: Path) -> None:
         _draw_pairs(figure, figure.add_subplot(grid[0, 1]), stats)
         _draw_durations(figure.add_subplot(grid[1, 0]), stats)
         _draw_counts(figure.add_subplot(grid[1, 1]), stats)
-        figure.suptitle(f"{stats.num_clips} clips, {num_tags} tags, split {stats.split_name}")
+        figure.suptitle(f"{stats.num_clips} clips, {num_tags} tags, split {shorten_name(stats.split_name, 60)}")
         suffix = file.suffix.lower().removeprefix(".")
         metadata = {"Date": None} if suffix == "svg" else None  # the same data gives the same file
         try:
@@ -96,7 +97,7 @@ def _name_tags(axes: Any, tags: list[str], *, is_vertical: bool) -> None:
     axis = axes.yaxis if is_vertical else axes.xaxis
     if len(tags) > MOST_NAMED:
         return
-    names = [tag if len(tag) <= MOST_LETTERS else f"{tag[: MOST_LETTERS - 1]}…" for tag in tags]
+    names = [shorten_name(tag, MOST_LETTERS) for tag in tags]
     axis.set_ticks(np.arange(len(tags)), labels=names, fontsize=8)
     if not is_vertical:
         axes.tick_params(axis="x", rotation=90)
