@@ -135,7 +135,8 @@ class JobConsole:
         if (loss := self._last.get("loss")) is not None:
             parts.append(f"last loss {loss:.4f}")
         if self._evaluation:
-            parts.append(_scores(self._evaluation))
+            name = self._evaluation.get("split_name")
+            parts.append(_scores(self._evaluation) + (f" on {self._evaluation.get('split')} of {name}" if name else ""))
         return f"done: {', '.join(parts)}; {run_dir.path}"
 
     def _show(self, line: str, now_s: float) -> None:

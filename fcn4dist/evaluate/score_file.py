@@ -117,15 +117,14 @@ def load_score_source(path: Path, data_dir: Path | None = None) -> ScoreSource:
     """
     run = RunDir(path if path.is_dir() else path.parent)
     file = run.scores if path.is_dir() else path
-    document = _read_evaluation(run.evaluation)
+    data_dir = data_dir or _data_of_run(run)
+    document = _read_evaluation(run.evaluation) if file.name == run.scores.name else {}
     names = tuple(str(tag["tag"]) for tag in document.get("tags", ()))
     scores = load_scores(file, names or None)
-    num_tags = scores.labels.shape[1]
-    is_of_these = file.name == run.scores.name and len(names) == num_tags
-    if not is_of_these or document.get("split_checksum") != digest_clip_list(scores.clip_ids.tolist()):
-        document = {}
-    tags = names if is_of_these else _numbered(num_tags)
-    return ScoreSource(path, scores, tags, data_dir or _data_of_run(run), document)
+    num_tags, checksum = scores.labels.shape[1], digest_clip_list(scores.clip_ids.tolist())
+    if len(names) != num_tags or document.get("split_checksum", checksum) != checksum:  # older ones have no checksum
+        document, names = {}, _tags_of_data(data_dir)
+    return ScoreSource(path, scores, names if len(names) == num_tags else _numbered(num_tags), data_dir, document)
 
 
 def _check_arrays(file: Path, clip_ids: NDArray[Any], labels: NDArray[Any], scores: NDArray[Any]) -> None:
@@ -163,6 +162,12 @@ def _data_of_run(run: RunDir) -> Path | None:
     except ConfigError:  # of another version; the scores do not depend on it
         return None
     return folder if folder is not None and (folder / CLIPS).is_file() else None
+
+
+def _tags_of_data(data_dir: Path | None) -> tuple[str, ...]:
+    if data_dir is None or not (data_dir / MANIFEST).is_file():
+        return ()
+    return tuple(load_manifest(data_dir).tags)
 
 
 def _numbered(num_tags: int) -> tuple[str, ...]:
