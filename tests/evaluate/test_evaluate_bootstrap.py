@@ -22,7 +22,7 @@ def scored() -> tuple[np.ndarray, np.ndarray]:
     return labels, scores
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(
     labels=arrays.arrays(np.int32, 24, elements=st.integers(0, 1)),
     scores=arrays.arrays(np.float32, 24, elements=st.sampled_from([0.0, 0.125, 0.25, 0.5, 0.5 + 2**-24, 1.0])),
