@@ -50,7 +50,7 @@ def evaluate_checkpoint(
     split = open_split(data_dir, split_name)
     network = FCN4(state.card.model, len(tags))
     load_weights(folder, list(network.get_parameters()))
-    trained_on = TrainedOn(state.card.split_name, state.card.train_checksum)
+    trained_on = TrainedOn(state.card.split_name, state.card.clip_list_sha256.get("train"))
     if thresholds is None and split_name != "val":
         thresholds = find_thresholds(folder, data_dir, tags)
         if thresholds is None and has_split(data_dir, "val"):

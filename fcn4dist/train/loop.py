@@ -257,7 +257,7 @@ class _Run:
 
     @property
     def _trained_on(self) -> TrainedOn:
-        return TrainedOn(self.card.split_name, self.card.train_checksum)
+        return TrainedOn(self.card.split_name, self.card.clip_list_sha256.get("train"))
 
     def _write_evaluation(self, evaluation: Evaluation, *, is_best: bool) -> None:
         step = self.progress.step
@@ -340,14 +340,13 @@ def check_same_clips(saved: Origin, wanted: Origin, path: Path) -> None:
 def card_of(config: RunConfig, data_dir: Path, split: RecordSplit) -> ModelCard:
     """Describe the network that is trained on `split`."""
     manifest = load_manifest(data_dir) if (data_dir / MANIFEST).is_file() else None
-    train = None if manifest is None else manifest.splits.get("train")
     return ModelCard(
         name=config.checkpoint.prefix,
         model=config.model,
         mel=config.mel,
         tags=list(split.tags),
-        split_name="unknown (shards without a manifest)" if manifest is None else manifest.split.name,
-        train_checksum=None if train is None else train.clip_list_sha256,
+        split_name=manifest.split.name if manifest else "unknown (shards without a manifest)",
+        clip_list_sha256={k: part.clip_list_sha256 for k, part in manifest.splits.items()} if manifest else {},
     )
 
 
