@@ -134,8 +134,8 @@ def format_comparison(comparison: Comparison) -> str:
             return "\n".join([*lines, "no tag has both positives and negatives: nothing to compare"])
         line = f"{METRICS[metric]:<8} A {found.a:.4f}  B {found.b:.4f}  B - A {found.difference:+.4f}"
         if found.ci95 is not None and found.p_value is not None:
-            real = "the difference is real" if found.p_value < 0.05 else "may well be chance"
-            line += f" (95 % interval {found.ci95[0]:+.4f} to {found.ci95[1]:+.4f}, p = {found.p_value:.4f}: {real})"
+            verdict = "unlikely to be chance" if found.p_value < 0.05 else "may well be chance"
+            line += f" (95 % interval {found.ci95[0]:+.4f} to {found.ci95[1]:+.4f}, p = {found.p_value:.4f}: {verdict})"
         lines.append(line)
     lines.append(f"{c.num_units} {c.unit}s, {c.num_resamples} paired resamples of {c.unit}s, seed {c.seed}")
     if c.undefined_tags:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from sklearn.metrics import f1_score
 
 from fcn4dist.data.manifest import load_manifest
 
+SPLIT = "random-by-track"  # 76, 10 and 10 clips, each of its own track
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -25,9 +29,6 @@ class Trained:
     run: Path
 
     def call(self, *arguments: object) -> str:
-        import subprocess
-        import sys
-
         command = [sys.executable, "-m", "fcn4dist", *map(str, arguments)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=180, env=environment(), check=False)
         assert done.returncode == 0, done.stderr
@@ -43,9 +44,9 @@ class Trained:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = tmp_path_factory.mktemp("trained")
-    audio = make_audio_set(folder / "audio", num_clips=72)
+    audio = make_audio_set(folder / "audio", num_clips=96)
     trained = Trained(audio, folder / "data", folder / "run")
-    trained.call("prepare", *audio.options, "--output", trained.data, "--workers", 1)
+    trained.call("prepare", *audio.options, "--output", trained.data, "--workers", 1, "--set", f"data.split={SPLIT}")
     options = ("--set", "model.channels=[4,4,6,8]", "--set", "model.pools=[[2,2],[2,2],[2,2]]")
     trained.call(
         *("train", "--data", trained.data, "--run-dir", trained.run, *options, "--set", "train.global_batch=12"),
@@ -61,10 +62,10 @@ def test_test_clips_are_decided_by_the_thresholds_of_validation(trained: Trained
     assert best["thresholds"]["on_these_clips"] is True
     assert best["trained_on"]["clip_list_sha256"] == manifest.splits["train"].clip_list_sha256
     found = trained.evaluate("--data", trained.data, "--split", "test", "--output", tmp_path / "out")
-    assert found["split_name"] == "folder-12-1-3"
+    assert found["split_name"] == SPLIT
     assert found["split_checksum"] == manifest.splits["test"].clip_list_sha256
     assert found["thresholds"] == {
-        "chosen_on": "val of folder-12-1-3",
+        "chosen_on": f"val of {SPLIT}",
         "clip_list_sha256": best["split_checksum"],
         "on_these_clips": False,
     }
@@ -90,12 +91,12 @@ def test_scoring_clips_of_another_split_warns(trained: Trained, tmp_path: Path) 
     document = trained.evaluate("--data", other)
     warnings = document["warnings"]
     assert isinstance(warnings, list)
-    assert "trained on another split (folder-12-1-3, clip list" in warnings[-1]
+    assert f"trained on another split ({SPLIT}, clip list" in warnings[-1]
     assert document["split_name"] == "random"
 
 
 def test_a_run_tells_the_tracks_when_it_is_compared(trained: Trained) -> None:
     text = trained.call("evaluate", "--compare", trained.run, trained.run, "--set", "evaluate.num_resamples=50")
-    assert "val of folder-12-1-3 (clip list " in text
-    assert "6 tracks, 50 paired resamples of tracks" in text
+    assert f"val of {SPLIT} (clip list " in text
+    assert "10 tracks, 50 paired resamples of tracks" in text
     assert "p = 1.0000: may well be chance" in text
