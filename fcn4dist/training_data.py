@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fcn4dist.config import BatchPlan, RunConfig, build_config, override_config
 from fcn4dist.data.manifest import MANIFEST, check_shards, load_manifest
+from fcn4dist.data.tag_list import load_tags
 from fcn4dist.errors import ConfigError, DataError
 from fcn4dist.run_dir import RunDir
 
@@ -58,7 +59,7 @@ def resolve_data(
         config = override_config(config, data={"records_dir": run_dir.path / "data"})
         _prepare(config, say, progress)
     assert config.data.records_dir is not None
-    return adopt_mel(override_config(config, data={"records_dir": config.data.records_dir.absolute()}))
+    return adopt_mel(_adopt_tags(override_config(config, data={"records_dir": config.data.records_dir.absolute()})))
 
 
 def _prepare(config: RunConfig, say: Callable[[str], None], progress: Progress | None) -> None:
@@ -66,6 +67,17 @@ def _prepare(config: RunConfig, say: Callable[[str], None], progress: Progress |
 
     say(f"data: {config.data.records_dir}, prepared now unless it is up to date")
     prepare(config, progress=progress)
+
+
+def _adopt_tags(config: RunConfig) -> RunConfig:
+    """Return `config` with the names of a tag file instead of the file, for ModelZoo's shards, which do not name their labels.
+
+    The run then holds them, and a file that cannot be read is refused before anything starts. Raises DataError.
+    """
+    folder, tags = config.data.records_dir, config.data.tags
+    if folder is None or (folder / MANIFEST).is_file() or not isinstance(tags, Path):
+        return config
+    return override_config(config, data={"tags": load_tags(tags)})
 
 
 def adopt_mel(config: RunConfig) -> RunConfig:

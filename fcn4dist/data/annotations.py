@@ -16,7 +16,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from fcn4dist.errors import DataError
+from fcn4dist.data.tag_list import load_tags
+from fcn4dist.errors import DataError, quoted
 
 CLIP_ID, MP3_PATH = "clip_id", "mp3_path"
 INT32_MAX = 2**31 - 1  # MindRecord stores the id as int32
@@ -183,14 +184,8 @@ def _check_path(file: Path, line: int, text: str) -> str:
 
 
 def _find_tags(annotations: Annotations, choice: Sequence[str] | Path) -> list[int]:
-    where = "data.tags"
-    names = list(choice) if not isinstance(choice, Path) else []
-    if isinstance(choice, Path):
-        where = str(choice)
-        try:
-            names = [name for text in choice.read_text(encoding="utf-8").splitlines() if (name := text.strip())]
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"data.tags: {choice}: cannot read this list of tags, one a line: {error}") from None
+    where = str(choice) if isinstance(choice, Path) else "data.tags"
+    names = load_tags(choice) if isinstance(choice, Path) else list(choice)
     if not names:
         raise DataError(f"{where}: no tags; expected at least one")
     column = {tag: i for i, tag in enumerate(annotations.tags)}
@@ -198,7 +193,7 @@ def _find_tags(annotations: Annotations, choice: Sequence[str] | Path) -> list[i
         if name not in column:
             near = difflib.get_close_matches(name, column, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; it has {len(column)} other tags"
-            raise DataError(f"{where}: {annotations.file} has no tag {name!r}{hint}")
+            raise DataError(f"{where}: {annotations.file} has no tag {quoted(name)}{hint}")
         if name in names[:i]:
-            raise DataError(f"{where}: tag {name!r} is listed twice")
+            raise DataError(f"{where}: tag {quoted(name)} is listed twice")
     return [column[name] for name in names]

@@ -8,20 +8,15 @@ from pathlib import Path
 from mindspore import Parameter
 
 from fcn4dist.errors import CheckpointError
-from fcn4dist.train.checkpoint import (
-    STATE,
-    load_state,
-    load_weights,
-    read_parameters,
-    resolve_checkpoint,
-    set_parameters,
-)
+from fcn4dist.model.modelzoo import load_modelzoo
+from fcn4dist.model.parameters import set_parameters
+from fcn4dist.train.checkpoint import STATE, load_state, load_weights, resolve_checkpoint
 
 
 def load_initial_weights(path: Path, parameters: Sequence[Parameter]) -> None:
     """Set the network's `parameters` from a checkpoint folder, a run directory, or a .ckpt/.safetensors file.
 
-    A file may hold more than the network (ModelZoo's holds Adam's moments): what has another name is left alone.
+    A file may hold more than the network (ModelZoo's holds Adam's moments): an optimizer's values are left alone.
     Raises CheckpointError when a parameter of the network is missing or of another shape.
     """
     folder = resolve_checkpoint(path)
@@ -33,6 +28,4 @@ def load_initial_weights(path: Path, parameters: Sequence[Parameter]) -> None:
         raise CheckpointError(
             f"{path}: no such checkpoint; expected a checkpoint folder, a run directory or a .ckpt file"
         )
-    values = read_parameters(path)
-    names = {parameter.name for parameter in parameters}
-    set_parameters({name: value for name, value in values.items() if name in names}, parameters, str(path))
+    set_parameters(load_modelzoo(path).values, parameters, str(path))
