@@ -33,6 +33,7 @@ class DataConfig(Section):
     """Where the audio and its tags are, and how clips become shards."""
 
     audio_dir: Path | None = None
+    npy_dir: Path | None = None  # instead of audio_dir: log-mel spectrograms as .npy, as ModelZoo's get_npy leaves them
     annotations: Path | None = None
     tags: PositiveInt | list[str] | Path = Field(
         default=50, union_mode="left_to_right"
@@ -45,6 +46,22 @@ class DataConfig(Section):
     max_skipped_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
     num_workers: Annotated[int, Field(ge=0)] = 0  # processes of `prepare`; 0: one a core
     verify: Literal["digest", "size"] = "digest"  # how shards are checked before training
+
+    @property
+    def source_dir(self) -> Path | None:
+        """The folder that mp3_path starts from: of audio, or of .npy files in the same places."""
+        return self.npy_dir or self.audio_dir
+
+    @property
+    def source_suffix(self) -> str | None:
+        """What the files there end in, in place of mp3_path's own; none: as mp3_path says."""
+        return None if self.npy_dir is None else ".npy"
+
+    @model_validator(mode="after")
+    def _one_source(self) -> DataConfig:
+        if self.npy_dir is not None and self.audio_dir is not None:
+            raise ValueError("audio_dir and npy_dir are both set; clips come from one of them, so leave the other out")
+        return self
 
 
 class MelConfig(Section):

@@ -20,7 +20,7 @@ MODELZOO_FIRST_SHARD = "train.mindrecord0"  # what ModelZoo's own script writes,
 
 def is_demo(config: RunConfig) -> bool:
     """Whether no data is named at all, which means the embedded demo set."""
-    return config.data.records_dir is None and config.data.audio_dir is None and config.data.annotations is None
+    return config.data.records_dir is None and config.data.source_dir is None and config.data.annotations is None
 
 
 def apply_under(config: RunConfig, values: Mapping[str, Mapping[str, Any]]) -> RunConfig:
@@ -53,8 +53,8 @@ def resolve_data(
         _prepare(config, say, progress)
     elif config.data.records_dir is None:
         data = config.data
-        if data.audio_dir is None or data.annotations is None:
-            missing = "data.audio_dir" if data.audio_dir is None else "data.annotations"
+        if data.source_dir is None or data.annotations is None:
+            missing = "data.audio_dir" if data.source_dir is None else "data.annotations"
             raise ConfigError(f"{missing}: not set; audio needs data.audio_dir and data.annotations; or use --data DIR")
         config = override_config(config, data={"records_dir": run_dir.path / "data"})
         _prepare(config, say, progress)

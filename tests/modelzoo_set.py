@@ -69,7 +69,7 @@ def main(words: list[str]) -> None:
             self.rectify, self.most = nn.ReLU(), ops.ReduceMax(keep_dims=False)
             self.flat, self.dense = nn.Flatten(), nn.Dense(widths[4], len(TAGS), activation="sigmoid")
 
-        def construct(self, x):  # noqa: ANN001, ANN202
+        def construct(self, x):
             x = self.pool1(self.rectify(self.bn1(self.conv1(x))))
             x = self.pool2(self.rectify(self.bn2(self.conv2(x))))
             x = self.pool3(self.rectify(self.bn3(self.conv3(x))))

@@ -20,7 +20,7 @@ COMMANDS = {
     "evaluate": ("fcn4dist.cli.evaluate:evaluate", "Score a checkpoint."),
     "rank-table": ("fcn4dist.cli.rank_table:rank_table", "Write, merge, check and show HCCL rank tables."),
     "doctor": ("fcn4dist.cli.doctor:doctor", "Check this machine before anything starts."),
-    "config": ("fcn4dist.cli.config:config", "Show the resolved config."),
+    "config": ("fcn4dist.cli.config:config", "Show the resolved config; turn one of ModelZoo into ours."),
 }
 
 

@@ -108,23 +108,27 @@ def select_tags(annotations: Annotations, choice: int | Sequence[str] | Path) ->
     )
 
 
-def locate_clips(annotations: Annotations, audio_dir: Path) -> list[Path]:
-    """Return the file of every clip; it need not exist.
+def locate_clips(annotations: Annotations, audio_dir: Path, suffix: str | None = None) -> list[Path]:
+    """Return the file of every clip; it need not exist. `suffix` replaces the one of mp3_path: ".npy".
 
-    Raises DataError when the folder is not there, or when a path leads out of it through a symbolic link.
+    Raises DataError when the folder is not there, when a path leads out of it through a symbolic link, or when two clips
+    would share a file.
     """
     if not audio_dir.is_dir():
-        raise DataError(f"{audio_dir}: no such audio folder (data.audio_dir)")
+        what = "audio folder (data.audio_dir)" if suffix is None else f"folder of {suffix} files (data.npy_dir)"
+        raise DataError(f"{audio_dir}: no such {what}")
     root = os.path.realpath(audio_dir)
-    files = []
-    for row, path in enumerate(annotations.mp3_paths):
+    files: dict[Path, int] = {}
+    for row, mp3_path in enumerate(annotations.mp3_paths):
+        path = mp3_path if suffix is None else str(PurePosixPath(mp3_path).with_suffix(suffix))
         real = os.path.realpath(os.path.join(root, path))
         if not real.startswith(root.rstrip("/") + "/"):
             raise DataError(
                 f"{annotations.place(row)}: mp3_path {path!r} is a link out of the audio folder {audio_dir}"
             )
-        files.append(audio_dir / path)
-    return files
+        if (before := files.setdefault(audio_dir / path, row)) != row:
+            raise DataError(f"{annotations.place(row)}: {path} is also the file of {annotations.place(before)}")
+    return list(files)
 
 
 def iter_rows(file: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:

@@ -13,7 +13,7 @@ from fcn4dist.errors import ConfigError, JobError
 
 # what may differ between hosts: where things stand, and what each host says of itself
 LOCAL_KEYS = {
-    "data": ("audio_dir", "annotations", "records_dir", "num_workers", "verify"),
+    "data": ("audio_dir", "npy_dir", "annotations", "records_dir", "num_workers", "verify"),
     "launch": ("devices", "device_target", "bind_cores", "grace_s", "join_timeout_s"),
 }
 
