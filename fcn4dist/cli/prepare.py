@@ -41,9 +41,9 @@ def prepare(
     """
     from fcn4dist.prepare import prepare as run
 
-    options = {"audio_dir": audio_dir, "npy_dir": npy_dir, "annotations": annotations}
+    options: dict[str, Any] = {"audio_dir": audio_dir, "npy_dir": npy_dir, "annotations": annotations}
     options |= {"records_dir": output, "num_workers": workers}
-    given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
+    given = {key: value for key, value in options.items() if value is not None}
     config = override_config(config, data=given)
     is_quiet = bool(click.get_current_context().params.get("quiet"))
     started = time.monotonic()

@@ -23,7 +23,7 @@ def load_mel_npy(file: Path, mel: MelConfig) -> Float32:
     Raises UnusableClipError with the reason: missing, not a .npy file, of another shape or type, not finite, silent.
     """
     try:
-        stored = np.lib.format.open_memmap(file, mode="r")  # refuses objects, and shapes that the file is too short for
+        stored = np.lib.format.open_memmap(file, mode="r")  # type: ignore[no-untyped-call]  # refuses objects, and shapes that the file is too short for
     except FileNotFoundError:
         raise UnusableClipError("no such .npy file") from None
     except OSError as error:

@@ -83,9 +83,9 @@ def _iter_yaml(file: Path, text: str) -> Iterator[Entry]:
     """Yield the keys of the first document; the others must only be there for their number."""
     try:
         loader = yaml.SafeLoader(text)
-        documents = []
-        while loader.check_node():  # type: ignore[no-untyped-call]
-            documents.append(loader.get_node())  # type: ignore[no-untyped-call]
+        documents: list[yaml.Node] = []
+        while loader.check_node() and (node := loader.get_node()) is not None:
+            documents.append(node)
         if len(documents) > MAX_DOCUMENTS:
             raise ConfigError(
                 f"{file}: {len(documents)} YAML documents; ModelZoo has at most {MAX_DOCUMENTS}: config, help, choices"
@@ -106,9 +106,9 @@ def _yaml_entry(loader: yaml.SafeLoader, key: yaml.Node, value: yaml.Node) -> En
     name = str(key.value) if isinstance(key, yaml.ScalarNode) else "a key that is no text"
     line = key.start_mark.line + 1
     if isinstance(value, yaml.ScalarNode):
-        return Entry(name, _plain(loader.construct_object(value)), line)  # type: ignore[no-untyped-call]
+        return Entry(name, _plain(loader.construct_object(value)), line)
     if isinstance(value, yaml.SequenceNode) and all(isinstance(item, yaml.ScalarNode) for item in value.value):
-        return Entry(name, [_plain(loader.construct_object(item)) for item in value.value], line)  # type: ignore[no-untyped-call]
+        return Entry(name, [_plain(loader.construct_object(item)) for item in value.value], line)
     return Entry(name, None, line, "nested values")
 
 
