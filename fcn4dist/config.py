@@ -152,6 +152,7 @@ class LaunchConfig(Section):
     join_timeout_s: PositiveFloat = 600.0  # how long the hosts of a job wait for each other
     grace_s: PositiveFloat = 30.0  # for the current step and its checkpoint when a signal ends the job
     max_restarts: Annotated[int, Field(ge=0)] = 0  # how often a failed job starts again, from its newest checkpoint
+    tensorboard: bool = False  # write RUN/tensorboard as the run goes on; needs the extra [tensorboard]
     stall_timeout_s: PositiveFloat = 600.0  # without a step on any rank before the job counts as failed
 
 

@@ -32,6 +32,7 @@ from fcn4dist.files import digest_file, save_json, save_text
 from fcn4dist.job_end import RestartHistory, end_of
 from fcn4dist.launch import LaunchRequest, run_attempt, survey
 from fcn4dist.launch_verdict import explain_verdict, failure_of, find_own_failure
+from fcn4dist.report.event_files import event_files, require_tensorboard
 from fcn4dist.resume import check_resumable
 from fcn4dist.run_dir import RunDir
 from fcn4dist.run_folder import check_run_dir, dated_folder, locked, next_attempt, writing
@@ -63,6 +64,9 @@ def launch_on_hosts(
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     place = request.place
+    is_tensorboard = config.launch.tensorboard and place.is_master  # where rank 0 writes its metrics
+    if is_tensorboard:
+        require_tensorboard()
     secret = load_secret(request.launch.job_secret_file, os.environ)
     if place.devices is not None and request.launch.devices is None:
         config = override_config(config, launch={"devices": place.devices})
@@ -85,8 +89,9 @@ def launch_on_hosts(
         with locked_telling(run.run_dir, session):
             with _told(session):
                 ready = run.prepare(progress)
-            while not run.finish(session.agree(ready, run.decide, say)):
-                ready = ready.model_copy(update={"attempt": next_attempt(run.run_dir)})
+            with event_files(run.run_dir, is_wanted=is_tensorboard):
+                while not run.finish(session.agree(ready, run.decide, say)):
+                    ready = ready.model_copy(update={"attempt": next_attempt(run.run_dir)})
 
 
 def open_session(card: HostCard, place: Place, address: str, secret: bytes) -> Session:
