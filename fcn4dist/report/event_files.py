@@ -132,7 +132,9 @@ class EventFiles:
         self._file.flush()
         for old in self.folder.glob(f"{PREFIX}.*"):
             if old != self._file.path and old.stat().st_size:
-                os.truncate(old, 0)  # all of it is in the new file; a TensorBoard that reads it would stop if it were gone
+                os.truncate(
+                    old, 0
+                )  # all of it is in the new file; a TensorBoard that reads it would stop if it were gone
         return len(steps) + len(evaluations)
 
     def close(self) -> None:

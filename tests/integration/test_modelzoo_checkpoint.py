@@ -116,3 +116,54 @@ def test_what_does_not_fit_is_one_message_with_exit_code_2(fcn4dist: Run, small:
         assert result.returncode == 2, result.stderr
         assert message in result.stderr
         assert "Traceback" not in result.stderr
+
+
+def write_manifest(folder: Path, tags: list[str], positives: list[int]) -> Path:
+    """Write the manifest of a data set that has these tags, as `fcn4dist prepare` does."""
+    from fcn4dist.config import MelConfig
+    from fcn4dist.data.manifest import FORMAT_VERSION, MANIFEST, Manifest, SplitCounts, SplitRule
+
+    manifest = Manifest(
+        format_version=FORMAT_VERSION,
+        mel=MelConfig(),
+        feature_dtype="float32",
+        feature_shape=(1, 96, 1366),
+        tags=tags,
+        split=SplitRule(name="random", rule="by lot"),
+        splits={"val": SplitCounts(num_clips=9, clip_list_sha256="", positives=positives)},
+        shards=[],
+        num_listed=9,
+        num_written=9,
+        skipped=[],
+    )
+    folder.mkdir()
+    (folder / MANIFEST).write_text(manifest.model_dump_json())
+    return folder
+
+
+def test_outputs_come_in_the_order_of_the_data_set(small: ModelZooSet, tmp_path: Path) -> None:
+    """ModelZoo's order is the reverse of what `data.tags: 50` gives: columns must not be taken for one another."""
+    from fcn4dist.config import load_config
+    from fcn4dist.errors import CheckpointError
+    from fcn4dist.model.modelzoo import load_modelzoo
+    from fcn4dist.trained_model import open_model
+
+    weights = load_modelzoo(small.checkpoint)
+    named = load_config(None, [f"data.tags={small.tag_file}"])
+    falling = write_manifest(tmp_path / "falling", TAGS[::-1], [9, 6, 5, 1])
+    model = open_model(small.checkpoint, named, falling)
+    assert model.card.tags == TAGS[::-1]
+    network = {parameter.name: parameter.asnumpy() for parameter in model.build_network().get_parameters()}
+    np.testing.assert_array_equal(network["dense.weight"], weights.values["dense.weight"][::-1])
+    np.testing.assert_array_equal(network["dense.bias"], weights.values["dense.bias"][::-1])
+    with pytest.raises(
+        CheckpointError, match=r"begin with the rarest tag, those of .*falling do not.*--set data\.tags="
+    ):
+        open_model(small.checkpoint, load_config(), falling)
+    rising = write_manifest(tmp_path / "rising", TAGS, [1, 6, 5, 9])  # a part of the table need not rise strictly
+    assert open_model(small.checkpoint, load_config(), rising).card.tags == TAGS
+    three = write_manifest(tmp_path / "three", TAGS[:3], [1, 2, 3])
+    with pytest.raises(CheckpointError, match=r"4 outputs \(dense\.weight\), but .*three has 3 tags"):
+        open_model(small.checkpoint, load_config(), three)
+    assert open_model(small.checkpoint, named).card.tags == TAGS
+    assert open_model(small.checkpoint, named).card.model.channels == [4, 4, 6, 8]
