@@ -81,8 +81,7 @@ def _name_outputs(
             return weights, named  # whoever compares them says so
         return weights.reordered([named.index(tag) for tag in manifest.tags]), manifest.tags
     _check_number(weights, manifest.tags, f"{data_dir} has")
-    totals = [sum(counts) for counts in zip(*(part.positives for part in manifest.splits.values()), strict=True)]
-    if not is_rarest_first(totals):
+    if not is_rarest_first(manifest.positives):
         raise CheckpointError(
             f"{weights.file}: the outputs of a ModelZoo checkpoint begin with the rarest tag, those of {data_dir} do not; "
             "name them in its order: --set data.tags=…/tag.txt"

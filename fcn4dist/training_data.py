@@ -142,19 +142,3 @@ def check_data(config: RunConfig, batches: BatchPlan) -> int | None:
             "set a smaller train.global_batch"
         )
     return num_clips
-
-
-def identify_data(folder: Path) -> dict[str, Any]:
-    """Return what two hosts' copies of a data set must have in common, as JSON values.
-
-    Of a prepared set: the clips of every part, tags, features and rows a shard. Not the shards' digests: MindRecord
-    promises no reproducible bytes, and what counts is that the rows are the same. Of ModelZoo's
-    shards, which have no manifest: names and sizes.
-    """
-    if not (folder / MANIFEST).is_file():
-        return {"shards": [[file.name, file.stat().st_size] for file in sorted(folder.glob("*.mindrecord*"))]}
-    manifest = load_manifest(folder)
-    values = manifest.model_dump(
-        mode="json", include={"mel", "feature_dtype", "feature_shape", "tags", "split", "splits"}
-    )
-    return {**values, "shards": [[shard.file, shard.num_rows] for shard in manifest.shards]}

@@ -93,7 +93,7 @@ class _Run:
         self.weights = list(self.network.get_parameters())
         self.scorer = FCN4(config.model, len(self.train_split.tags))  # evaluates in float32 whatever train.amp is
         if config.train.init_from is not None and not resume:
-            load_initial_weights(config.train.init_from, self.weights)
+            load_initial_weights(config.train.init_from, self.weights, data_dir)
         self.step = TrainStep(self.network, config.train, self.plan)
         self.progress = Progress(global_batch=self.plan.global_batch, seed=config.train.seed)
         self.origin = Origin(
