@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fcn4dist.data.annotations import load_annotations, select_tags
 from fcn4dist.data.tag_list import is_rarest_first, load_tags, named_tags
 from fcn4dist.errors import DataError, quoted
 
@@ -57,3 +58,17 @@ def test_names_are_quoted_for_messages() -> None:
     assert quoted("rock") == "'rock'"
     assert quoted("a\nb\x1b[31m") == r"'a\nb\x1b[31m'"
     assert len(quoted("x" * 10_000)) < 100
+
+
+def test_modelzoos_order_is_recognised_on_a_part_of_magnatagatune(shared_data: Path, tmp_path: Path) -> None:
+    """The order of all clips at hand, and the counts of the validation folder alone, where choral has three clips."""
+    table = load_annotations(shared_data / "magnatagatune" / "annotations_val_test.csv")
+    frequent = select_tags(table, 50)
+    in_val = [path.startswith("c/") for path in table.mp3_paths]
+    tag_file = tmp_path / "tag.txt"
+    tag_file.write_text("".join(f"{tag}\n" for tag in reversed(frequent.tags)))
+    as_modelzoo = select_tags(table, tag_file)
+    assert as_modelzoo.tags == frequent.tags[::-1]
+    assert (as_modelzoo.labels == frequent.labels[:, ::-1]).all()
+    assert is_rarest_first(as_modelzoo.labels[in_val].sum(axis=0).tolist())
+    assert not is_rarest_first(frequent.labels[in_val].sum(axis=0).tolist())
