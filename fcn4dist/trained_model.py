@@ -11,7 +11,7 @@ from fcn4dist.data.manifest import MANIFEST, load_manifest
 from fcn4dist.data.tag_list import is_rarest_first, named_tags
 from fcn4dist.errors import CheckpointError
 from fcn4dist.model.fcn4 import FCN4
-from fcn4dist.model.modelzoo import ModelZooWeights, load_modelzoo
+from fcn4dist.model.modelzoo import SUFFIXES, ModelZooWeights, load_modelzoo
 from fcn4dist.model.parameters import set_parameters
 from fcn4dist.train.checkpoint import STATE, ModelCard, load_state, load_weights, resolve_checkpoint
 
@@ -50,7 +50,7 @@ def open_model(checkpoint: Path, config: RunConfig, data_dir: Path | None = None
     folder = resolve_checkpoint(checkpoint)
     if folder.is_file() and (folder.parent / STATE).is_file():  # the weights inside one of our checkpoint folders
         folder = folder.parent
-    if not folder.is_file():
+    if not folder.is_file() and (folder.is_dir() or folder.suffix not in SUFFIXES):
         return TrainedModel(folder, load_state(folder).card)
     weights = load_modelzoo(folder)
     weights, tags = _name_outputs(weights, config, data_dir)

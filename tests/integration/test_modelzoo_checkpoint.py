@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,17 @@ def test_training_goes_on_from_it_with_its_tags(fcn4dist: Run, small: ModelZooSe
     np.testing.assert_allclose(np.load(tmp_path / "run" / "scores.npz")["scores"], small.scores, atol=1e-6)
     state = json.loads((tmp_path / "run" / "checkpoints" / "step-00000001" / "state.json").read_text())
     assert state["card"]["tags"] == TAGS
+    from fcn4dist.config import load_config
+    from fcn4dist.trained_model import open_model
+
+    folder = tmp_path / "run" / "checkpoints" / "step-00000001"
+    for checkpoint in (
+        tmp_path / "run",
+        folder,
+        folder / "weights.safetensors",
+    ):  # the file means its folder, card and all
+        assert open_model(checkpoint, load_config()).path == folder
+        assert open_model(checkpoint, load_config()).card.tags == TAGS
 
 
 def test_outputs_without_names_are_numbered(fcn4dist: Run, small: ModelZooSet) -> None:
@@ -97,7 +109,11 @@ def test_another_network_is_named(
         load_modelzoo(file)
 
 
-def test_what_does_not_fit_is_one_message_with_exit_code_2(fcn4dist: Run, small: ModelZooSet, tmp_path: Path) -> None:
+def test_what_does_not_fit_is_one_message(small: ModelZooSet, tmp_path: Path) -> None:
+    from fcn4dist.config import load_config
+    from fcn4dist.errors import UserError
+    from fcn4dist.trained_model import open_model
+
     (tmp_path / "three.txt").write_text("a\nb\nc\n")
     (tmp_path / "text.ckpt").write_text("weights\n")
     for checkpoint, extra, message in (
@@ -109,13 +125,22 @@ def test_what_does_not_fit_is_one_message_with_exit_code_2(fcn4dist: Run, small:
         (small.checkpoint, "model.channels=[4,4,4,4]", "has channels [4, 4, 6, 8], model.channels says [4, 4, 4, 4]"),
         (small.checkpoint, f"data.tags={tmp_path / 'none.txt'}", "none.txt': cannot read this list of tags"),
         (tmp_path / "text.ckpt", "train.seed=1", "text.ckpt: not a MindSpore checkpoint"),
-        (tmp_path / "none.ckpt", "train.seed=1", "none.ckpt"),
+        (tmp_path / "none.ckpt", "train.seed=1", "none.ckpt: no such checkpoint file"),
         (small.tag_file, "train.seed=1", "expected a file that ends in .ckpt or .safetensors"),
     ):
-        result = fcn4dist("evaluate", "--checkpoint", checkpoint, "--data", small.folder, *SMALL, "--set", extra)
-        assert result.returncode == 2, result.stderr
-        assert message in result.stderr
-        assert "Traceback" not in result.stderr
+        with pytest.raises(UserError, match=re.escape(message)):
+            open_model(checkpoint, load_config(None, [extra]))
+
+
+def test_labels_and_tags_of_another_number_end_with_exit_code_2(
+    fcn4dist: Run, small: ModelZooSet, tmp_path: Path
+) -> None:
+    (tmp_path / "three.txt").write_text("a\nb\nc\n")
+    tags = ("--set", f"data.tags={tmp_path / 'three.txt'}")
+    result = fcn4dist("train", "--data", small.folder, "--run-dir", tmp_path / "run", *SMALL, *tags)
+    assert result.returncode == 2
+    assert "labels of 4 columns, but 3 tags are named" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def write_manifest(folder: Path, tags: list[str], positives: list[int]) -> Path:
