@@ -298,7 +298,9 @@ def _load_yaml(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{file}: cannot read the config: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: not a YAML file: {error}") from None
+        is_modelzoo = file.suffix == ".py" or "expected a single document" in str(error)
+        hint = f"\n(ModelZoo's? fcn4dist config import-modelzoo {file} makes it ours)" if is_modelzoo else ""
+        raise ConfigError(f"{file}: not a YAML file: {error}{hint}") from None
     if values is None:
         return {}
     if not isinstance(values, dict):

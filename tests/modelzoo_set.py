@@ -82,7 +82,7 @@ def main(words: list[str]) -> None:
     for parameter in network.get_parameters():
         spread = 1 / np.sqrt(np.prod(parameter.shape[1:]))  # of the inputs of a unit
         if parameter.name == "dense.weight":
-            spread /= 20  # so that the scores are not all 0 and 1
+            spread /= 60  # so that the scores are neither 0 nor 1
         values = rng.normal(0, spread, parameter.shape)
         if parameter.name.endswith(("gamma", "moving_variance")):
             values = rng.uniform(0.5, 1.5, parameter.shape)

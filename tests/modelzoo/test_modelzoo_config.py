@@ -118,6 +118,12 @@ def test_the_python_file_says_the_same_and_is_not_executed(tmp_path: Path, monke
     assert imported.unknown == []
 
 
+@pytest.mark.parametrize(("text", "name"), [(THREE, "default_config.yaml"), (PYTHON, "config.py")])
+def test_given_as_our_config_it_is_pointed_to_the_import(tmp_path: Path, text: str, name: str) -> None:
+    with pytest.raises(ConfigError, match=r"fcn4dist config import-modelzoo .*makes it ours"):
+        load_config(write(tmp_path, text, name))
+
+
 def test_weights_to_start_from_and_npy_files(tmp_path: Path) -> None:
     text = RUN.replace("pre_trained: False", "pre_trained: True").replace("get_npy: 1", "get_npy: 0")
     config = as_config(import_modelzoo(write(tmp_path, text)), tmp_path)
