@@ -5,7 +5,8 @@
     FOLDER/zoo.ckpt              random weights; with `moments` as its training saves them, Adam's state included
     FOLDER/val.mindrecord0 ...   clips with the columns id, feature, label; train.mindrecord* likewise
     FOLDER/tag.txt               one tag a label, the rarest first
-    FOLDER/scores.npy            the sigmoid of every validation clip, from the network in its order: conv, norm, ReLU, pool
+    FOLDER/clips.npy             the validation clips
+    FOLDER/scores.npy            the sigmoid of each of them, from the network in its order: conv, norm, ReLU, pool
 """
 
 from __future__ import annotations
@@ -39,6 +40,10 @@ class ModelZooSet:
     @property
     def scores(self) -> np.ndarray:
         return np.load(self.folder / "scores.npy")
+
+    @property
+    def clips(self) -> np.ndarray:
+        return np.load(self.folder / "clips.npy")
 
 
 def make_modelzoo_set(
@@ -107,6 +112,7 @@ def main(words: list[str]) -> None:
         if part == "val":
             scores = [network(ms.Tensor(clips[i : i + 1])).asnumpy()[0] for i in range(size)]
             np.save(folder / "scores.npy", np.array(scores))
+            np.save(folder / "clips.npy", clips)
     (folder / "tag.txt").write_text("".join(f"{tag}\n" for tag in TAGS))
 
 

@@ -192,3 +192,18 @@ def test_outputs_come_in_the_order_of_the_data_set(small: ModelZooSet, tmp_path:
         open_model(small.checkpoint, load_config(), three)
     assert open_model(small.checkpoint, named).card.tags == TAGS
     assert open_model(small.checkpoint, named).card.model.channels == [4, 4, 6, 8]
+
+
+def test_it_is_exported_with_its_tags_and_scores(fcn4dist: Run, small: ModelZooSet, tmp_path: Path) -> None:
+    pytest.importorskip("fcn4dist.cli.export")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    result = fcn4dist(
+        *("export", "--checkpoint", small.checkpoint, "--format", "onnx", "--output", tmp_path / "zoo.onnx"),
+        *("--set", f"data.tags={small.tag_file}", "--set", "model.pools=[[2,2],[2,2],[2,2]]"),
+        *("--set", "mel.n_mels=24", "--set", "mel.clip_s=0.67"),  # 32 frames
+    )
+    assert result.returncode == 0, result.stderr
+    assert json.loads((tmp_path / "zoo.onnx.json").read_text())["tags"] == TAGS
+    session = onnxruntime.InferenceSession(tmp_path / "zoo.onnx", providers=["CPUExecutionProvider"])
+    (scores,) = session.run(None, {session.get_inputs()[0].name: small.clips})
+    np.testing.assert_allclose(scores, small.scores, atol=1e-6)
