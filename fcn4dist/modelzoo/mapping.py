@@ -83,6 +83,7 @@ def import_modelzoo(file: Path) -> Imported:
     result = Imported(source)
     _carry_same(result)
     _carry_data(result)
+    _carry_shards(result)
     _carry_tags(result)
     _carry_training(result)
     for key in source.entries:
@@ -107,33 +108,42 @@ def _carry_same(result: Imported) -> None:
 
 
 def _carry_data(result: Imported) -> None:
-    """Carry the folders: audio or .npy files, the annotations, the shards."""
+    """Carry the clips: audio or .npy files, and the annotations."""
     source = result.source
-    audio, npy, shards = _text(source, "audio_path"), _text(source, "npy_path"), _text(source, "data_dir")
     if _is_true(source, "get_npy", default=True):
-        _carry_or_drop(result, "audio_path", "data.audio_dir", audio)
-        if "npy_path" in source.entries:
-            result.dropped["npy_path"] = "a stage in between, which prepare does without; data.npy_dir reads such files"
+        _carry_text(result, "audio_path", "data.audio_dir")
+        _drop_present(
+            result, ("npy_path",), "a stage in between, which prepare does without; data.npy_dir reads such files"
+        )
     else:
-        _carry_or_drop(result, "npy_path", "data.npy_dir", npy)
-        if "audio_path" in source.entries:
-            result.dropped["audio_path"] = "get_npy is 0: features are those in npy_path"
-    info = (_text(source, "info_path"), _text(source, "info_name"))
-    if all(info):
-        result.carry("data.annotations", str(PurePosixPath(*map(str, info))), "info_path", "info_name")
+        _carry_text(result, "npy_path", "data.npy_dir")
+        _drop_present(result, ("audio_path",), "get_npy is 0: features are those in npy_path")
+    info_path, info_name = _text(source, "info_path"), _text(source, "info_name")
+    if info_path and info_name:
+        result.carry("data.annotations", str(PurePosixPath(info_path, info_name)), "info_path", "info_name")
     else:
         _drop_present(result, ("info_path", "info_name"), "only together they name the annotation table")
-    written = _text(source, "mr_path")
-    if shards and written and shards != written:
-        result.dropped["mr_path"] = "shards were written there; data.records_dir is where training reads them, data_dir"
-        written = None
-    keys = tuple(key for key, value in (("data_dir", shards), ("mr_path", written)) if value)
-    if keys:
-        result.carry("data.records_dir", shards or written, *keys)
-    _drop_present(result, tuple(k for k in ("data_dir", "mr_path") if k not in keys), "empty", only_new=True)
-    if keys and (shards or written) in (audio, npy, info[0]) and _is_true(source, "get_mindrecord", default=True):
+
+
+def _carry_shards(result: Imported) -> None:
+    """Carry the folder of shards: where ModelZoo's training reads them, which is most often where it wrote them."""
+    source = result.source
+    read, written = _text(source, "data_dir"), _text(source, "mr_path")
+    folder = read or written
+    if folder is None:
+        _drop_present(result, ("data_dir", "mr_path"), "empty")
+        return
+    keys = [key for key, value in (("data_dir", read), ("mr_path", written)) if value == folder]
+    result.carry("data.records_dir", folder, *keys)
+    if "mr_path" not in keys:
+        reason = "shards were written there; data.records_dir is where training reads them, data_dir"
+        _drop_present(result, ("mr_path",), reason)
+    if "data_dir" not in keys:
+        _drop_present(result, ("data_dir",), "empty")
+    others = [_text(source, key) for key in ("audio_path", "npy_path", "info_path")]
+    if folder in others and _is_true(source, "get_mindrecord", default=True):
         result.remarks.append(
-            f"{shards or written} holds more than shards: those of ModelZoo in it train as they are (`launch --data`), but "
+            f"{quoted(folder)} holds more than shards: those of ModelZoo in it train as they are (`launch --data`), but "
             "`fcn4dist prepare` writes a folder of its own: give it --output"
         )
 
@@ -145,7 +155,7 @@ def _carry_tags(result: Imported) -> None:
     if (tag_file := _find_tag_file(result.source.file, number)) is not None:
         result.carry("data.tags", str(tag_file), "num_classes")
         result.remarks.append(
-            f"data.tags is {tag_file}, in the order of ModelZoo's labels and outputs: the rarest tag first"
+            f"data.tags is {quoted(str(tag_file))}, in the order of ModelZoo's labels and outputs: the rarest tag first"
         )
     else:
         result.carry("data.tags", number, "num_classes")
@@ -198,17 +208,18 @@ def _carry_training(result: Imported) -> None:
             result.carry("launch.device_target", target, "device_target")
 
 
-def _carry_or_drop(result: Imported, key: str, target: str, value: str | None) -> None:
-    if value:
+def _carry_text(result: Imported, key: str, target: str) -> None:
+    if value := _text(result.source, key):
         result.carry(target, value, key)
     else:
         _drop_present(result, (key,), "empty")
 
 
-def _drop_present(result: Imported, keys: tuple[str, ...], reason: str, *, only_new: bool = False) -> None:
+def _drop_present(result: Imported, keys: tuple[str, ...], reason: str) -> None:
+    """Note why the keys that the file has are not carried over; the first reason counts."""
     for key in keys:
-        if key in result.source.entries and not (only_new and key in result.dropped):
-            result.dropped[key] = reason
+        if key in result.source.entries:
+            result.dropped.setdefault(key, reason)
 
 
 def _scalar(source: Source, key: str) -> Any:

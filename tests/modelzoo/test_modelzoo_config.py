@@ -162,7 +162,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_names_stay_names(tmp_path: Path, name: str) -> None:
-    text = yaml.safe_dump({"lr": 0.1, name: "value", "prefix": name, "audio_path": name, "data_dir": "/d"})
+    text = yaml.safe_dump({"lr": 0.1, name: "value", "prefix": name, "audio_path": name, "data_dir": name})
     imported = import_modelzoo(write(tmp_path, text))
     assert imported.unknown == [name]
     config = as_config(imported, tmp_path)
