@@ -6,10 +6,9 @@ go from the rarest tag to the most frequent. `data.tags: 50` goes the other way,
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
 
 from fcn4dist.errors import DataError, quoted
 
@@ -47,7 +46,8 @@ def named_tags(choice: int | Sequence[str] | Path) -> list[str] | None:
 
 def is_rarest_first(positives: Sequence[int]) -> bool:
     """Whether tags with so many clips each stand in ModelZoo's order, allowing for a table that is not the whole one."""
-    counts = np.asarray(positives, np.float64)
-    if len(counts) < 2 or np.ptp(counts) == 0:
+    if len(set(positives)) < 2:
         return True
-    return bool(np.corrcoef(np.arange(len(counts)), np.argsort(np.argsort(counts, kind="stable")))[0, 1] > RAREST_FIRST)
+    by_count = sorted(range(len(positives)), key=lambda place: positives[place])
+    ranks = [by_count.index(place) for place in range(len(positives))]
+    return statistics.correlation(range(len(positives)), ranks) > RAREST_FIRST
