@@ -17,8 +17,8 @@ from fcn4dist.evaluate.evaluation import Evaluation, evaluate_network
 from fcn4dist.evaluate.thresholds import Thresholds, load_thresholds
 from fcn4dist.model.fcn4 import FCN4
 from fcn4dist.run_dir import RunDir
-from fcn4dist.train.checkpoint import load_state, load_weights, resolve_checkpoint
 from fcn4dist.train.runtime import start_device
+from fcn4dist.trained_model import open_model
 
 _log = logging.getLogger(__name__)
 
@@ -31,32 +31,31 @@ def evaluate_checkpoint(
     target: Target,
     thresholds_file: Path | None = None,
 ) -> tuple[Evaluation, Path]:
-    """Score the part `split_name` of `data_dir` and return the evaluation and the checkpoint folder that was used.
+    """Score the part `split_name` of `data_dir` and return the evaluation and the checkpoint that was used.
 
-    The network, its tags and its mel are the checkpoint's own. Thresholds come from `thresholds_file`, else from the run's own
-    validation of this checkpoint, else from scoring the data set's val part first; a val part chooses its own. Raises
-    CheckpointError or DataError when the checkpoint is damaged or the data set is another kind (other tags, other mel).
+    The network, its tags and its mel are the checkpoint's own; of a ModelZoo file, see `open_model`. Thresholds come from
+    `thresholds_file`, else from the run's own validation of this checkpoint, else from scoring the data set's val part first;
+    a val part chooses its own. Raises CheckpointError or DataError when the checkpoint is damaged or the data set is another
+    kind (other tags, other mel).
     """
-    folder = resolve_checkpoint(checkpoint)
-    state = load_state(folder)
-    tags = tuple(state.card.tags)
+    start_device(target, SINGLE.device)  # before the first parameter is read
+    model = open_model(checkpoint, config, data_dir)
+    card, tags = model.card, tuple(model.card.tags)
     if (data_dir / MANIFEST).is_file():
         manifest = load_manifest(data_dir)
         check_shards(data_dir, manifest, config.data.verify)
-        check_fits(folder, state.card.tags, manifest.tags, "tags")
-        check_fits(folder, state.card.mel.model_dump(), manifest.mel.model_dump(), "mel")
+        check_fits(model.path, card.tags, manifest.tags, "tags")
+        check_fits(model.path, card.mel.model_dump(), manifest.mel.model_dump(), "mel")
     thresholds = None if thresholds_file is None else load_thresholds(thresholds_file, tags)
-    start_device(target, SINGLE.device)
-    split = open_split(data_dir, split_name)
-    network = FCN4(state.card.model, len(tags))
-    load_weights(folder, list(network.get_parameters()))
-    trained_on = TrainedOn(state.card.split_name, state.card.clip_list_sha256.get("train"))
+    split = open_split(data_dir, split_name, tags)
+    network = model.build_network()
+    trained_on = TrainedOn(card.split_name, card.clip_list_sha256.get("train"))
     if thresholds is None and split_name != "val":
-        thresholds = find_thresholds(folder, data_dir, tags)
+        thresholds = find_thresholds(model.path, data_dir, tags)
         if thresholds is None and has_split(data_dir, "val"):
-            thresholds = _choose_on_val(network, data_dir, config.evaluate, trained_on)
+            thresholds = _choose_on_val(network, data_dir, tags, config.evaluate, trained_on)
     evaluation = evaluate_network(network, split, data_dir, config.evaluate, trained_on, SINGLE, thresholds)
-    return evaluation, folder
+    return evaluation, model.path
 
 
 def find_thresholds(folder: Path, data_dir: Path, tags: tuple[str, ...]) -> Thresholds | None:
@@ -82,7 +81,9 @@ def check_fits(folder: Path, trained: object, found: object, what: str) -> None:
         raise CheckpointError(f"{folder}: trained with {what} {trained}; the data set has {found}")
 
 
-def _choose_on_val(network: FCN4, data_dir: Path, config: EvaluateConfig, trained_on: TrainedOn) -> Thresholds | None:
+def _choose_on_val(
+    network: FCN4, data_dir: Path, tags: tuple[str, ...], config: EvaluateConfig, trained_on: TrainedOn
+) -> Thresholds | None:
     _log.info("%s: scoring the val part first, for the thresholds of precision, recall and F1", data_dir)
     quick = config.model_copy(update={"num_resamples": 0})
-    return evaluate_network(network, open_split(data_dir, "val"), data_dir, quick, trained_on, SINGLE).thresholds
+    return evaluate_network(network, open_split(data_dir, "val", tags), data_dir, quick, trained_on, SINGLE).thresholds

@@ -18,7 +18,9 @@ AnyPath = click.Path(path_type=Path)
 
 
 @click.command()
-@click.option("--checkpoint", type=AnyPath, metavar="C", help="Checkpoint folder, or a run (its best).")
+@click.option(
+    "--checkpoint", type=AnyPath, metavar="C", help="Checkpoint folder, a run (its best), or ModelZoo's .ckpt."
+)
 @click.option(
     "--scores", "scores_path", type=AnyPath, metavar="S", help="Measure a run's scores, or a scores.npz, anew."
 )

@@ -11,7 +11,7 @@ from typing import cast
 
 from fcn4dist.config import DataConfig, RunConfig
 from fcn4dist.data.annotations import Annotations, load_annotations, locate_clips, select_tags
-from fcn4dist.data.chunks import Chunk, FeatureSpec, plan_chunks, stat_clip
+from fcn4dist.data.chunks import Chunk, FeatureSpec, Source, plan_chunks, stat_clip
 from fcn4dist.data.known_bad import explain_known_bad
 from fcn4dist.data.manifest import SkippedClip, SplitPart
 from fcn4dist.data.splits import Split, split_clips
@@ -56,14 +56,16 @@ def plan_data_set(config: RunConfig) -> DataPlan:
     Raises ConfigError for a missing key, DataError for a table, tags, a split or a folder that cannot be used.
     """
     data = config.data
-    for key, option in (("audio_dir", "--audio-dir"), ("annotations", "--annotations"), ("records_dir", "--output")):
-        if getattr(data, key) is None:
+    needed = {"audio_dir": ("source_dir", "--audio-dir"), "annotations": ("annotations", "--annotations")}
+    for key, (name, option) in {**needed, "records_dir": ("records_dir", "--output")}.items():
+        if getattr(data, name) is None:
             raise ConfigError(f"data.{key}: not given; set it in the config or with {option}")
     annotations, synonyms = load_table(data)
-    files = locate_clips(annotations, cast(Path, data.audio_dir))
+    source: Source = "audio" if data.npy_dir is None else "npy"
+    files = locate_clips(annotations, cast(Path, data.source_dir), data.source_suffix)
     split = split_clips(annotations, data.split, data.seed, clean=data.clean)
     work = WorkFolder(Path(os.path.realpath(cast(Path, data.records_dir))))
-    spec = FeatureSpec(config.mel, data.feature_dtype)
+    spec = FeatureSpec(config.mel, data.feature_dtype, source)
     chunks, known_bad = {}, []
     for part, rows in split.parts.items():
         clips = []
