@@ -45,16 +45,22 @@ class ScoreSource:
     )  # evaluation.json beside it; empty: there is none of these scores
 
     def describe(self, split: str | None = None) -> Evaluated:
-        """Return what was scored, by evaluation.json, else by the data set; `split`: the part, where the user says it."""
+        """Return what was scored, by evaluation.json, else by the data set; `split`: the part, where the user says it.
+
+        Raises DataError where evaluation.json is damaged.
+        """
         document = self.evaluation or self._find_part()
-        trained = document.get("trained_on")
-        return Evaluated(
-            split=split or str(document.get("split", "unknown part")),
-            split_name=str(document.get("split_name", "unknown split")),
-            num_expected=int(document.get("num_expected", len(self.scores.clip_ids))),
-            trained_on=TrainedOn(str(trained["split_name"]), trained["clip_list_sha256"]) if trained else None,
-            warnings=tuple(document.get("warnings", ())),
-        )
+        try:
+            trained = document.get("trained_on")
+            return Evaluated(
+                split=split or str(document.get("split", "unknown part")),
+                split_name=str(document.get("split_name", "unknown split")),
+                num_expected=int(document.get("num_expected", len(self.scores.clip_ids))),
+                trained_on=TrainedOn(str(trained["split_name"]), trained["clip_list_sha256"]) if trained else None,
+                warnings=tuple(map(str, document.get("warnings", ()))),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{self.path}: its evaluation.json is damaged: {error!r}; remove it, or mend it") from None
 
     def _find_part(self) -> dict[str, Any]:
         """Return the part of the data set that has just these clips, if one has."""

@@ -271,7 +271,7 @@ class _Run:
             if not self.is_patient:
                 raise
             logger.warning("%s: cannot be written: %s", self.run.evaluation, error.strerror)
-        self.evaluations.add(step, self.progress.epoch, evaluation.metrics)
+        self.evaluations.add(step, self.progress.epoch, evaluation)
         logger.info("%s", evaluation.summary)
 
     def _save(self) -> None:

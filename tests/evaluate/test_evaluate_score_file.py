@@ -75,6 +75,9 @@ def test_a_run_tells_tags_and_split_unless_its_evaluation_is_of_other_clips(tmp_
     document = json.loads((run / "evaluation.json").read_text())
     (run / "evaluation.json").write_text(json.dumps({**document, "split_checksum": "0"}))
     assert load_score_source(run).describe().split == "unknown part"
+    (run / "evaluation.json").write_text(json.dumps({**document, "trained_on": [1]}))
+    with pytest.raises(DataError, match=r"its evaluation\.json is damaged"):
+        load_score_source(run).describe()
     (run / "evaluation.json").write_text("{")
     assert load_score_source(run).tags == ("tag0", "tag1", "tag2")
 
