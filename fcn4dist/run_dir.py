@@ -45,6 +45,11 @@ class RunDir:
         return self.path / "evaluation.json"
 
     @property
+    def best_evaluation(self) -> Path:
+        """The figures of the checkpoint that `checkpoints/best` names."""
+        return self.path / "evaluation-best.json"
+
+    @property
     def scores(self) -> Path:
         """The last evaluation's clip_ids, labels and scores."""
         return self.path / "scores.npz"
@@ -53,6 +58,11 @@ class RunDir:
     def failure(self) -> Path:
         """Who failed first and what followed; only after a failure."""
         return self._own("failure", ".json")
+
+    @property
+    def tensorboard(self) -> Path:
+        """The folder of TensorBoard's event files, where they were asked for."""
+        return self.path / "tensorboard"
 
     @property
     def lock(self) -> Path:

@@ -17,10 +17,12 @@ COMMANDS = {
     "launch": ("fcn4dist.cli.launch:launch", "Train on N devices, with a rank-0 evaluator."),
     "train": ("fcn4dist.cli.train:train", "Train in this process, on one device."),
     "prepare": ("fcn4dist.cli.prepare:prepare", "Turn audio and annotations into MindRecord shards."),
+    "data": ("fcn4dist.cli.data:data", "Show what a split or a prepared data set holds."),
     "evaluate": ("fcn4dist.cli.evaluate:evaluate", "Score a checkpoint."),
+    "tensorboard": ("fcn4dist.cli.tensorboard:tensorboard", "Write a run's TensorBoard event files."),
     "rank-table": ("fcn4dist.cli.rank_table:rank_table", "Write, merge, check and show HCCL rank tables."),
     "doctor": ("fcn4dist.cli.doctor:doctor", "Check this machine before anything starts."),
-    "config": ("fcn4dist.cli.config:config", "Show the resolved config."),
+    "config": ("fcn4dist.cli.config:config", "Show the resolved config; turn one of ModelZoo into ours."),
 }
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @click.command()
 @config_options
 @click.option("--audio-dir", type=click.Path(path_type=Path), help="Folder that mp3_path starts from.")
+@click.option("--npy-dir", type=click.Path(path_type=Path), help="Folder of .npy mels of ModelZoo's get_npy, instead.")
 @click.option("--annotations", type=click.Path(path_type=Path), help="Table laid out like MTT's annotations_final.csv.")
 @click.option("--output", type=click.Path(path_type=Path), help="Folder to create for the shards and the manifest.")
 @click.option("--force", is_flag=True, help="Replace a data set that prepare made from other inputs.")
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 def prepare(
     config: RunConfig,
     audio_dir: Path | None,
+    npy_dir: Path | None,
     annotations: Path | None,
     output: Path | None,
     force: bool,
@@ -39,8 +41,9 @@ def prepare(
     """
     from fcn4dist.prepare import prepare as run
 
-    options = {"audio_dir": audio_dir, "annotations": annotations, "records_dir": output, "num_workers": workers}
-    given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
+    options: dict[str, Any] = {"audio_dir": audio_dir, "npy_dir": npy_dir, "annotations": annotations}
+    options |= {"records_dir": output, "num_workers": workers}
+    given = {key: value for key, value in options.items() if value is not None}
     config = override_config(config, data=given)
     is_quiet = bool(click.get_current_context().params.get("quiet"))
     started = time.monotonic()
@@ -51,6 +54,8 @@ def prepare(
 
 
 def _format_report(report: PrepareReport, seconds: float) -> str:
+    from fcn4dist.data.leaks import format_leaks, warn_of_leaks
+
     manifest = report.manifest
     parts = ", ".join(f"{part} {counts.num_clips}" for part, counts in manifest.splits.items())
     lines = [f"skipped {clip.mp3_path}: {clip.reason}" for clip in manifest.skipped]
@@ -59,6 +64,9 @@ def _format_report(report: PrepareReport, seconds: float) -> str:
     else:
         lines.append(f"{report.summary} to {_short(report.records_dir)} in {seconds:.1f} s")
     lines.append(f"split {manifest.split.name}: {parts}; {len(manifest.tags)} tags; {manifest.split.rule}")
+    if manifest.leaks is not None:
+        lines += format_leaks(manifest.leaks)
+        lines += [f"warning: {warning}" for warning in warn_of_leaks(manifest.leaks)]
     return "\n".join(lines)
 
 
