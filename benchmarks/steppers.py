@@ -185,7 +185,7 @@ def build_torch(kind: str, batch: int) -> Callable[[], object]:
             loss = loss_of(network(mel_db.to(memory_format=form)), labels.float())
         loss.backward()
         optimizer.step()
-        return float(loss)
+        return float(loss.detach())
 
     return step
 

@@ -73,7 +73,7 @@ def write_shards(folder: Path, num_clips: int, frames: int = 1366) -> Path:
 
 def launch(data: Path, run: Path, num_steps: int, *settings: str, devices: int = 2) -> LaunchedSteps:
     """Train `num_steps` steps with the real command and return what rank 0 recorded."""
-    command = [sys.executable, "-m", "fcn4dist", "-q", "launch", "--devices", str(devices), "--device-target", "CPU"]
+    command = [sys.executable, "-m", "fcn4dist", "launch", "-q", "--devices", str(devices), "--device-target", "CPU"]
     command += ["--data", str(data), "--run-dir", str(run)]
     chosen = [
         "mel.clip_s=29.12",
@@ -104,13 +104,19 @@ def steppers(*planned: tuple[str, list[int], int]) -> Iterator[list[Stepper]]:
             stepper.end()
 
 
-def start_torch(kind: str, cores: list[int]) -> list[Stepper]:
-    """Start PyTorch's side: one process on both cores, or a DDP rank on each."""
-    if "ddp" not in kind:
-        return [Stepper.start(kind, GLOBAL_BATCH, cores).wait_ready()]
+@contextlib.contextmanager
+def torch_job(kind: str, cores: list[int]) -> Iterator[list[Stepper]]:
+    """Start PyTorch's side, one process on both cores or a DDP rank on each, ready to step; end it."""
     job = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(choose_port()), "WORLD_SIZE": "2"}
-    ranks = [Stepper.start(kind, RANK_BATCH, [core], {**job, "RANK": str(i)}) for i, core in enumerate(cores)]
-    return [rank.wait_ready() for rank in ranks]
+    if "ddp" in kind:
+        ranks = [Stepper.start(kind, RANK_BATCH, [core], {**job, "RANK": str(i)}) for i, core in enumerate(cores)]
+    else:
+        ranks = [Stepper.start(kind, GLOBAL_BATCH, cores)]
+    try:
+        yield [rank.wait_ready() for rank in ranks]
+    finally:
+        for rank in ranks:
+            rank.end()
 
 
 def step_together(side: list[Stepper]) -> float:
@@ -124,10 +130,8 @@ def best_torch(cores: list[int], kinds: list[str]) -> tuple[str, dict[str, float
     """Return PyTorch's fastest way here and the seconds of a step of each."""
     seconds = {}
     for kind in kinds:
-        side = start_torch(kind, cores)
-        seconds[kind] = min(step_together(side) for _ in range(2))
-        for stepper in side:
-            stepper.end()
+        with torch_job(kind, cores) as side:
+            seconds[kind] = min(step_together(side) for _ in range(2))
         click.echo(f"  {kind}: {GLOBAL_BATCH / seconds[kind]:.2f} clips/s", err=True)
     return min(seconds, key=lambda kind: seconds[kind]), seconds
 
@@ -156,10 +160,10 @@ def measure(tries: int, kinds: list[str], *, quick: bool) -> list[Row]:
     """Return rows 1 to 5."""
     cores = sorted(os.sched_getaffinity(0))[:2]
     rounds: list[Try] = []
-    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+    with tempfile.TemporaryDirectory(prefix="bench-") as name, contextlib.ExitStack() as waiting:
         data = write_shards(Path(name) / "data", 32)
         best, _ = (kinds[0], {}) if len(kinds) == 1 else best_torch(cores, kinds)
-        torch_side = start_torch(best, cores)
+        torch_side = waiting.enter_context(torch_job(best, cores))
         planned = [("ours", [cores[0]], RANK_BATCH), ("ours", [cores[1]], RANK_BATCH)]
         if not quick:
             planned.append(("plain", cores, GLOBAL_BATCH))
@@ -180,8 +184,6 @@ def measure(tries: int, kinds: list[str], *, quick: bool) -> list[Row]:
                     )
                 )
                 click.echo(f"  {rounds[-1]}", err=True)
-        for stepper in torch_side:
-            stepper.end()
     return rows_of(rounds, best, quick=quick)
 
 
@@ -245,13 +247,16 @@ def measure_bf16() -> Row:
 )
 @click.option("--tries", default=3)
 @click.option("--memory-only", is_flag=True, help="Row 2b only.")
-def main(quick: bool, tries: int, memory_only: bool) -> None:
+@click.option("--against", multiple=True, help="Only this way of PyTorch, without rows 1b and 2b; may be given again.")
+def main(quick: bool, tries: int, memory_only: bool, against: tuple[str, ...]) -> None:
     """Measure the training step."""
     command = " ".join(["python -m benchmarks.training", *sys.argv[1:]])
     if memory_only:
         rows = [measure_memory()]
     elif quick:
         rows = measure(tries, ["torch-nhwc-ddp"], quick=True)
+    elif against:
+        rows = measure(tries, list(against), quick=False)
     else:
         rows = [*measure(tries, TORCH_KINDS, quick=False), measure_memory(), measure_bf16()]
     report(rows, command, guard=quick)
