@@ -83,7 +83,8 @@ class TrainStep:
         Where `wants_stop` is set on any rank, every rank's result says so.
         """
         stop = Tensor(float(wants_stop), ms.float32)
-        self.optimizer.learning_rate.set_data(Tensor(lr, ms.float32))
+        # not set_data: the compiled graph would go on with the rate of the first step
+        ops.assign(self.optimizer.learning_rate, Tensor(lr, ms.float32))
         scale = float(self.scaler.scale.asnumpy())
         if self._plan.accumulation == 1:
             loss, finite, stops = self._step(Tensor(mel_db, ms.float32), Tensor(labels, ms.float32), stop)
