@@ -20,9 +20,11 @@ from fcn4dist.cluster.plan import JobPlan, Launcher, Meeting, plan_as_json, plan
 from fcn4dist.cluster.ports import check_port, choose_port, is_free
 from fcn4dist.cluster.stacks import dump_with_py_spy, remove_empty_stacks
 from fcn4dist.cluster.supervisor import Supervisor
+from fcn4dist.cluster.usage import UsageRecorder
 from fcn4dist.cluster.vitals import Vitals
 from fcn4dist.cluster.worker_env import strip_stale
 from fcn4dist.config import RunConfig, format_config, keep_batches, override_config, plan_batches
+from fcn4dist.environment import describe_environment
 from fcn4dist.files import save_json, save_text
 from fcn4dist.job_end import RestartHistory, report_outcome
 from fcn4dist.resume import check_resumable
@@ -81,6 +83,7 @@ def launch_job(config: RunConfig, request: LaunchRequest, console: Console, prog
         config = keep_batches(config, batches)
         with writing(run_dir):
             save_text(run_dir.config, format_config(config))
+            save_json(run_dir.environment, describe_environment())
             run_dir.failure.unlink(missing_ok=True)
             if table is not None:  # the run keeps what it was started with
                 save_text(run_dir.rank_table, table.read_text(encoding="utf-8"))
@@ -189,11 +192,12 @@ def run_attempt(
     inbox = Inbox()
     if session is not None:
         session.attach(inbox, clock)
-    vitals = Vitals(inbox, clock)
+    vitals, usage = Vitals(inbox, clock), UsageRecorder(run_dir.usage, clock, plan.attempt)
     pids: dict[str, int] = {}
 
     def listen(event: Event) -> None:
         vitals.on_event(event)
+        usage.on_event(event)
         shown.on_event(event)
         if isinstance(event, Started):
             pids[event.process] = event.pid
@@ -214,7 +218,7 @@ def run_attempt(
     errors = {spec.name: run_dir.error(plan.attempt, spec.name) for spec in plan.processes}
     pulses = {worker.process.name: run_dir.pulse(plan.attempt, worker.process.name) for worker in plan.workers}
     files = WatchedFiles(run_dir.metrics(plan.meeting.first_rank), run_dir.evaluation, errors, pulses)
-    with RunWatcher(files, inbox, clock) as watcher, vitals:
+    with RunWatcher(files, inbox, clock) as watcher, vitals, usage:
         outcome = supervisor.run()
     watcher.poll()  # what rank 0 wrote last
     while not inbox.empty():

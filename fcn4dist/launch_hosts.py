@@ -28,6 +28,7 @@ from fcn4dist.cluster.hosts.wire import load_secret
 from fcn4dist.cluster.plan import JobPlan, Launcher, Meeting, plan_as_json, plan_job
 from fcn4dist.cluster.ports import check_port, choose_port, is_free
 from fcn4dist.config import RunConfig, build_config, format_config, keep_batches, override_config, plan_batches
+from fcn4dist.environment import describe_environment
 from fcn4dist.errors import ConfigError, Fcn4distError
 from fcn4dist.files import digest_file, save_json, save_text
 from fcn4dist.launch import LaunchRequest, run_attempt, survey
@@ -242,6 +243,7 @@ class _HostRun:
         with _told(self.session), writing(self.run_dir):
             plan = self._plan(go)
             save_text(self.run_dir.config, format_config(self.config))
+            save_json(self.run_dir.environment, describe_environment())
             self.run_dir.failure.unlink(missing_ok=True)
             save_json(self.run_dir.plan, plan_as_json(plan, self.num_clips))
         start_s = time.monotonic()
