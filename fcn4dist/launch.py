@@ -27,9 +27,11 @@ from fcn4dist.config import RunConfig, format_config, keep_batches, override_con
 from fcn4dist.environment import describe_environment
 from fcn4dist.files import save_json, save_text
 from fcn4dist.job_end import RestartHistory, report_outcome
+from fcn4dist.report_at_end import reported
 from fcn4dist.resume import check_resumable
 from fcn4dist.run_dir import RunDir
 from fcn4dist.run_folder import check_run_dir, dated_folder, locked, next_attempt, writing
+from fcn4dist.run_view import live_drawing
 from fcn4dist.training_data import check_data, resolve_data
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ class LaunchRequest:
     devices: int | None = None  # of --devices; what a host file or an operator says comes after it
     rank_table: str = "auto"  # auto, none, or a file
     job_secret_file: Path | None = None
+    shows_ranks: bool = False  # a line a rank on the live console
 
 
 def launch_job(config: RunConfig, request: LaunchRequest, console: Console, progress: Progress | None = None) -> None:
@@ -88,7 +91,8 @@ def launch_job(config: RunConfig, request: LaunchRequest, console: Console, prog
             if table is not None:  # the run keeps what it was started with
                 save_text(run_dir.rank_table, table.read_text(encoding="utf-8"))
         exported = None if table is None else str(run_dir.rank_table)
-        _run_to_the_end(config, run_dir, host, request, num_clips, console, exported)
+        with reported(run_dir, say):
+            _run_to_the_end(config, run_dir, host, request, num_clips, console, exported)
 
 
 def _check_rank_table(request: LaunchRequest, host: HostDevices, say: Callable[[str], None]) -> Path | None:
@@ -163,6 +167,7 @@ def _run_to_the_end(
                 world_size=plan.meeting.world_size,
                 started_s=started_s,
                 num_restarts=history.num_restarts,
+                draw=live_drawing(run_dir, with_ranks=request.shows_ranks),
             )
             with shown:
                 outcome = run_attempt(

@@ -33,9 +33,11 @@ from fcn4dist.errors import ConfigError, Fcn4distError
 from fcn4dist.files import digest_file, save_json, save_text
 from fcn4dist.launch import LaunchRequest, run_attempt, survey
 from fcn4dist.launch_verdict import explain_verdict, find_own_failure
+from fcn4dist.report_at_end import reported
 from fcn4dist.resume import check_resumable
 from fcn4dist.run_dir import RunDir
 from fcn4dist.run_folder import check_run_dir, dated_folder, locked, next_attempt, writing
+from fcn4dist.run_view import live_drawing
 from fcn4dist.training_data import check_data, identify_data, is_demo, resolve_data
 
 if TYPE_CHECKING:
@@ -87,7 +89,8 @@ def launch_on_hosts(
             with _told(session):
                 ready = run.prepare(progress)
             go = session.agree(ready, run.decide, say)
-            run.finish(go)
+            with reported(run.run_dir, say) if request.place.is_master else contextlib.nullcontext():
+                run.finish(go)
 
 
 def open_session(card: HostCard, place: Place, address: str, secret: bytes) -> Session:
@@ -247,7 +250,11 @@ class _HostRun:
             self.run_dir.failure.unlink(missing_ok=True)
             save_json(self.run_dir.plan, plan_as_json(plan, self.num_clips))
         start_s = time.monotonic()
-        with _told(self.session), JobConsole(self.console, WallClock(), world_size=len(plan.workers)) as shown:
+        draw = live_drawing(self.run_dir, with_ranks=self.request.launch.shows_ranks)
+        with (
+            _told(self.session),
+            JobConsole(self.console, WallClock(), world_size=len(plan.workers), draw=draw) as shown,
+        ):
             launch = self.config.launch
             outcome = run_attempt(
                 plan, shown, grace_s=launch.grace_s, stall_timeout_s=launch.stall_timeout_s, session=self.session

@@ -16,6 +16,7 @@ from fcn4dist.config import RunConfig, format_config, keep_batches, plan_batches
 from fcn4dist.environment import describe_environment
 from fcn4dist.errors import Interrupted
 from fcn4dist.files import save_json, save_text
+from fcn4dist.report_at_end import reported
 from fcn4dist.resume import check_resumable
 from fcn4dist.run_dir import RunDir
 from fcn4dist.run_folder import check_run_dir, dated_folder, locked, writing
@@ -55,7 +56,7 @@ def train_here(
 
         assert config.data.records_dir is not None
         stop, resumes = StopRequest(also=(signal.SIGINT,)), resume and has_checkpoint(run.checkpoints)
-        with UsageRecorder(run.usage, WallClock(), 1, own_processes()):
+        with reported(run, say), UsageRecorder(run.usage, WallClock(), 1, own_processes()):
             report = train(config, run, config.data.records_dir, SINGLE, resume=resumes, stop=stop)
     if report.stopped_by is not None:
         raise Interrupted(

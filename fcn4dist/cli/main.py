@@ -18,6 +18,8 @@ COMMANDS = {
     "train": ("fcn4dist.cli.train:train", "Train in this process, on one device."),
     "prepare": ("fcn4dist.cli.prepare:prepare", "Turn audio and annotations into MindRecord shards."),
     "evaluate": ("fcn4dist.cli.evaluate:evaluate", "Score a checkpoint."),
+    "report": ("fcn4dist.cli.report:report", "Write a run's HTML page, or compare runs."),
+    "watch": ("fcn4dist.cli.watch:watch", "Look at a run from another terminal."),
     "rank-table": ("fcn4dist.cli.rank_table:rank_table", "Write, merge, check and show HCCL rank tables."),
     "doctor": ("fcn4dist.cli.doctor:doctor", "Check this machine before anything starts."),
     "config": ("fcn4dist.cli.config:config", "Show the resolved config."),

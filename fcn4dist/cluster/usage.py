@@ -101,7 +101,8 @@ def parse_npu_usage(text: str) -> list[dict[str, Any]]:
     The first row of a device ends in `Power(W) Temp(C) Hugepages`, the second in `AICore(%) Memory-Usage(MB) HBM-Usage(MB)`. The
     memory is that of the last pair: HBM, or the DDR of chips without it. Cells that are no numbers are left out.
     """
-    found, npu, first = [], None, []
+    found: list[dict[str, Any]] = []
+    npu, first = None, list[str]()
     for line in text.splitlines():
         cells = [cell.replace("/", " ").split() for cell in line.strip().strip("|").split("|")]
         if not line.lstrip().startswith("|") or len(cells) < 3 or not cells[0] or not cells[0][0].isdigit():

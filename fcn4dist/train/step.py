@@ -37,7 +37,9 @@ class StepResult:
     is_overflow: bool  # nothing was updated
     loss_scale: float  # that this step used
     is_stop: bool = False  # a rank was asked to stop after this step
-    reduce_s: float | None = None  # this rank's AllReduce, the wait for slower ranks included; none where it is not timed
+    reduce_s: float | None = (
+        None  # this rank's AllReduce, the wait for slower ranks included; none where it is not timed
+    )
 
 
 class TrainStep:
