@@ -117,9 +117,14 @@ def _bar(record: dict[str, Any], step: float, total: float, width: int) -> Rende
     room = width - len(label) - 6
     if room < 8:
         return _text(f"{label}{step / total:.0%}")
+    size = min(room, BAR_WIDTH)
     grid = Table.grid(padding=(0, 1))
-    bar = ProgressBar(total=total, completed=min(step, total), width=min(room, BAR_WIDTH))
-    grid.add_row(_text(label.rstrip()), bar, _text(f"{step / total:.0%}"))
+    grid.add_column(width=len(label.rstrip()), no_wrap=True)
+    grid.add_column(width=size)
+    grid.add_column(no_wrap=True)
+    grid.add_row(
+        label.rstrip(), ProgressBar(total=total, completed=min(step, total), width=size), f"{step / total:.0%}"
+    )
     return grid
 
 
@@ -162,7 +167,7 @@ def _figure(value: float | None, factor: float, digits: int) -> str:
 
 
 def _text(line: str, style: str = "") -> Text:
-    return Text(line, style=style, no_wrap=True, overflow="ellipsis", end="")
+    return Text(line, style=style, no_wrap=True, overflow="ellipsis")
 
 
 def _printable(name: str) -> str:
