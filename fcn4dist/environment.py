@@ -28,7 +28,7 @@ def describe_environment() -> dict[str, Any]:
     """Return versions, host, processor and memory; nothing of the user's variables, which may hold secrets."""
     return {
         "time": round(time.time(), 3),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": ["fcn4dist", *sys.argv[1:]],
         "host": socket.gethostname(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "processor": processor_name(CPUINFO) or platform.processor() or "unknown",
