@@ -107,7 +107,7 @@ def _lines(snapshot: Snapshot, phase: str, width: int) -> list[RenderableType]:
     if figures := _figures(snapshot):
         lines.append(_text(figures))
     if snapshot.ranks:
-        lines.append(_table(snapshot.ranks))
+        lines.append(_table(snapshot.ranks, width))
     return lines
 
 
@@ -144,26 +144,47 @@ def _figures(snapshot: Snapshot) -> str:
     return "  ".join(parts)
 
 
-def _table(ranks: tuple[RankView, ...]) -> Table:
+def _table(ranks: tuple[RankView, ...], width: int) -> Table:
+    """Return a line a rank; a narrow terminal gets fewer columns, not cut numbers."""
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim", pad_edge=False)
-    for title in ("rank", "step", "step ms", "data ms", "reduce ms", "memory", "CPU"):
+    chosen = [column for column in COLUMNS if width >= column[1]]
+    for title, _, _ in chosen:
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("doing", no_wrap=True, overflow="ellipsis")
     for view in ranks:
-        memory, cpu = value_of(view.usage, "memory_bytes"), value_of(view.usage, "cpu_percent")
-        table.add_row(
-            str(view.rank),
-            _figure(value_of(view.record, "step"), 1, 0),
-            *(_figure(value_of(view.record, key), 1e3, 1) for key in ("step_s", "data_wait_s", "reduce_s")),
-            f"{_figure(memory, 1 / 2**30, 2)} GB" if memory is not None else "–",
-            f"{_figure(cpu, 1, 0)} %" if cpu is not None else "–",
-            Text(str(view.pulse) if view.pulse is not None else "–"),
-        )
+        cells = [show(view) for _, _, show in chosen]
+        table.add_row(*cells, Text(str(view.pulse) if view.pulse is not None else "–"))
     return table
 
 
 def _figure(value: float | None, factor: float, digits: int) -> str:
     return "–" if value is None else f"{value * factor:.{digits}f}"
+
+
+def _milliseconds(key: str) -> Callable[[RankView], str]:
+    return lambda view: _figure(value_of(view.record, key), 1e3, 1)
+
+
+def _memory(view: RankView) -> str:
+    found = value_of(view.usage, "memory_bytes")
+    return "–" if found is None else f"{found / 2**30:.2f} GB"
+
+
+def _cpu(view: RankView) -> str:
+    found = value_of(view.usage, "cpu_percent")
+    return "–" if found is None else f"{found:.0f} %"
+
+
+# title, from which width of the terminal on, what a rank's cell holds
+COLUMNS: tuple[tuple[str, int, Callable[[RankView], str]], ...] = (
+    ("rank", 0, lambda view: str(view.rank)),
+    ("step", 24, lambda view: _figure(value_of(view.record, "step"), 1, 0)),
+    ("step ms", 40, _milliseconds("step_s")),
+    ("data ms", 72, _milliseconds("data_wait_s")),
+    ("reduce ms", 80, _milliseconds("reduce_s")),
+    ("memory", 50, _memory),
+    ("CPU", 56, _cpu),
+)
 
 
 def _text(line: str, style: str = "") -> Text:

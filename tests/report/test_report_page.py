@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -187,6 +189,19 @@ def test_runs_are_compared(tmp_path: Path) -> None:
     assert "train.lr 0.002 0.0005" in page.text
     assert "<i>other" in page.text
     assert "train.seed" not in page.text
+
+
+def test_it_needs_neither_mindspore_nor_a_second_of_imports(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    code = (
+        "import sys; sys.modules['mindspore'] = None\n"
+        "from fcn4dist.cli.main import cli\n"
+        f"for command in ('report', 'watch'): cli([command, {str(run.path)!r}], standalone_mode=False)\n"
+        "print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.report.is_file()
+    assert not {"sklearn", "librosa", "matplotlib"} & set(done.stdout.split())
 
 
 def test_no_run_is_refused(tmp_path: Path) -> None:
