@@ -8,7 +8,8 @@ from pathlib import Path
 
 from fcn4dist.errors import ConfigError
 from fcn4dist.report.chart import Chart, Series, clean, line_chart, smooth, thin
-from fcn4dist.report.page import Macro, macro_of, render, save_page
+from fcn4dist.report.evaluated import Macro, macro_of
+from fcn4dist.report.page import render, save_page
 from fcn4dist.report.progress import is_first_step, median_speed, points_of
 from fcn4dist.report.run_files import RunFiles, load_run, number, tag_entries
 from fcn4dist.report.story import KINDS, list_environment, show
@@ -77,7 +78,7 @@ def _column(letter: str, files: RunFiles) -> Column:
 
 
 def _warn(columns: Sequence[Column]) -> str:
-    measured = {column.macro.clips for column in columns if column.macro.clips}
+    measured = {(column.macro.clips, column.macro.checksum) for column in columns if column.macro.clips}
     return (
         "These runs were not scored on the same clips: their figures cannot be compared." if len(measured) > 1 else ""
     )

@@ -19,9 +19,18 @@ from fcn4dist.cluster.console import format_duration
 from fcn4dist.errors import ConfigError
 from fcn4dist.files import save_text
 from fcn4dist.report.chart import clean
+from fcn4dist.report.evaluated import (
+    Macro,
+    describe_evaluation,
+    format_figure,
+    format_percent,
+    list_figures,
+    list_warnings,
+    macro_of,
+)
 from fcn4dist.report.progress import draw_progress, median_speed
 from fcn4dist.report.ranks import RankPart, describe_ranks
-from fcn4dist.report.run_files import Record, RunFiles, load_run, number
+from fcn4dist.report.run_files import RunFiles, load_run, number
 from fcn4dist.report.story import (
     KINDS,
     differing_config,
@@ -50,18 +59,6 @@ class Tile:
     name: str
     value: str
     detail: str = ""
-
-
-@dataclass(frozen=True)
-class Macro:
-    """The figures over all tags."""
-
-    roc: float | None
-    pr: float | None
-    roc_ci: str
-    pr_ci: str
-    accuracy: float | None  # of the top tag
-    clips: str  # what was scored, in words
 
 
 def write_report(path: Path, output: Path | None = None, *, is_over: bool = False) -> Path:
@@ -100,6 +97,8 @@ def render_run(files: RunFiles) -> str:
         tags=tags,
         macro=macro,
         evaluation_text=describe_evaluation(files.evaluation, macro),
+        evaluation_warnings=list_warnings(files.evaluation),
+        more_figures=list_figures(files.evaluation),
         ranks=ranks,
         reduce_is_timed=any(row.reduce_ms is not None for row in ranks.rows),
         attempts=list_attempts(files),
@@ -155,16 +154,6 @@ def _digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def format_figure(value: float | None, digits: int, missing: str = "–") -> str:
-    """Return a number with so many digits after the point."""
-    return missing if value is None else f"{value:.{digits}f}"
-
-
-def format_percent(value: float | None) -> str:
-    """Return a share in percent."""
-    return "–" if value is None else f"{value:.1%}"
-
-
 def _signed(value: float | None) -> str:
     return "–" if value is None else f"{value:+.4f}"
 
@@ -180,37 +169,6 @@ def _interval(row: TagRow) -> Markup:
         '<path class="span" d="M{:.1f} 7H{:.1f}"/><circle class="mid" cx="{:.1f}" cy="7" r="3.2"/></svg>'
     )
     return Markup(picture).format(start, end, x)
-
-
-def macro_of(evaluation: Record) -> Macro:
-    """Return an evaluation's figures over all tags."""
-    scored = number(evaluation, "num_scored")
-    words = [format_figure(scored, 0), clean(evaluation.get("split", "?"), 30), "clips,"]
-    where = f"{' '.join(words)} {clean(evaluation.get('split_name', '?'), 80)}" if evaluation else ""
-    return Macro(
-        number(evaluation, "roc_auc_macro"),
-        number(evaluation, "pr_auc_macro"),
-        _bounds(evaluation.get("roc_auc_ci95")),
-        _bounds(evaluation.get("pr_auc_ci95")),
-        number(evaluation, "top_tag_accuracy"),
-        where,
-    )
-
-
-def _bounds(values: Any) -> str:
-    if not isinstance(values, list) or len(values) != 2:
-        return ""
-    low, high = (number({"v": value}, "v") for value in values)
-    return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
-
-
-def describe_evaluation(evaluation: Record, macro: Macro) -> str:
-    """Say what the figures were measured on."""
-    expected = number(evaluation, "num_expected")
-    text = f"The last evaluation: {macro.clips}, checkpoint {clean(evaluation.get('checkpoint', '?'), 120)}."
-    if expected is not None and expected != number(evaluation, "num_scored"):
-        text += f" {expected:.0f} clips were expected."
-    return text
 
 
 def summarise(files: RunFiles, macro: Macro) -> str:

@@ -41,6 +41,8 @@ class TagRow:
     roc_auc: float | None
     roc_ci: tuple[float, float] | None
     pr_auc: float | None
+    f1: float | None = None  # at the evaluation's threshold, where it has one
+    is_delong: bool = False  # the interval was computed here
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def describe_tags(files: RunFiles) -> TagPart:
     entries, table = tag_entries(files.evaluation), files.scores
     rows = [_row(entry, table, i) for i, entry in enumerate(entries)]
     undefined = tuple(row.tag for row in rows if row.roc_auc is None)
-    is_delong = any(row.roc_ci for row in rows) and not any("roc_auc_ci95" in entry for entry in entries)
+    is_delong = any(row.is_delong for row in rows)
     shown = sorted(rows, key=lambda row: -(row.positives or 0))[:MOST_TAGS]
     published = find_published([str(entry.get("tag")) for entry in entries])
     head = (tuple(shown), len(rows), undefined, is_delong, published)
@@ -103,15 +105,19 @@ def describe_tags(files: RunFiles) -> TagPart:
 
 
 def _row(entry: Record, table: ScoreTable | None, index: int) -> TagRow:
-    roc_auc = number(entry, "roc_auc")
-    interval: Any = entry.get("roc_auc_ci95")
-    bounds: tuple[float, float] | None = None
-    if isinstance(interval, list) and len(interval) == 2:
-        low, high = number({"v": interval[0]}, "v"), number({"v": interval[1]}, "v")
-        bounds = None if low is None or high is None else (low, high)
-    elif roc_auc is not None and table is not None and index < table.scores.shape[1]:
+    roc_auc, bounds = number(entry, "roc_auc"), _bounds(entry.get("roc_auc_ci95"))
+    is_delong = bounds is None and roc_auc is not None and table is not None and index < table.scores.shape[1]
+    if is_delong and table is not None:
         bounds = delong_interval(table.labels[:, index], table.scores[:, index])
-    return TagRow(clean(entry.get("tag")), number(entry, "positives"), roc_auc, bounds, number(entry, "pr_auc"))
+    figures = (number(entry, "pr_auc"), number(entry, "f1"))
+    return TagRow(clean(entry.get("tag")), number(entry, "positives"), roc_auc, bounds, *figures, is_delong)
+
+
+def _bounds(interval: Any) -> tuple[float, float] | None:
+    if not isinstance(interval, list) or len(interval) != 2:
+        return None
+    low, high = (number({"v": value}, "v") for value in interval)
+    return None if low is None or high is None else (low, high)
 
 
 def _pick(length: int) -> list[int]:

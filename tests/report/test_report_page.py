@@ -191,6 +191,23 @@ def test_runs_are_compared(tmp_path: Path) -> None:
     assert "train.seed" not in page.text
 
 
+def test_an_evaluation_with_more_figures_shows_them(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    assert "DeLong" in Page(write_report(run.path).read_text()).text
+    document = json.loads(run.evaluation.read_text())
+    for tag in document["tags"]:
+        tag |= {"roc_auc_ci95": [0.61, 0.72], "f1": 0.345}
+    document |= {"split_checksum": "0123456789abcdef", "warnings": ["3 tracks are shared with train"]}
+    document |= {"f1_macro": 0.456, "precision_at_k": {"5": 0.321}}
+    document["thresholds"] = {"chosen_on": "val of folds", "on_these_clips": True}
+    run.evaluation.write_text(json.dumps(document))
+    text = Page(write_report(run.path).read_text()).text
+    for part in ("0.610 to 0.720", "0.3450", "0.4560", "precision at 5 0.3210", "0123456789ab", "3 tracks are shared"):
+        assert part in text, part
+    assert "so F1 is flattered" in text
+    assert "DeLong" not in text
+
+
 def test_it_needs_neither_mindspore_nor_a_second_of_imports(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
     code = (
