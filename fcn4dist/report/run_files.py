@@ -8,7 +8,7 @@ import re
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import yaml
@@ -20,6 +20,7 @@ from fcn4dist.run_state import RunState, read_json, read_state
 
 Record = dict[str, Any]
 MOST_LINES = 4000  # of one file that are looked at, spread evenly; more are not seen on a page
+BLOCK_BYTES = 16 << 20
 TEXT_BYTES = 32 << 20  # a config, plan or failure beyond this is not the run's own
 
 
@@ -134,13 +135,17 @@ def _load_object(path: Path, notes: list[str]) -> Record:
 
 
 def _load_lines(path: Path, notes: list[str]) -> list[Record]:
-    """Return at most about MOST_LINES whole lines, the first and the last among them."""
+    """Return at most about MOST_LINES lines, the first and the last among them; what follows the last newline is half-written."""
     try:
         with path.open("rb") as file:
-            total = sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b""))
+            ends = _newlines(file)
+            total = len(ends)
             stride = max(1, -(-total // MOST_LINES))
-            file.seek(0)
-            wanted = [line for i, line in enumerate(file) if i % stride == 0 or i >= total - 1]
+            wanted = []
+            for i in sorted({*range(0, total, stride), *range(max(0, total - 1), total)}):
+                start = int(ends[i - 1]) + 1 if i else 0
+                file.seek(start)
+                wanted.append(file.read(int(ends[i]) - start))
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -161,6 +166,15 @@ def _load_lines(path: Path, notes: list[str]) -> list[Record]:
     if stride > 1:
         _note(notes, path, f"{total} lines, of which one in {stride} is used here")
     return found
+
+
+def _newlines(file: BinaryIO) -> NDArray[np.int64]:
+    """Return where the newlines of a file are; a file of gigabytes must not cost seconds."""
+    found, start = [np.zeros(0, np.int64)], 0
+    while block := file.read(BLOCK_BYTES):
+        found.append(np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")) + start)
+        start += len(block)
+    return np.concatenate(found)
 
 
 def _in_order(records: list[Record]) -> list[Record]:
