@@ -42,7 +42,7 @@ class Snapshot:
     name: str
     state: RunState
     world_size: int | None
-    record: dict[str, Any]  # rank 0's last step
+    record: dict[str, Any]  # the last step of rank 0, or of this host's first rank
     evaluation: dict[str, Any]  # the last line of evaluations.jsonl
     ranks: tuple[RankView, ...] = ()
 
@@ -63,12 +63,22 @@ def take_snapshot(run: RunDir, *, with_ranks: bool = False, state: RunState | No
     ranks: tuple[RankView, ...] = ()
     if with_ranks:
         usage = (read_last_record(run.usage) or {}).get("processes")
-        count = min(world_size or 1, MOST_RANKS)
-        ranks = tuple(
-            _view(run, state.attempt, rank, usage if isinstance(usage, dict) else {}) for rank in range(count)
-        )
-    record = read_last_record(run.metrics(0)) or {}
+        shown = ranks_here(run, state.attempt) or list(range(min(world_size or 1, MOST_RANKS)))
+        known = usage if isinstance(usage, dict) else {}
+        ranks = tuple(_view(run, state.attempt, rank, known) for rank in shown[:MOST_RANKS])
+    record = read_last_record(run.metrics(first_rank(run, state.attempt))) or {}
     return Snapshot(run.path.name, state, world_size, record, read_last_record(run.evaluations) or {}, ranks)
+
+
+def ranks_here(run: RunDir, attempt: int) -> list[int]:
+    """Return the ranks that beat in this folder; hosts that share none each have their own."""
+    names = (path.stem.removeprefix("rank-") for path in run.logs(attempt).glob("rank-*.pulse"))
+    return sorted(int(name) for name in names if name.isdecimal() and len(name) < 7)
+
+
+def first_rank(run: RunDir, attempt: int) -> int:
+    """Return the rank that speaks for the run in this folder: 0, or the first of a host that is not node 0."""
+    return min(ranks_here(run, attempt), default=0)
 
 
 def _view(run: RunDir, attempt: int, rank: int, usage: dict[str, Any]) -> RankView:
@@ -85,7 +95,7 @@ class Drawing:
     """A snapshot as a few lines that never wrap, as wide as the terminal is."""
 
     snapshot: Snapshot
-    phase: str = ""  # what rank 0 does when there is no step to show
+    phase: str = ""  # what that rank does when there is no step to show
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw it."""
@@ -201,7 +211,7 @@ def live_drawing(run: RunDir, *, with_ranks: bool = False) -> Callable[[], Rende
 
     def draw() -> RenderableType:
         state = RunState("running", newest_attempt(run))
-        pulse = read_pulse(run.pulse(state.attempt, "rank-0"))
+        pulse = read_pulse(run.pulse(state.attempt, f"rank-{first_rank(run, state.attempt)}"))
         phase = "starting" if pulse is None else "" if pulse.phase in ("data", "step") else str(pulse)
         return Drawing(take_snapshot(run, with_ranks=with_ranks, state=state), phase)
 

@@ -13,7 +13,7 @@ from fcn4dist.cluster.pulse import read_pulse
 from fcn4dist.errors import ConfigError, JobError
 from fcn4dist.run_dir import RunDir
 from fcn4dist.run_state import RunState, is_locked
-from fcn4dist.run_view import Drawing, Snapshot, take_snapshot, value_of
+from fcn4dist.run_view import Drawing, Snapshot, first_rank, take_snapshot, value_of
 
 POLL_S = 0.5
 RUNNING = "running"
@@ -39,13 +39,13 @@ def watch_run(path: Path, console: Console, *, once: bool = False, with_ranks: b
 
 
 def _draw(run: RunDir, snapshot: Snapshot) -> Drawing:
-    pulse = read_pulse(run.pulse(snapshot.state.attempt, "rank-0"))
+    pulse = read_pulse(run.pulse(snapshot.state.attempt, f"rank-{first_rank(run, snapshot.state.attempt)}"))
     return Drawing(snapshot, "" if pulse is None or pulse.phase in ("data", "step") else str(pulse))
 
 
 def _follow(run: RunDir, snapshot: Snapshot, console: Console, *, with_ranks: bool) -> Snapshot:
     """Show the run until it is over and return its last state."""
-    if not console.is_terminal:
+    if not console.is_terminal or console.is_dumb_terminal:
         return _follow_in_lines(run, snapshot, console)
     with Live(_draw(run, snapshot), console=console, auto_refresh=False, transient=True) as live:
         while snapshot.state.kind == RUNNING:

@@ -95,6 +95,8 @@ class JobConsole:
         self._has_stepped = False
 
     def __enter__(self) -> JobConsole:
+        if self._console.is_dumb_terminal:  # cannot move its cursor: lines
+            return self
         if self._console.is_terminal and self._draw is not None:
             self._live = Live(
                 console=self._console,

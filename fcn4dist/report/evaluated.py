@@ -67,7 +67,7 @@ def _bounds(values: Any) -> str:
 def describe_evaluation(evaluation: Record, macro: Macro) -> str:
     """Say what the figures were measured on."""
     expected = number(evaluation, "num_expected")
-    text = f"The last evaluation: {macro.clips}, checkpoint {clean(evaluation.get('checkpoint', '?'), 120)}."
+    text = f"The last evaluation: {macro.clips}, checkpoint {clean(evaluation.get('checkpoint') or 'not named', 120)}."
     if expected is not None and expected != number(evaluation, "num_scored"):
         text += f" {expected:.0f} clips were expected."
     if macro.checksum:

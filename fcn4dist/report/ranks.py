@@ -188,7 +188,8 @@ def _draw_devices(usage: list[Record]) -> list[Chart | None]:
             at_s, devices = number(line, "time"), line.get("devices")
             for entry in devices if isinstance(devices, list) and at_s is not None else []:
                 if (value := number(entry, key)) is not None:
-                    name = f"NPU {clean(entry.get('npu'), 8)}.{clean(entry.get('chip'), 8)}"
+                    host = f"node {line['node']} " if line.get("node") else ""
+                    name = f"{host}NPU {clean(entry.get('npu'), 8)}.{clean(entry.get('chip'), 8)}"
                     lines.setdefault(name, []).append(((at_s - start_s) / 60, value / size))  # type: ignore[operator]
         series = [Series(n, thin(p, 240), i) for i, (n, p) in enumerate(sorted(lines.items())[:MOST_LINES])]
         charts.append(line_chart(title, series, "minutes since the start", unit, zero=True))

@@ -99,7 +99,8 @@ def load_run(path: Path, *, is_over: bool = False) -> RunFiles:
         attempt = number(files.state.failure, "attempt")
         files.failures.setdefault(int(attempt) if attempt is not None else files.state.attempt, files.state.failure)
     for file in sorted(run.usage.parent.glob("usage*.jsonl")):
-        files.usage += _load_lines(file, files.notes)
+        node = file.stem.removeprefix("usage").removeprefix("-node")
+        files.usage += [{**line, "node": node} for line in _load_lines(file, files.notes)]  # "": node 0
     return files
 
 
