@@ -27,6 +27,7 @@ from fcn4dist.config import RunConfig, format_config, keep_batches, override_con
 from fcn4dist.environment import describe_environment
 from fcn4dist.files import save_json, save_text
 from fcn4dist.job_end import RestartHistory, report_outcome
+from fcn4dist.report.event_files import event_files, require_tensorboard
 from fcn4dist.report_at_end import reported
 from fcn4dist.resume import check_resumable
 from fcn4dist.run_dir import RunDir
@@ -69,6 +70,8 @@ def launch_job(config: RunConfig, request: LaunchRequest, console: Console, prog
     if request.dry_run:
         show_dry_run(config, request, console)
         return
+    if config.launch.tensorboard:
+        require_tensorboard()
     num_ranks = config.launch.devices
     host = survey(config, imagined=False)
     plan_batches(config.train, num_ranks)
@@ -91,7 +94,7 @@ def launch_job(config: RunConfig, request: LaunchRequest, console: Console, prog
             if table is not None:  # the run keeps what it was started with
                 save_text(run_dir.rank_table, table.read_text(encoding="utf-8"))
         exported = None if table is None else str(run_dir.rank_table)
-        with reported(run_dir, say):
+        with reported(run_dir, say), event_files(run_dir, is_wanted=config.launch.tensorboard):
             _run_to_the_end(config, run_dir, host, request, num_clips, console, exported)
 
 

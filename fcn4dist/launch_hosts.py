@@ -27,18 +27,20 @@ from fcn4dist.cluster.hosts.wire import load_secret
 from fcn4dist.cluster.plan import JobPlan, Launcher, Meeting, plan_as_json, plan_job
 from fcn4dist.cluster.ports import check_port, choose_port, is_free
 from fcn4dist.config import RunConfig, build_config, format_config, keep_batches, override_config, plan_batches
+from fcn4dist.data.identity import identify_data
 from fcn4dist.environment import describe_environment
 from fcn4dist.errors import ConfigError, Fcn4distError
 from fcn4dist.files import digest_file, save_json, save_text
 from fcn4dist.job_end import RestartHistory, end_of
 from fcn4dist.launch import LaunchRequest, run_attempt, survey
 from fcn4dist.launch_verdict import explain_verdict, failure_of, find_own_failure
+from fcn4dist.report.event_files import event_files, require_tensorboard
 from fcn4dist.report_at_end import reported
 from fcn4dist.resume import check_resumable
 from fcn4dist.run_dir import RunDir
 from fcn4dist.run_folder import check_run_dir, dated_folder, locked, next_attempt, writing
 from fcn4dist.run_view import live_drawing
-from fcn4dist.training_data import check_data, identify_data, is_demo, resolve_data
+from fcn4dist.training_data import check_data, is_demo, resolve_data
 
 if TYPE_CHECKING:
     from fcn4dist.data.features import Progress
@@ -66,6 +68,9 @@ def launch_on_hosts(
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     place = request.place
+    is_tensorboard = config.launch.tensorboard and place.is_master  # where rank 0 writes its metrics
+    if is_tensorboard:
+        require_tensorboard()
     secret = load_secret(request.launch.job_secret_file, os.environ)
     if place.devices is not None and request.launch.devices is None:
         config = override_config(config, launch={"devices": place.devices})
@@ -88,7 +93,8 @@ def launch_on_hosts(
         with locked_telling(run.run_dir, session):
             with _told(session):
                 ready = run.prepare(progress)
-            with reported(run.run_dir, say) if request.place.is_master else contextlib.nullcontext():
+            report = reported(run.run_dir, say) if request.place.is_master else contextlib.nullcontext()
+            with report, event_files(run.run_dir, is_wanted=is_tensorboard):
                 while not run.finish(session.agree(ready, run.decide, say)):
                     ready = ready.model_copy(update={"attempt": next_attempt(run.run_dir)})
 
@@ -190,7 +196,7 @@ class _HostRun:
     def prepare(self, progress: Progress | None) -> Readiness:
         """Resolve and check the data and the rank table here."""
         world_size, data = self.layout.world_size, self.config.data
-        if data.records_dir is None and data.audio_dir is not None:
+        if data.records_dir is None and data.source_dir is not None:
             raise ConfigError(
                 "data.records_dir: not set; over several hosts run `fcn4dist prepare` once, and name its folder on all"
             )

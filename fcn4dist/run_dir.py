@@ -70,6 +70,11 @@ class RunDir:
         return self.path / "metrics" / ("usage.jsonl" if self.node == 0 else f"usage-node{self.node}.jsonl")
 
     @property
+    def tensorboard(self) -> Path:
+        """The folder of TensorBoard's event files, where they were asked for."""
+        return self.path / "tensorboard"
+
+    @property
     def lock(self) -> Path:
         """Locked while a launcher works here."""
         return self._own("launch", ".lock")

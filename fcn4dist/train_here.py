@@ -16,6 +16,7 @@ from fcn4dist.config import RunConfig, format_config, keep_batches, plan_batches
 from fcn4dist.environment import describe_environment
 from fcn4dist.errors import Interrupted
 from fcn4dist.files import save_json, save_text
+from fcn4dist.report.event_files import event_files, require_tensorboard
 from fcn4dist.report_at_end import reported
 from fcn4dist.resume import check_resumable
 from fcn4dist.run_dir import RunDir
@@ -37,6 +38,8 @@ def train_here(
     Raises UserError when the input is wrong, before MindSpore is loaded where that can be known.
     """
     require_mindspore()
+    if config.launch.tensorboard:
+        require_tensorboard()
     target = resolve_target(config.launch.device_target)
     prepare_imports(target)  # preparing data may load MindSpore, too
     batches = plan_batches(config.train, SINGLE.world_size)
@@ -56,7 +59,8 @@ def train_here(
 
         assert config.data.records_dir is not None
         stop, resumes = StopRequest(also=(signal.SIGINT,)), resume and has_checkpoint(run.checkpoints)
-        with reported(run, say), UsageRecorder(run.usage, WallClock(), 1, own_processes()):
+        usage = UsageRecorder(run.usage, WallClock(), 1, own_processes())
+        with reported(run, say), usage, event_files(run, is_wanted=config.launch.tensorboard):
             report = train(config, run, config.data.records_dir, SINGLE, resume=resumes, stop=stop)
     if report.stopped_by is not None:
         raise Interrupted(

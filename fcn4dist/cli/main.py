@@ -20,9 +20,10 @@ COMMANDS = {
     "evaluate": ("fcn4dist.cli.evaluate:evaluate", "Score a checkpoint."),
     "report": ("fcn4dist.cli.report:report", "Write a run's HTML page, or compare runs."),
     "watch": ("fcn4dist.cli.watch:watch", "Look at a run from another terminal."),
+    "tensorboard": ("fcn4dist.cli.tensorboard:tensorboard", "Write a run's TensorBoard event files."),
     "rank-table": ("fcn4dist.cli.rank_table:rank_table", "Write, merge, check and show HCCL rank tables."),
     "doctor": ("fcn4dist.cli.doctor:doctor", "Check this machine before anything starts."),
-    "config": ("fcn4dist.cli.config:config", "Show the resolved config."),
+    "config": ("fcn4dist.cli.config:config", "Show the resolved config; turn one of ModelZoo into ours."),
 }
 
 
