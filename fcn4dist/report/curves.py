@@ -44,7 +44,8 @@ def roc_of(labels: Bools, scores: Floats) -> Roc | None:
 def delong_interval(labels: Bools, scores: Floats) -> tuple[float, float] | None:
     """Return the 95 % interval of one tag's ROC-AUC by DeLong, DeLong and Clarke-Pearson (1988), cut at 0 and 1.
 
-    Clips count as independent. None with fewer than two positives or negatives.
+    Clips count as independent. None with fewer than two positives or negatives, and where no clip is on the wrong side (or
+    all are): the variance is then 0, which says nothing about other clips.
     """
     positives, negatives = scores[labels], scores[~labels]
     m, n = len(positives), len(negatives)
@@ -55,7 +56,10 @@ def delong_interval(labels: Bools, scores: Floats) -> tuple[float, float] | None
     v10 = (np.searchsorted(ordered_n, positives, "left") + np.searchsorted(ordered_n, positives, "right")) / (2 * n)
     v01 = 1 - (np.searchsorted(ordered_p, negatives, "left") + np.searchsorted(ordered_p, negatives, "right")) / (2 * m)
     auc = float(v10.mean())
-    half = NORMAL_975 * float(np.sqrt(v10.var(ddof=1) / m + v01.var(ddof=1) / n))
+    variance = float(v10.var(ddof=1) / m + v01.var(ddof=1) / n)
+    if variance <= 0:
+        return None
+    half = NORMAL_975 * variance**0.5
     return max(0.0, auc - half), min(1.0, auc + half)
 
 

@@ -39,6 +39,8 @@ def test_a_tag_of_one_kind_has_no_curve() -> None:
     assert roc_of(np.zeros(3, bool), scores) is None
     assert roc_of(np.ones(3, bool), scores) is None
     assert delong_interval(np.array([True, False, False]), scores) is None
+    apart = np.array([0.1, 0.2, 0.8, 0.9])
+    assert delong_interval(apart > 0.5, apart) is None
 
 
 def test_delongs_interval_is_its_definition_over_all_pairs(one_tag: tuple[np.ndarray, np.ndarray]) -> None:
