@@ -17,6 +17,7 @@ COMMANDS = {
     "launch": ("fcn4dist.cli.launch:launch", "Train on N devices, with a rank-0 evaluator."),
     "train": ("fcn4dist.cli.train:train", "Train in this process, on one device."),
     "prepare": ("fcn4dist.cli.prepare:prepare", "Turn audio and annotations into MindRecord shards."),
+    "data": ("fcn4dist.cli.data:data", "Show what a split or a prepared data set holds."),
     "evaluate": ("fcn4dist.cli.evaluate:evaluate", "Score a checkpoint."),
     "report": ("fcn4dist.cli.report:report", "Write a run's HTML page, or compare runs."),
     "watch": ("fcn4dist.cli.watch:watch", "Look at a run from another terminal."),
