@@ -14,8 +14,10 @@ from fcn4dist.cluster.failure import FailedProcess, Failure, RankEnd, WorkerErro
 from fcn4dist.cluster.process import ExitStatus
 from fcn4dist.config import format_config, load_config
 from fcn4dist.environment import describe_environment
-from fcn4dist.evaluate.metrics import measure
-from fcn4dist.files import save_atomically, save_json, save_text
+from fcn4dist.evaluate.evaluated import Evaluated
+from fcn4dist.evaluate.evaluation import evaluate_scores, save_evaluation
+from fcn4dist.evaluate.score_file import Scores
+from fcn4dist.files import save_json, save_text
 from fcn4dist.run_dir import RunDir
 from fcn4dist.train.records import EvaluationRecords, StepRecord, StepRecords
 
@@ -109,27 +111,13 @@ def write_evaluations(run: RunDir, tags: Sequence[str], num_clips: int, seed: in
     labels = (rng.random((num_clips, len(tags))) < 0.3).astype(np.int32)
     labels[0], labels[1] = 1, 0
     scores = np.clip(0.3 + 0.3 * labels + rng.normal(0, 0.2, labels.shape), 0.01, 0.99).astype(np.float32)
-    metrics = measure(labels, scores, tuple(tags), num_resamples=50)
+    ids = np.arange(num_clips, dtype=np.int32)
+    about = Evaluated("val", "folds:folds.csv:5", num_clips)
+    evaluation = evaluate_scores(Scores(ids, labels, scores), tuple(tags), about, None, num_resamples=50)
     records = EvaluationRecords(run, 0)
     for epoch in range(1, 4):
-        records.add(10 * epoch, epoch, metrics)
-    ids = np.arange(num_clips, dtype=np.int32)
-    save_atomically(run.scores, lambda file: np.savez(file, clip_ids=ids, labels=labels, scores=scores))
-    document = {
-        "checkpoint": "checkpoints/step-00000030",
-        "split": "val",
-        "split_name": "folds:folds.csv:5",
-        "num_expected": num_clips,
-        "num_scored": num_clips,
-        "roc_auc_macro": metrics.roc_auc_macro,
-        "pr_auc_macro": metrics.pr_auc_macro,
-        "roc_auc_ci95": metrics.roc_auc_ci95,
-        "pr_auc_ci95": metrics.pr_auc_ci95,
-        "top_tag_accuracy": None,
-        "tags": [asdict(tag) for tag in metrics.tags],
-        "undefined_tags": list(metrics.undefined_tags),
-    }
-    save_json(run.evaluation, document)
+        records.add(10 * epoch, epoch, evaluation)
+    save_evaluation(evaluation, run.evaluation, run.scores, checkpoint="checkpoints/step-00000030")
 
 
 def add_failure(run: RunDir, message: str = "loss is nan") -> None:

@@ -193,8 +193,11 @@ def test_runs_are_compared(tmp_path: Path) -> None:
 
 def test_an_evaluation_with_more_figures_shows_them(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
-    assert "DeLong" in Page(write_report(run.path).read_text()).text
     document = json.loads(run.evaluation.read_text())
+    for tag in document["tags"]:
+        del tag["roc_auc_ci95"]
+    run.evaluation.write_text(json.dumps(document))
+    assert "DeLong" in Page(write_report(run.path).read_text()).text
     for tag in document["tags"]:
         tag |= {"roc_auc_ci95": [0.61, 0.72], "f1": 0.345}
     document |= {"split_checksum": "0123456789abcdef", "warnings": ["3 tracks are shared with train"]}
