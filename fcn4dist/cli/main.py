@@ -19,6 +19,8 @@ COMMANDS = {
     "prepare": ("fcn4dist.cli.prepare:prepare", "Turn audio and annotations into MindRecord shards."),
     "data": ("fcn4dist.cli.data:data", "Show what a split or a prepared data set holds."),
     "evaluate": ("fcn4dist.cli.evaluate:evaluate", "Score a checkpoint."),
+    "report": ("fcn4dist.cli.report:report", "Write a run's HTML page, or compare runs."),
+    "watch": ("fcn4dist.cli.watch:watch", "Look at a run from another terminal."),
     "tensorboard": ("fcn4dist.cli.tensorboard:tensorboard", "Write a run's TensorBoard event files."),
     "rank-table": ("fcn4dist.cli.rank_table:rank_table", "Write, merge, check and show HCCL rank tables."),
     "doctor": ("fcn4dist.cli.doctor:doctor", "Check this machine before anything starts."),
