@@ -46,6 +46,7 @@ class ModelCard(BaseModel):
     mel: MelConfig
     tags: list[str]  # in the order of the outputs
     split_name: str  # how its training clips were chosen
+    clip_list_sha256: dict[str, str] = {}  # of each part of the split: see data/manifest.py; empty without a manifest
 
 
 class Progress(BaseModel):

@@ -330,13 +330,14 @@ def check_same_clips(saved: Origin, wanted: Origin, path: Path) -> None:
 
 def card_of(config: RunConfig, data_dir: Path, split: RecordSplit) -> ModelCard:
     """Describe the network that is trained on `split`."""
-    has_manifest = (data_dir / MANIFEST).is_file()
+    manifest = load_manifest(data_dir) if (data_dir / MANIFEST).is_file() else None
     return ModelCard(
         name=config.checkpoint.prefix,
         model=config.model,
         mel=config.mel,
         tags=list(split.tags),
-        split_name=load_manifest(data_dir).split.name if has_manifest else "unknown (shards without a manifest)",
+        split_name=manifest.split.name if manifest else "unknown (shards without a manifest)",
+        clip_list_sha256={k: part.clip_list_sha256 for k, part in manifest.splits.items()} if manifest else {},
     )
 
 
