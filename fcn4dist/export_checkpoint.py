@@ -156,7 +156,7 @@ def _describe(
         mel_rules=MelRules(decibels=decibel_rule(card.mel), num_frames=card.mel.num_frames),
         tags=card.tags,
         thresholds=None if thresholds is None else list(thresholds),
-        split=describe_split(model),
+        split=describe_split(model, state),
         metrics=None if evaluation is None else {k: v for k, v in evaluation.items() if k != "checkpoint"},
         checkpoint=model.path.name,
         config_digest=None if state is None else state.config_digest,

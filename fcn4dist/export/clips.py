@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fcn4dist.config import MelConfig, load_config
+from fcn4dist.config import MelConfig
 from fcn4dist.data.batches import RecordSplit, has_split, open_split
-from fcn4dist.errors import DataError, UserError
-from fcn4dist.export.describe import run_of
+from fcn4dist.errors import DataError
+from fcn4dist.export.describe import find_data
 from fcn4dist.trained_model import TrainedModel
 
 logger = logging.getLogger(__name__)
@@ -43,18 +43,6 @@ def load_sample(model: TrainedModel, data_dir: Path | None, num_clips: int, num_
         except DataError as error:
             logger.warning("%s; pieces of the demo set are compared instead", error)
     return _sample_demo(model.card.mel, num_clips, num_frames)
-
-
-def find_data(model: TrainedModel) -> Path | None:
-    """Return the data set that the checkpoint's run names, if it is there."""
-    run = run_of(model)
-    if run is None or not run.config.is_file():
-        return None
-    try:
-        folder = load_config(run.config).data.records_dir
-    except UserError:
-        return None
-    return folder if folder is not None and folder.is_dir() else None
 
 
 def _sample_data(data_dir: Path, mel: MelConfig, num_clips: int, num_frames: int) -> ClipSample:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import platform
@@ -9,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from fcn4dist import __version__
-from fcn4dist.errors import CheckpointError
+from fcn4dist.config import load_config
+from fcn4dist.data.identity import identify_train_clips
+from fcn4dist.data.manifest import MANIFEST, load_manifest
+from fcn4dist.errors import CheckpointError, DataError, UserError
 from fcn4dist.run_dir import RunDir
 from fcn4dist.scoring.card import SplitCard
 from fcn4dist.train.checkpoint import STATE, State, load_state
@@ -63,9 +67,30 @@ def load_thresholds(model: TrainedModel, evaluation: dict[str, Any] | None = Non
     return None if all(threshold is None for threshold in thresholds) else thresholds
 
 
-def describe_split(model: TrainedModel) -> SplitCard:
-    """Return the split's name and the checksums of its clip lists."""
-    return SplitCard(name=model.card.split_name, clip_list_sha256=model.card.clip_list_sha256)
+def find_data(model: TrainedModel) -> Path | None:
+    """Return the data set that the checkpoint's run names, if it is there."""
+    run = run_of(model)
+    if run is None or not run.config.is_file():
+        return None
+    try:
+        folder = load_config(run.config).data.records_dir
+    except UserError:
+        return None
+    return folder if folder is not None and folder.is_dir() else None
+
+
+def describe_split(model: TrainedModel, state: State | None) -> SplitCard:
+    """Return the split's name and the checksums of its clip lists.
+
+    They stand in the checkpoint; for one of an older fcn4dist, in its data set, if that still has the same training clips.
+    """
+    lists = model.card.clip_list_sha256
+    folder = find_data(model)
+    if not lists and state is not None and folder is not None and (folder / MANIFEST).is_file():
+        with contextlib.suppress(DataError):
+            if identify_train_clips(folder) == state.origin.train_clips:
+                lists = {part: counts.clip_list_sha256 for part, counts in load_manifest(folder).splits.items()}
+    return SplitCard(name=model.card.split_name, clip_list_sha256=lists)
 
 
 def list_versions(state: State | None) -> dict[str, str]:

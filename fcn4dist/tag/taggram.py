@@ -35,6 +35,7 @@ def draw_taggram(tagging: Tagging, num_tags: int, file: Path) -> None:
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MultipleLocator
 
     top = tagging.top(num_tags)
     figure = Figure(figsize=(11, 1.6 + 0.26 * len(top)), layout="constrained")
@@ -49,6 +50,7 @@ def draw_taggram(tagging: Tagging, num_tags: int, file: Path) -> None:
     axes.set_yticks(np.arange(len(top)) + 0.5, labels, parse_math=False)
     axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()
+    axes.xaxis.set_major_locator(MultipleLocator(_tick_step(tagging.duration_s)))
     axes.xaxis.set_major_formatter(lambda seconds, _: format_time(seconds))
     axes.set_xlabel("time")
     axes.set_title(printable(tagging.file.name, 90), loc="left", fontsize="medium", parse_math=False)
@@ -67,12 +69,20 @@ def format_time(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{whole:02d}" if hours else f"{minutes}:{whole:02d}"
 
 
+def _tick_step(duration_s: float) -> float:
+    """Return a round step of time that gives at most twelve ticks."""
+    steps = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
+    hours = 3600.0 * -(-duration_s // (12 * 3600))
+    return next((step for step in steps if duration_s / step <= 12), hours)
+
+
 def _columns(tagging: Tagging) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     """Return the edges of the columns in seconds (W + 1,) and their scores (W, num_tags).
 
-    A window that overlaps others is drawn from its start to the start of the next.
+    A column lies around the middle of its window, halfway to its neighbours'.
     """
-    edges, values = np.append(tagging.starts_s, tagging.ends_s[-1]), tagging.timeline
+    middles, values = (tagging.starts_s + tagging.ends_s) / 2, tagging.timeline
+    edges = np.concatenate([[0.0], (middles[:-1] + middles[1:]) / 2, [tagging.duration_s]])
     at_once = -(-len(values) // MAX_COLUMNS)
     if at_once > 1:
         starts = np.arange(0, len(values), at_once)
