@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fcn4dist.cluster.devices import resolve_target
+from fcn4dist.cluster.devices import Target
 from fcn4dist.cluster.rank import SINGLE
 from fcn4dist.config import RunConfig
 from fcn4dist.errors import ConfigError
@@ -50,14 +50,14 @@ class ExportRequest:
     evaluation: Path | None = None  # figures for the card; none: those of the run
 
 
-def export_checkpoint(request: ExportRequest, config: RunConfig) -> ExportCard:
-    """Write request.output and its card, both whole or neither.
+def export_checkpoint(request: ExportRequest, config: RunConfig, target: Target) -> ExportCard:
+    """Write request.output and its card, both whole or neither; `target` is Ascend for AIR.
 
     The file is loaded again and compared with the checkpoint before it gets its name; AIR cannot be, and its card says so.
     Raises CheckpointError, ConfigError, DataError or DeviceError for what the user can mend, JobError when the scores differ.
     """
     check_output(request.output, request.format)
-    start_device(resolve_target("Ascend" if request.format == "air" else config.launch.device_target), SINGLE.device)
+    start_device(target, SINGLE.device)
     model = open_model(request.checkpoint, config, request.data_dir)
     network = model.build_network()
     with written_beside(request.output) as temporary:

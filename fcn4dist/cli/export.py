@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from fcn4dist.cli.options import config_options, json_option, verbosity_options
-from fcn4dist.cluster.devices import require_mindspore, resolve_target
+from fcn4dist.cluster.devices import Target, require_mindspore, resolve_target
 from fcn4dist.config import RunConfig
-from fcn4dist.errors import ConfigError
+from fcn4dist.errors import ConfigError, DeviceError
 from fcn4dist.train.runtime import prepare_imports
 
 if TYPE_CHECKING:
@@ -65,11 +65,24 @@ def export(
     if chosen is None:
         raise ConfigError(f"--output {output}: expected a name that ends in .{', .'.join(FORMATS)}, or --format")
     require_mindspore()
-    prepare_imports("Ascend" if chosen == "air" else resolve_target(config.launch.device_target))
+    target = _target_of(chosen, config)
+    prepare_imports(target)
     from fcn4dist.export_checkpoint import ExportRequest, export_checkpoint  # MindSpore loads here, not for --help
 
-    card = export_checkpoint(ExportRequest(checkpoint, output, chosen, data_dir, evaluation), config)
+    card = export_checkpoint(ExportRequest(checkpoint, output, chosen, data_dir, evaluation), config, target)
     click.echo(card.model_dump_json(indent=2) if as_json else format_card(card, output))
+
+
+def _target_of(file_format: Format, config: RunConfig) -> Target:
+    """Return where the network runs; raises DeviceError for AIR without Ascend."""
+    if file_format != "air":
+        return resolve_target(config.launch.device_target)
+    try:
+        return resolve_target("Ascend")
+    except DeviceError as error:
+        raise DeviceError(
+            f"AIR files are written by CANN, on Ascend alone; use --format mindir or onnx here. {error}"
+        ) from None
 
 
 def format_card(card: ExportCard, output: Path) -> str:
