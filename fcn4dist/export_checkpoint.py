@@ -47,6 +47,7 @@ class ExportRequest:
     output: Path
     format: Format
     data_dir: Path | None = None  # clips to compare on; none: those of the run
+    num_clips: int = max(BATCHES)  # to compare on, at most
     evaluation: Path | None = None  # figures for the card; none: those of the run
 
 
@@ -127,7 +128,7 @@ def _verify(network: FCN4, model: TrainedModel, file: Path, request: ExportReque
         load_safetensors(file, again)
         found = CheckpointScorer(again, listener, str(file))
     lengths = plan_lengths(model.card.mel, listener.min_frames)
-    sample = load_sample(model, request.data_dir, max(BATCHES), max(lengths))
+    sample = load_sample(model, request.data_dir, request.num_clips, max(lengths))
     expected = CheckpointScorer(network, listener, str(model.path))
     return check_scores_agree(expected, found, sample, lengths, request.output)
 

@@ -38,6 +38,9 @@ FORMATS: tuple[Format, ...] = ("mindir", "onnx", "air", "safetensors")
     help="Prepared data set with clips to compare on; the run's by default.",
 )
 @click.option(
+    "--clips", "num_clips", type=click.IntRange(min=7), default=7, show_default=True, help="How many to compare on."
+)
+@click.option(
     "--evaluation",
     type=click.Path(path_type=Path),
     metavar="FILE",
@@ -51,6 +54,7 @@ def export(
     file_format: Format | None,
     output: Path,
     data_dir: Path | None,
+    num_clips: int,
     evaluation: Path | None,
     config: RunConfig,
     as_json: bool,
@@ -69,7 +73,7 @@ def export(
     prepare_imports(target)
     from fcn4dist.export_checkpoint import ExportRequest, export_checkpoint  # MindSpore loads here, not for --help
 
-    card = export_checkpoint(ExportRequest(checkpoint, output, chosen, data_dir, evaluation), config, target)
+    card = export_checkpoint(ExportRequest(checkpoint, output, chosen, data_dir, num_clips, evaluation), config, target)
     click.echo(card.model_dump_json(indent=2) if as_json else format_card(card, output))
 
 

@@ -29,7 +29,7 @@ class ClipSample:
 
 
 def load_sample(model: TrainedModel, data_dir: Path | None, num_clips: int, num_frames: int) -> ClipSample:
-    """Return `num_clips` clips of `num_frames`; longer ones than the data set's are several clips one after the other.
+    """Return up to `num_clips` clips of `num_frames`; longer ones than the data set's are several clips one after the other.
 
     `data_dir`: none means the data set that the run trained on and, where that is not at hand, pieces of the embedded
     demo set. Raises DataError when `data_dir` has no clips for this network.
@@ -55,15 +55,15 @@ def _sample_data(data_dir: Path, mel: MelConfig, num_clips: int, num_frames: int
             f"{data_dir}: clips of {split.feature_shape[1]} mel bands; the network was trained with {mel.n_mels}"
         )
     positions = np.linspace(0, split.num_clips - 1, min(num_clips, split.num_clips)).astype(np.int64)
-    found = np.concatenate([batch.mel_db for batch in split.iter_batches(positions, num_clips)])
-    return ClipSample(_join(found, num_clips, num_frames), f"{len(found)} {part} clips of the data set")
+    found = np.concatenate([batch.mel_db for batch in split.iter_batches(positions, len(positions))])
+    return ClipSample(_join(found, num_frames), f"{len(found)} {part} clips of the data set")
 
 
-def _join(clips: NDArray[np.float32], num_clips: int, num_frames: int) -> NDArray[np.float32]:
-    """Return `num_clips` rows of `num_frames`: row i is clip i followed by clips i + 1, i + 2, ..."""
+def _join(clips: NDArray[np.float32], num_frames: int) -> NDArray[np.float32]:
+    """Return a row of `num_frames` a clip: row i is clip i followed by clips i + 1, i + 2, ..."""
     repeats = -(-num_frames // clips.shape[3])
-    rows = [np.concatenate([clips[(i + k) % len(clips)] for k in range(repeats)], axis=2) for i in range(num_clips)]
-    return np.ascontiguousarray(np.stack(rows)[..., :num_frames])
+    joined = np.concatenate([np.roll(clips, -k, axis=0) for k in range(repeats)], axis=3)
+    return np.ascontiguousarray(joined[..., :num_frames])
 
 
 def _sample_demo(mel: MelConfig, num_clips: int, num_frames: int) -> ClipSample:
@@ -74,7 +74,7 @@ def _sample_demo(mel: MelConfig, num_clips: int, num_frames: int) -> ClipSample:
     from fcn4dist.data.synth import RATE_HZ
 
     pieces = plan_pieces()
-    chosen = pieces[:: len(pieces) // num_clips][:num_clips]
+    chosen = [pieces[i] for i in np.linspace(0, len(pieces) - 1, min(num_clips, len(pieces))).astype(int)]
     longest = mel.model_copy(update={"clip_s": (num_frames - 1) * mel.hop_samples / mel.sample_rate_hz})
     rows = []
     for piece in chosen:
