@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,8 +15,6 @@ from fcn4dist.data.mel import UnusableClipError, log_mel
 from fcn4dist.data.windows import iter_windows
 from fcn4dist.errors import ConfigError
 from fcn4dist.scoring.scorer import Listener, Scorer
-
-logger = logging.getLogger(__name__)
 
 Combine = Literal["mean", "max"]
 
@@ -69,10 +67,11 @@ def plan_windows(listener: Listener, window_s: float | None, hop_s: float | None
     return WindowPlan(mel, hop, combine)
 
 
-def tag_file(file: Path, scorer: Scorer, plan: WindowPlan) -> Tagging:
+def tag_file(file: Path, scorer: Scorer, plan: WindowPlan, say: Callable[[float], None] | None = None) -> Tagging:
     """Score every window of `file`; memory does not depend on its length (some bytes a window aside).
 
-    Features are computed as in training. A short piece is one window with zeros at its end. Raises UnusableClipError when
+    Features are computed as in training. A short piece is one window with zeros at its end. `say` is told how many seconds
+    are done. Raises UnusableClipError when
     the file cannot be decoded or is silent throughout.
     """
     starts, ends, rows = [], [], []
@@ -81,7 +80,8 @@ def tag_file(file: Path, scorer: Scorer, plan: WindowPlan) -> Tagging:
         starts.append(window.start_s)
         ends.append(window.end_s)
         rows.append(silent if window.is_silent else scorer.score(log_mel(window.wave, plan.mel)[None, None])[0])
-        logger.info("%s: %.0f s", file, window.end_s)
+        if say is not None:
+            say(window.end_s)
     timeline = np.stack(rows)
     heard = timeline[~np.isnan(timeline[:, 0])]
     if len(heard) == 0:

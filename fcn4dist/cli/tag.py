@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import math
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +95,8 @@ def tag(
     num_failed = 0
     for file in files:
         try:
-            tagging = tag_file(file, scorer, plan)
+            with told_on_terminal(file) as say:
+                tagging = tag_file(file, scorer, plan, say)
         except UnusableClipError as error:
             num_failed += 1
             documents.append({"file": str(file), "error": str(error)})
@@ -106,6 +112,28 @@ def tag(
         click.echo(json.dumps({"checkpoint": str(checkpoint), "files": documents}, indent=2, allow_nan=False))
     if num_failed:
         raise SystemExit(UserError.exit_code)
+
+
+@contextlib.contextmanager
+def told_on_terminal(file: Path) -> Iterator[Callable[[float], None] | None]:
+    """Give what tells on a terminal how far a long file is, once a second, and wipe that away at the end."""
+    if not sys.stderr.isatty() or logging.getLogger().level >= logging.ERROR:
+        yield None
+        return
+    from fcn4dist.tag.taggram import format_time
+
+    name, last = printable(file.name, 60), time.monotonic()
+
+    def say(done_s: float) -> None:
+        nonlocal last
+        if time.monotonic() - last >= 1:
+            last = time.monotonic()
+            click.echo(f"\r{name}: {format_time(done_s)}", err=True, nl=False)
+
+    try:
+        yield say
+    finally:
+        click.echo("\r\x1b[K", err=True, nl=False)
 
 
 def check_numbers(*seconds: float | None) -> None:
