@@ -1,7 +1,7 @@
 """Windows over a whole piece of any length: decoded, resampled and cut block by block, in memory that does not grow.
 
-A window is as long as a training clip (mel.clip_s). The last one ends where the piece ends, so nothing is left out and
-nothing but a piece shorter than one window is padded; that one gets zeros at its end, as in training.
+A window is as long as a training clip (mel.clip_s). The last one ends where the piece ends, so nothing is left out. A piece
+of one window is the clip that `load_wave` makes of it: a shorter one gets zeros at its end.
 """
 
 from __future__ import annotations
@@ -40,23 +40,33 @@ def iter_windows(file: Path, mel: MelConfig, hop_s: float) -> Iterator[Window]:
     empty, damaged, not finite. What was yielded before is then not the whole piece.
     """
     size, hop, rate_hz = mel.num_samples, max(1, round(hop_s * mel.sample_rate_hz)), mel.sample_rate_hz
-    kept = np.zeros(0, np.float32)  # the last `size` samples of the piece so far, and the block that came in
+    rest = mel.n_fft  # less than this at the end is not worth a window
+    kept = np.zeros(0, np.float32)  # the last samples of the piece so far, and the block that came in
     num_samples, start, heard = 0, 0, 0  # start: of the next window; heard: end of the last one
     for block in iter_blocks(file, rate_hz):
         kept = np.concatenate([kept, block])
         num_samples += len(block)
-        base = num_samples - len(kept)
-        while start + size <= num_samples:
-            heard = start + size
-            yield Window(start / rate_hz, heard / rate_hz, kept[start - base : heard - base])
-            start += hop
-        kept = kept[-size:]
+        while start + size + rest <= num_samples:
+            yield _cut(kept, num_samples, start, mel)
+            heard, start = start + size, start + hop
+        kept = kept[-(size + rest) :]
     if num_samples == 0:
         raise UnusableClipError("no samples")
-    if heard == 0:
-        yield Window(0.0, num_samples / rate_hz, crop_or_pad(kept, size))
-    elif num_samples - heard >= mel.n_fft:  # less is not worth a window
-        yield Window((num_samples - size) / rate_hz, num_samples / rate_hz, kept)
+    if heard == 0:  # one window: just the clip that training takes of such a piece
+        begin = max(0, num_samples - size) // 2
+        yield Window(begin / rate_hz, min(num_samples, begin + size) / rate_hz, crop_or_pad(kept, size))
+        return
+    while start + size <= num_samples:
+        yield _cut(kept, num_samples, start, mel)
+        heard, start = start + size, start + hop
+    if num_samples - heard >= rest:
+        yield _cut(kept, num_samples, num_samples - size, mel)
+
+
+def _cut(kept: Float32, num_samples: int, start: int, mel: MelConfig) -> Window:
+    """Return the window at sample `start` of a piece of which `kept` are the last samples so far."""
+    begin, rate_hz = start - (num_samples - len(kept)), mel.sample_rate_hz
+    return Window(start / rate_hz, (start + mel.num_samples) / rate_hz, kept[begin : begin + mel.num_samples])
 
 
 def iter_blocks(file: Path, rate_hz: int) -> Iterator[Float32]:

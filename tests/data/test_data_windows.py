@@ -59,12 +59,28 @@ def test_a_rest_of_less_than_one_frame_is_no_window(tmp_path: Path, seconds: flo
     assert [round(window.start_s, 3) for window in iter_windows(file, MEL, hop_s=2.0)] == expected
 
 
-def test_a_short_piece_is_what_training_makes_of_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("seconds", "start_s", "end_s"), [(0.7, 0, 0.7), (2.0, 0, 2.0), (2.02, 0.01, 2.01)])
+def test_a_piece_of_one_window_is_what_training_makes_of_it(
+    tmp_path: Path, seconds: float, start_s: float, end_s: float
+) -> None:
     file = tmp_path / "a.flac"
-    write_noise(file, 0.7, 44_100)
+    write_noise(file, seconds, 44_100)
     (window,) = iter_windows(file, MEL, hop_s=2.0)
     np.testing.assert_allclose(window.wave, load_wave(file, MEL), atol=1e-6)
-    assert (window.start_s, round(window.end_s, 3), window.is_silent) == (0.0, 0.7, False)
+    assert (round(window.start_s, 3), round(window.end_s, 3), window.is_silent) == (start_s, end_s, False)
+
+
+@pytest.mark.parametrize("hop_s", [0.01, 0.3, 2.0])
+def test_windows_stand_where_arithmetic_says(tmp_path: Path, hop_s: float) -> None:
+    file = tmp_path / "a.wav"
+    wave = write_noise(file, 5.123, 12_000, subtype="FLOAT")[:, 0]
+    windows = list(iter_windows(file, MEL, hop_s))
+    starts = [start for start in range(0, len(wave), round(hop_s * 12_000)) if start + 24_000 <= len(wave)]
+    if len(wave) - (starts[-1] + 24_000) >= 512:
+        starts.append(len(wave) - 24_000)
+    assert [round(window.start_s * 12_000) for window in windows] == starts
+    for start, window in zip(starts, windows, strict=True):
+        np.testing.assert_array_equal(window.wave, wave[start : start + 24_000])
 
 
 @pytest.mark.parametrize(
