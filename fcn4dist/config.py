@@ -33,6 +33,7 @@ class DataConfig(Section):
     """Where the audio and its tags are, and how clips become shards."""
 
     audio_dir: Path | None = None
+    npy_dir: Path | None = None  # instead of audio_dir: log-mel spectrograms as .npy, as ModelZoo's get_npy leaves them
     annotations: Path | None = None
     tags: PositiveInt | list[str] | Path = Field(
         default=50, union_mode="left_to_right"
@@ -45,6 +46,22 @@ class DataConfig(Section):
     max_skipped_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
     num_workers: Annotated[int, Field(ge=0)] = 0  # processes of `prepare`; 0: one a core
     verify: Literal["digest", "size"] = "digest"  # how shards are checked before training
+
+    @property
+    def source_dir(self) -> Path | None:
+        """The folder that mp3_path starts from: of audio, or of .npy files in the same places."""
+        return self.npy_dir or self.audio_dir
+
+    @property
+    def source_suffix(self) -> str | None:
+        """What the files there end in, in place of mp3_path's own; none: as mp3_path says."""
+        return None if self.npy_dir is None else ".npy"
+
+    @model_validator(mode="after")
+    def _one_source(self) -> DataConfig:
+        if self.npy_dir is not None and self.audio_dir is not None:
+            raise ValueError("audio_dir and npy_dir are both set; clips come from one of them, so leave the other out")
+        return self
 
 
 class MelConfig(Section):
@@ -135,6 +152,7 @@ class LaunchConfig(Section):
     join_timeout_s: PositiveFloat = 600.0  # how long the hosts of a job wait for each other
     grace_s: PositiveFloat = 30.0  # for the current step and its checkpoint when a signal ends the job
     max_restarts: Annotated[int, Field(ge=0)] = 0  # how often a failed job starts again, from its newest checkpoint
+    tensorboard: bool = False  # write RUN/tensorboard as the run goes on; needs the extra [tensorboard]
     stall_timeout_s: PositiveFloat = 600.0  # without a step on any rank before the job counts as failed
 
 
@@ -280,7 +298,9 @@ def _load_yaml(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{file}: cannot read the config: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: not a YAML file: {error}") from None
+        is_modelzoo = file.suffix == ".py" or "expected a single document" in str(error)
+        hint = f"\n(ModelZoo's? fcn4dist config import-modelzoo {file} makes it ours)" if is_modelzoo else ""
+        raise ConfigError(f"{file}: not a YAML file: {error}{hint}") from None
     if values is None:
         return {}
     if not isinstance(values, dict):

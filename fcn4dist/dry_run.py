@@ -60,7 +60,7 @@ def imagine_job(
     elif config.data.records_dir is not None:
         num_clips = check_data(override_config(config, data={"verify": "size"}), batches)
     else:
-        notes.append(f"data: {config.data.audio_dir} would be prepared into {run_path / 'data'} first")
+        notes.append(f"data: {config.data.source_dir} would be prepared into {run_path / 'data'} first")
     tags, shards = _describe_data(config)
     table, note = _describe_table(rank_table, layout, host)
     notes += [note] if note else []

@@ -20,6 +20,13 @@ NO_MINDSPORE = (
 )
 
 
+def quoted(name: str, limit: int = 80) -> str:
+    """Return a name from the user's files for a message: in quotes, control characters escaped, its middle left out
+    where it has more than `limit` characters."""
+    shown = name if len(name) <= limit else f"{name[: limit // 2]}…{name[-limit // 4 :]}"
+    return repr(shown)
+
+
 class Fcn4distError(Exception):
     """Base of all errors that a user is meant to read."""
 

@@ -41,19 +41,30 @@ class RestartHistory:
         if outcome.kind != "failure":
             return False
         failure = explain_failure(outcome, plan.run_dir, plan.attempt, socket.gethostname())
+        delay_s = self.decide(failure, has_progress=has_progress)
+        if delay_s is None:
+            return False
+        self.wait_for_restart(failure, plan, delay_s)
+        return True
+
+    def decide(self, failure: Failure, *, has_progress: bool) -> float | None:
+        """Return the delay before the job starts again, or None when it does not: then `refusal` may say why."""
         self._attempts.append(FailedAttempt(failure.kind, failure.is_user_error, has_progress))
         decision = decide_restart(self._attempts, self._max_restarts)
         self.refusal = decision.reason
-        if not decision.restarts:
-            return False
+        return decision.delay_s if decision.restarts else None
+
+    def wait_for_restart(self, failure: Failure, plan: JobPlan, delay_s: float) -> None:
+        """Say and note that the job starts again, and wait until then. Raises Interrupted when a signal comes."""
         self.num_restarts += 1
-        self._say(failure, plan, decision.delay_s)
-        _sleep(decision.delay_s, plan)
-        return True
+        self._say(failure, plan, delay_s)
+        _sleep(delay_s, plan)
 
     def _say(self, failure: Failure, plan: JobPlan, delay_s: float) -> None:
         found = list_checkpoints(plan.run_dir.checkpoints)
         origin = found[-1].name if found else "the start"
+        if not plan.meeting.runs_scheduler:
+            origin = "where node 0 has a checkpoint"
         event = {
             "event": "restart",
             "number": self.num_restarts,
@@ -83,7 +94,7 @@ def report_outcome(outcome: Outcome, plan: JobPlan, shown: JobConsole, console: 
 
     `refusal` says why a failed job is not restarted. Raises JobError, UserError (the culprit's exit code was 2) or Interrupted.
     """
-    end = _end_of(plan)
+    end = end_of(plan)
     if outcome.kind == "failure":
         failure = explain_failure(outcome, plan.run_dir, plan.attempt, socket.gethostname())
         failure = replace(failure, next_steps=advise(failure, plan))
@@ -123,7 +134,7 @@ def _save(failure: Failure, plan: JobPlan, *, is_final: bool) -> Path:
         return plan.run_dir.failure
 
 
-def _end_of(plan: JobPlan) -> RankEnd | None:
+def end_of(plan: JobPlan) -> RankEnd | None:
     """Return how the ranks ended by themselves; of a stop on request, the rank that was asked."""
     ends = [load_end(plan.run_dir.end(plan.attempt, worker.process.name)) for worker in plan.workers]
     return max((end for end in ends if end is not None), key=lambda end: end.stopped_by or 0, default=None)

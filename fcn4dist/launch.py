@@ -25,6 +25,7 @@ from fcn4dist.cluster.worker_env import strip_stale
 from fcn4dist.config import RunConfig, format_config, keep_batches, override_config, plan_batches
 from fcn4dist.files import save_json, save_text
 from fcn4dist.job_end import RestartHistory, report_outcome
+from fcn4dist.report.event_files import event_files, require_tensorboard
 from fcn4dist.resume import check_resumable
 from fcn4dist.run_dir import RunDir
 from fcn4dist.run_folder import check_run_dir, dated_folder, locked, next_attempt, writing
@@ -64,6 +65,8 @@ def launch_job(config: RunConfig, request: LaunchRequest, console: Console, prog
     if request.dry_run:
         show_dry_run(config, request, console)
         return
+    if config.launch.tensorboard:
+        require_tensorboard()
     num_ranks = config.launch.devices
     host = survey(config, imagined=False)
     plan_batches(config.train, num_ranks)
@@ -85,7 +88,8 @@ def launch_job(config: RunConfig, request: LaunchRequest, console: Console, prog
             if table is not None:  # the run keeps what it was started with
                 save_text(run_dir.rank_table, table.read_text(encoding="utf-8"))
         exported = None if table is None else str(run_dir.rank_table)
-        _run_to_the_end(config, run_dir, host, request, num_clips, console, exported)
+        with event_files(run_dir, is_wanted=config.launch.tensorboard):
+            _run_to_the_end(config, run_dir, host, request, num_clips, console, exported)
 
 
 def _check_rank_table(request: LaunchRequest, host: HostDevices, say: Callable[[str], None]) -> Path | None:

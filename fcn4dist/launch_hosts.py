@@ -6,7 +6,6 @@ import contextlib
 import importlib.metadata
 import os
 import socket
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,19 +22,22 @@ from fcn4dist.cluster.hosts.master import MasterSession
 from fcn4dist.cluster.hosts.member import MemberSession
 from fcn4dist.cluster.hosts.place import Place, resolve_master
 from fcn4dist.cluster.hosts.roster import LOCAL_KEYS, Go, HostCard, Layout, Readiness, check_same_data, shared_config
-from fcn4dist.cluster.hosts.session import Say, Session
+from fcn4dist.cluster.hosts.session import Say, Session, Verdict
 from fcn4dist.cluster.hosts.wire import load_secret
 from fcn4dist.cluster.plan import JobPlan, Launcher, Meeting, plan_as_json, plan_job
 from fcn4dist.cluster.ports import check_port, choose_port, is_free
 from fcn4dist.config import RunConfig, build_config, format_config, keep_batches, override_config, plan_batches
+from fcn4dist.data.identity import identify_data
 from fcn4dist.errors import ConfigError, Fcn4distError
 from fcn4dist.files import digest_file, save_json, save_text
+from fcn4dist.job_end import RestartHistory, end_of
 from fcn4dist.launch import LaunchRequest, run_attempt, survey
-from fcn4dist.launch_verdict import explain_verdict, find_own_failure
+from fcn4dist.launch_verdict import explain_verdict, failure_of, find_own_failure
+from fcn4dist.report.event_files import event_files, require_tensorboard
 from fcn4dist.resume import check_resumable
 from fcn4dist.run_dir import RunDir
 from fcn4dist.run_folder import check_run_dir, dated_folder, locked, next_attempt, writing
-from fcn4dist.training_data import check_data, identify_data, is_demo, resolve_data
+from fcn4dist.training_data import check_data, is_demo, resolve_data
 
 if TYPE_CHECKING:
     from fcn4dist.data.features import Progress
@@ -63,6 +65,9 @@ def launch_on_hosts(
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     place = request.place
+    is_tensorboard = config.launch.tensorboard and place.is_master  # where rank 0 writes its metrics
+    if is_tensorboard:
+        require_tensorboard()
     secret = load_secret(request.launch.job_secret_file, os.environ)
     if place.devices is not None and request.launch.devices is None:
         config = override_config(config, launch={"devices": place.devices})
@@ -85,8 +90,9 @@ def launch_on_hosts(
         with locked_telling(run.run_dir, session):
             with _told(session):
                 ready = run.prepare(progress)
-            go = session.agree(ready, run.decide, say)
-            run.finish(go)
+            with event_files(run.run_dir, is_wanted=is_tensorboard):
+                while not run.finish(session.agree(ready, run.decide, say)):
+                    ready = ready.model_copy(update={"attempt": next_attempt(run.run_dir)})
 
 
 def open_session(card: HostCard, place: Place, address: str, secret: bytes) -> Session:
@@ -175,6 +181,8 @@ class _HostRun:
         self.layout: Layout = session.layout
         self.node = self.layout.nodes[request.place.node_rank]
         self.num_clips: int | None = None
+        self.history = RestartHistory(config.launch.max_restarts, console)
+        self.started_s = WallClock()()
 
     @property
     def _given_table(self) -> Path | None:
@@ -184,7 +192,7 @@ class _HostRun:
     def prepare(self, progress: Progress | None) -> Readiness:
         """Resolve and check the data and the rank table here."""
         world_size, data = self.layout.world_size, self.config.data
-        if data.records_dir is None and data.audio_dir is not None:
+        if data.records_dir is None and data.source_dir is not None:
             raise ConfigError(
                 "data.records_dir: not set; over several hosts run `fcn4dist prepare` once, and name its folder on all"
             )
@@ -237,31 +245,48 @@ class _HostRun:
             rank_table=table,
         )
 
-    def finish(self, go: Go) -> None:
-        """Run this host's ranks to their end, and tell how the job went."""
+    def finish(self, go: Go) -> bool:
+        """Run this host's ranks to their end, and tell how the job went; False: all hosts are about to start again."""
         with _told(self.session), writing(self.run_dir):
             plan = self._plan(go)
             save_text(self.run_dir.config, format_config(self.config))
             self.run_dir.failure.unlink(missing_ok=True)
             save_json(self.run_dir.plan, plan_as_json(plan, self.num_clips))
-        start_s = time.monotonic()
-        with _told(self.session), JobConsole(self.console, WallClock(), world_size=len(plan.workers)) as shown:
+        shown = JobConsole(
+            *(self.console, WallClock()),
+            world_size=len(plan.workers),
+            started_s=self.started_s,
+            num_restarts=self.history.num_restarts,
+        )
+        with _told(self.session), shown:
             launch = self.config.launch
             outcome = run_attempt(
                 plan, shown, grace_s=launch.grace_s, stall_timeout_s=launch.stall_timeout_s, session=self.session
             )
         failure = find_own_failure(outcome, self.run_dir, plan.attempt, self.node.name)
-        verdict = self.session.conclude(outcome.kind, None if failure is None else asdict(failure))
+
+        def restarts(verdict: Verdict) -> float | None:
+            if verdict.kind != "failure":  # a launcher that is gone does not come back by itself
+                return None
+            return self.history.decide(failure_of(verdict, self.layout, plan.attempt), has_progress=shown.has_progress)
+
+        verdict = self.session.conclude(outcome.kind, None if failure is None else asdict(failure), restarts)
+        if verdict.restart_in_s is not None:
+            culprit = failure_of(verdict, self.layout, plan.attempt)
+            with _told(self.session):
+                self.history.wait_for_restart(culprit, plan, verdict.restart_in_s)
+            return False
         if verdict.kind == "success":
-            elapsed = format_duration(time.monotonic() - start_s)
+            elapsed = format_duration(WallClock()() - self.started_s)
             is_chief_here = self.request.place.is_master
             self.say(
                 shown.summary(self.run_dir)
                 if is_chief_here
                 else f"done: {self.node.ranks}, {elapsed}; {self.run_dir.path}"
             )
-            return
-        raise explain_verdict(verdict, self.layout, self.run_dir, plan.attempt)
+            return True
+        end, refusal = end_of(plan), self.history.refusal
+        raise explain_verdict(verdict, self.layout, self.run_dir, plan.attempt, end=end, refusal=refusal)
 
     def _plan(self, go: Go) -> JobPlan:
         self.config = merge_config(go.config, self.config)

@@ -11,6 +11,7 @@ from typing import Any
 from fcn4dist.cluster.failure import (
     FailedProcess,
     Failure,
+    RankEnd,
     explain_failure,
     format_failure,
     load_error,
@@ -38,13 +39,25 @@ def _of_this_host(exits: Sequence[Any]) -> tuple[Any, ...]:
     return tuple(exited for exited in exits if not exited.process.startswith("node-"))
 
 
-def explain_verdict(verdict: Verdict, layout: Layout, run_dir: RunDir, attempt: int) -> Fcn4distError:
-    """Write RUN/failure.json of a job that failed, and return the error to raise."""
+def explain_verdict(
+    verdict: Verdict, layout: Layout, run_dir: RunDir, attempt: int, *, end: RankEnd | None = None, refusal: str = ""
+) -> Fcn4distError:
+    """Write RUN/failure.json of a job that failed, and return the error to raise.
+
+    `end` is how this host's ranks ended by themselves; `refusal` says why the job does not start again.
+    """
     title = layout.title(verdict.node_rank)
     if verdict.kind == "signal" and verdict.signal is not None:
         again = f"go on with: fcn4dist launch --resume {run_dir.path} on every host"
-        return Interrupted(verdict.signal, f"ended by {signal_name(verdict.signal)} on {title}; {again}")
-    failure = _failure_of(verdict, layout, attempt)
+        name = signal_name(verdict.signal)
+        how = f"ended by {name} on {title}"
+        if end is not None and end.stopped_by is not None:
+            how = f"stopped by {name} on {title} after step {end.step} of {end.num_steps}, checkpoint saved on node 0"
+        return Interrupted(verdict.signal, f"{how}; {again}")
+    again = f"fcn4dist launch --resume {run_dir.path} on every host goes on from node 0's newest checkpoint; "
+    failure = replace(
+        failure_of(verdict, layout, attempt), next_steps=(f"{again}--max-restarts N there does so by itself",)
+    )
     with contextlib.suppress(OSError):  # a full disk may be the very cause; the message below says it all the same
         save_failure(failure, run_dir)
     if verdict.failure is None:
@@ -53,10 +66,12 @@ def explain_verdict(verdict: Verdict, layout: Layout, run_dir: RunDir, attempt: 
     if failure.is_user_error:
         return UserError(f"{title}: {format_failure(failure, run_dir)}")
     shown = replace(failure, culprit=replace(failure.culprit, host=title))
-    return JobError(format_failure(shown, run_dir))
+    text = format_failure(shown, run_dir)
+    return JobError(f"{text}\n  {refusal}" if refusal else text)
 
 
-def _failure_of(verdict: Verdict, layout: Layout, attempt: int) -> Failure:
+def failure_of(verdict: Verdict, layout: Layout, attempt: int) -> Failure:
+    """Return what failed first, on whichever host; of a host that is gone or could not say more, its launcher."""
     if verdict.failure is not None:
         with contextlib.suppress(TypeError, KeyError):
             return parse_failure(verdict.failure)

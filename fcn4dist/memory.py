@@ -1,4 +1,4 @@
-"""How much memory a device needs, by arithmetic from the config; nothing is measured, so take it as a guide."""
+"""How much memory a device needs, by arithmetic from the config and one factor that was measured; take it as a guide."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from fcn4dist.config import BatchPlan, MelConfig, ModelConfig, TrainConfig
 
 FLOAT_BYTES = 4
 HALF_BYTES = 2
+ACTIVATION_COPIES = 1.8  # measured on CPU: gradients of the activations live beside them, and the pool keeps both
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class MemoryEstimate:
     weights_bytes: int  # parameters, batch-norm statistics and the copy of the latter
     optimizer_bytes: int  # Adam's two moments a parameter
     gradients_bytes: int  # one a parameter; with accumulation a sum each; with several ranks the flat tensor, twice
-    activations_bytes: int  # what the backward pass of one micro-batch needs
+    activations_bytes: int  # what the backward pass of one micro-batch needs, and the gradients of it
 
     @property
     def total_bytes(self) -> int:
@@ -58,7 +59,10 @@ def count_activations(model: ModelConfig, mel: MelConfig) -> int:
 def estimate_memory(
     model: ModelConfig, mel: MelConfig, train: TrainConfig, batches: BatchPlan, num_tags: int
 ) -> MemoryEstimate:
-    """Estimate what one device holds while it trains; activations take half in O2 and O3 (float16)."""
+    """Estimate what one device holds while it trains; activations take half in O2 and O3 (float16).
+
+    With MindSpore 2.10 on CPU the default network peaked at 2.24 GB for 4 clips and 3.65 GB for 8, 0.7 GB of it the process.
+    """
     parameters = count_parameters(model, num_tags)
     statistics = 2 * sum(model.channels)
     copies = 1 + (batches.accumulation > 1) + 2 * (batches.world_size > 1)
@@ -67,7 +71,7 @@ def estimate_memory(
         weights_bytes=FLOAT_BYTES * (parameters + 2 * statistics),
         optimizer_bytes=FLOAT_BYTES * 2 * parameters,
         gradients_bytes=FLOAT_BYTES * copies * parameters,
-        activations_bytes=value_bytes * batches.micro_batch * count_activations(model, mel),
+        activations_bytes=round(ACTIVATION_COPIES * value_bytes * batches.micro_batch * count_activations(model, mel)),
     )
 
 

@@ -130,7 +130,7 @@ def _check_skipped(plan: DataPlan, skipped: Sequence[SkippedClip]) -> None:
         first = "\n".join(f"  {clip.mp3_path}: {clip.reason}" for clip in skipped[:5])
         more = f"\n  and {len(skipped) - 5} more" if len(skipped) > 5 else ""
         raise DataError(
-            f"{plan.config.data.audio_dir}: {len(skipped)} of {total} clips cannot be used, more than "
+            f"{plan.config.data.source_dir}: {len(skipped)} of {total} clips cannot be used, more than "
             f"data.max_skipped_fraction {allowed:g} allows:\n{first}{more}"
         )
 

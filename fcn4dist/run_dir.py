@@ -55,6 +55,11 @@ class RunDir:
         return self._own("failure", ".json")
 
     @property
+    def tensorboard(self) -> Path:
+        """The folder of TensorBoard's event files, where they were asked for."""
+        return self.path / "tensorboard"
+
+    @property
     def lock(self) -> Path:
         """Locked while a launcher works here."""
         return self._own("launch", ".lock")

@@ -13,6 +13,7 @@ from fcn4dist.cluster.rank import SINGLE
 from fcn4dist.config import RunConfig, format_config, keep_batches, plan_batches
 from fcn4dist.errors import Interrupted
 from fcn4dist.files import save_text
+from fcn4dist.report.event_files import event_files, require_tensorboard
 from fcn4dist.resume import check_resumable
 from fcn4dist.run_dir import RunDir
 from fcn4dist.run_folder import check_run_dir, dated_folder, locked, writing
@@ -33,6 +34,8 @@ def train_here(
     Raises UserError when the input is wrong, before MindSpore is loaded where that can be known.
     """
     require_mindspore()
+    if config.launch.tensorboard:
+        require_tensorboard()
     target = resolve_target(config.launch.device_target)
     prepare_imports(target)  # preparing data may load MindSpore, too
     batches = plan_batches(config.train, SINGLE.world_size)
@@ -51,7 +54,8 @@ def train_here(
 
         assert config.data.records_dir is not None
         stop, resumes = StopRequest(also=(signal.SIGINT,)), resume and has_checkpoint(run.checkpoints)
-        report = train(config, run, config.data.records_dir, SINGLE, resume=resumes, stop=stop)
+        with event_files(run, is_wanted=config.launch.tensorboard):
+            report = train(config, run, config.data.records_dir, SINGLE, resume=resumes, stop=stop)
     if report.stopped_by is not None:
         raise Interrupted(
             report.stopped_by,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fcn4dist.config import BatchPlan, RunConfig, build_config, override_config
 from fcn4dist.data.manifest import MANIFEST, check_shards, load_manifest
+from fcn4dist.data.tag_list import load_tags
 from fcn4dist.errors import ConfigError, DataError
 from fcn4dist.run_dir import RunDir
 
@@ -19,7 +20,7 @@ MODELZOO_FIRST_SHARD = "train.mindrecord0"  # what ModelZoo's own script writes,
 
 def is_demo(config: RunConfig) -> bool:
     """Whether no data is named at all, which means the embedded demo set."""
-    return config.data.records_dir is None and config.data.audio_dir is None and config.data.annotations is None
+    return config.data.records_dir is None and config.data.source_dir is None and config.data.annotations is None
 
 
 def apply_under(config: RunConfig, values: Mapping[str, Mapping[str, Any]]) -> RunConfig:
@@ -52,13 +53,13 @@ def resolve_data(
         _prepare(config, say, progress)
     elif config.data.records_dir is None:
         data = config.data
-        if data.audio_dir is None or data.annotations is None:
-            missing = "data.audio_dir" if data.audio_dir is None else "data.annotations"
+        if data.source_dir is None or data.annotations is None:
+            missing = "data.audio_dir" if data.source_dir is None else "data.annotations"
             raise ConfigError(f"{missing}: not set; audio needs data.audio_dir and data.annotations; or use --data DIR")
         config = override_config(config, data={"records_dir": run_dir.path / "data"})
         _prepare(config, say, progress)
     assert config.data.records_dir is not None
-    return adopt_mel(override_config(config, data={"records_dir": config.data.records_dir.absolute()}))
+    return adopt_mel(_adopt_tags(override_config(config, data={"records_dir": config.data.records_dir.absolute()})))
 
 
 def _prepare(config: RunConfig, say: Callable[[str], None], progress: Progress | None) -> None:
@@ -66,6 +67,17 @@ def _prepare(config: RunConfig, say: Callable[[str], None], progress: Progress |
 
     say(f"data: {config.data.records_dir}, prepared now unless it is up to date")
     prepare(config, progress=progress)
+
+
+def _adopt_tags(config: RunConfig) -> RunConfig:
+    """Return `config` with the names of a tag file instead of the file, for ModelZoo's shards, which do not name their labels.
+
+    The run then holds them, and a file that cannot be read is refused before anything starts. Raises DataError.
+    """
+    folder, tags = config.data.records_dir, config.data.tags
+    if folder is None or (folder / MANIFEST).is_file() or not isinstance(tags, Path):
+        return config
+    return override_config(config, data={"tags": load_tags(tags)})
 
 
 def adopt_mel(config: RunConfig) -> RunConfig:
@@ -130,19 +142,3 @@ def check_data(config: RunConfig, batches: BatchPlan) -> int | None:
             "set a smaller train.global_batch"
         )
     return num_clips
-
-
-def identify_data(folder: Path) -> dict[str, Any]:
-    """Return what two hosts' copies of a data set must have in common, as JSON values.
-
-    Of a prepared set: the clips of every part, tags, features and rows a shard. Not the shards' digests: MindRecord
-    promises no reproducible bytes, and what counts is that the rows are the same. Of ModelZoo's
-    shards, which have no manifest: names and sizes.
-    """
-    if not (folder / MANIFEST).is_file():
-        return {"shards": [[file.name, file.stat().st_size] for file in sorted(folder.glob("*.mindrecord*"))]}
-    manifest = load_manifest(folder)
-    values = manifest.model_dump(
-        mode="json", include={"mel", "feature_dtype", "feature_shape", "tags", "split", "splits"}
-    )
-    return {**values, "shards": [[shard.file, shard.num_rows] for shard in manifest.shards]}

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from fcn4dist.cluster.events import Exited
-from fcn4dist.cluster.failure import FailedProcess, Failure, WorkerError
+from fcn4dist.cluster.failure import FailedProcess, Failure, RankEnd, WorkerError
 from fcn4dist.cluster.hosts.roster import Layout, Node
 from fcn4dist.cluster.hosts.session import Verdict
 from fcn4dist.cluster.job_state import Outcome
@@ -61,6 +61,11 @@ def test_a_signal_ends_all_hosts_with_its_code(tmp_path: Path) -> None:
     assert isinstance(error, Interrupted)
     assert error.exit_code == 143
     assert "ended by SIGTERM on host-b (node 1, rank 2)" in str(error)
+
+
+def test_a_stop_on_request_says_where_it_goes_on(tmp_path: Path) -> None:
+    error = explain_verdict(Verdict("signal", 1, 10), LAYOUT, RunDir(tmp_path), 1, end=RankEnd(12, 60, 0))
+    assert "stopped by SIGUSR1 on host-b (node 1, rank 2) after step 12 of 60, checkpoint saved on node 0" in str(error)
 
 
 def test_only_what_failed_by_itself_is_this_hosts_failure(tmp_path: Path) -> None:

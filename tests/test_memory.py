@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from fcn4dist.config import BatchPlan, MelConfig, ModelConfig, TrainConfig
 from fcn4dist.memory import count_activations, count_parameters, estimate_memory, format_memory
 
@@ -23,10 +25,10 @@ def test_what_changes_the_estimate() -> None:
     base = estimate_memory(model, mel, train, whole, 50)
     assert base.optimizer_bytes == 2 * 4 * 17_362_610
     halves = estimate_memory(model, mel, train, replace(whole, accumulation=4), 50)
-    assert halves.activations_bytes * 4 == base.activations_bytes
+    assert halves.activations_bytes * 4 == pytest.approx(base.activations_bytes)
     assert halves.gradients_bytes > base.gradients_bytes
     mixed = estimate_memory(model, mel, TrainConfig(amp="O2"), whole, 50)
-    assert mixed.activations_bytes * 2 == base.activations_bytes
+    assert mixed.activations_bytes * 2 == pytest.approx(base.activations_bytes)
     assert estimate_memory(model, mel, train, BatchPlan(32, 1), 50).gradients_bytes == 4 * 17_362_610
     assert base.to_json()["total_bytes"] == base.total_bytes
-    assert "memory a device: about 7.1 GB" in format_memory(base)
+    assert "memory a device: about 12.5 GB" in format_memory(base)

@@ -25,6 +25,9 @@ COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
 @click.option("--data", type=click.Path(path_type=Path), metavar="DIR", help="Prepared data set to check.")
 @click.option("--device-target", type=click.Choice(["auto", "Ascend", "CPU"]), help="[default: launch.device_target]")
 @click.option("--run-dir", type=click.Path(path_type=Path), metavar="DIR", default="runs", help="[default: runs]")
+@click.option(
+    "--hostfile", type=click.Path(path_type=Path), metavar="FILE", help="Hosts whose clocks are compared, by ssh."
+)
 @click.option("--quick", is_flag=True, help="Leave out what takes seconds: MindSpore's trial, digests of shards.")
 @config_options
 @json_option
@@ -38,6 +41,7 @@ def doctor(
     data: Path | None,
     device_target: str | None,
     run_dir: Path,
+    hostfile: Path | None,
     quick: bool,
     as_json: bool,
 ) -> None:
@@ -52,7 +56,7 @@ def doctor(
 
     config = apply_options(config, devices, device_target, data)
     checks: list[Check] = []
-    for check in examine(Examination(config, rank_table, run_dir, quick)):
+    for check in examine(Examination(config, rank_table, run_dir, hostfile, quick)):
         checks.append(check)
         if not as_json and not (check.status == "ok" and context.params.get("quiet")):
             echo_check(check)

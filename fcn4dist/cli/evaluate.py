@@ -19,7 +19,7 @@ from fcn4dist.train.runtime import prepare_imports
     required=True,
     type=click.Path(path_type=Path),
     metavar="C",
-    help="Checkpoint folder, or a run (its best).",
+    help="Checkpoint folder, a run (its best), or ModelZoo's .ckpt.",
 )
 @click.option(
     "--data", "data_dir", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Prepared data set."

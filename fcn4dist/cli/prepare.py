@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @click.command()
 @config_options
 @click.option("--audio-dir", type=click.Path(path_type=Path), help="Folder that mp3_path starts from.")
+@click.option("--npy-dir", type=click.Path(path_type=Path), help="Folder of .npy mels of ModelZoo's get_npy, instead.")
 @click.option("--annotations", type=click.Path(path_type=Path), help="Table laid out like MTT's annotations_final.csv.")
 @click.option("--output", type=click.Path(path_type=Path), help="Folder to create for the shards and the manifest.")
 @click.option("--force", is_flag=True, help="Replace a data set that prepare made from other inputs.")
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 def prepare(
     config: RunConfig,
     audio_dir: Path | None,
+    npy_dir: Path | None,
     annotations: Path | None,
     output: Path | None,
     force: bool,
@@ -39,8 +41,9 @@ def prepare(
     """
     from fcn4dist.prepare import prepare as run
 
-    options = {"audio_dir": audio_dir, "annotations": annotations, "records_dir": output, "num_workers": workers}
-    given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
+    options: dict[str, Any] = {"audio_dir": audio_dir, "npy_dir": npy_dir, "annotations": annotations}
+    options |= {"records_dir": output, "num_workers": workers}
+    given = {key: value for key, value in options.items() if value is not None}
     config = override_config(config, data=given)
     is_quiet = bool(click.get_current_context().params.get("quiet"))
     started = time.monotonic()

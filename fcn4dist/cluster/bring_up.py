@@ -11,9 +11,9 @@ from pathlib import Path
 
 import psutil
 
+from fcn4dist.cluster.process import LIBC, PR_SET_PDEATHSIG
 from fcn4dist.errors import JobError
 
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 TCP_LISTEN = "0A"  # the `st` column of /proc/net/tcp
 POLL_S = 0.02
 LAUNCHER_GONE = 128 + signal.SIGKILL  # the exit code of a process whose launcher died before it was tied to it
@@ -25,8 +25,7 @@ def tie_to_parent(launcher_pid: int) -> None:
     Called first thing: until then a dying launcher would leave this process behind. Exits at once when the launcher is
     already gone. Linux only.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+    if LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         raise JobError(f"prctl(PR_SET_PDEATHSIG): {os.strerror(ctypes.get_errno())}")
     if os.getppid() != launcher_pid:  # it died between our start and the line above
         os._exit(LAUNCHER_GONE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -10,6 +11,9 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+LIBC = ctypes.CDLL(None, use_errno=True)  # loaded before any fork
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,14 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the thread that started it dies; a later `exec` keeps that. Linux only.
+
+    Set between fork and exec, and again by the worker: one that is suspended while it starts would outlive its launcher.
+    """
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
 class Process:
     """A started child in a session, and so a process group, of its own."""
 
@@ -64,6 +76,7 @@ class Process:
                 stderr=subprocess.STDOUT,
                 env={**environment, **spec.env},
                 start_new_session=True,
+                preexec_fn=die_with_parent,
             )
         self.pid = self._popen.pid
         self._is_reaped = False

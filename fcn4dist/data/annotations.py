@@ -16,7 +16,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from fcn4dist.errors import DataError
+from fcn4dist.data.tag_list import load_tags
+from fcn4dist.errors import DataError, quoted
 
 CLIP_ID, MP3_PATH = "clip_id", "mp3_path"
 INT32_MAX = 2**31 - 1  # MindRecord stores the id as int32
@@ -107,23 +108,27 @@ def select_tags(annotations: Annotations, choice: int | Sequence[str] | Path) ->
     )
 
 
-def locate_clips(annotations: Annotations, audio_dir: Path) -> list[Path]:
-    """Return the file of every clip; it need not exist.
+def locate_clips(annotations: Annotations, audio_dir: Path, suffix: str | None = None) -> list[Path]:
+    """Return the file of every clip; it need not exist. `suffix` replaces the one of mp3_path: ".npy".
 
-    Raises DataError when the folder is not there, or when a path leads out of it through a symbolic link.
+    Raises DataError when the folder is not there, when a path leads out of it through a symbolic link, or when two clips
+    would share a file.
     """
     if not audio_dir.is_dir():
-        raise DataError(f"{audio_dir}: no such audio folder (data.audio_dir)")
+        what = "audio folder (data.audio_dir)" if suffix is None else f"folder of {suffix} files (data.npy_dir)"
+        raise DataError(f"{audio_dir}: no such {what}")
     root = os.path.realpath(audio_dir)
-    files = []
-    for row, path in enumerate(annotations.mp3_paths):
+    files: dict[Path, int] = {}
+    for row, mp3_path in enumerate(annotations.mp3_paths):
+        path = mp3_path if suffix is None else str(PurePosixPath(mp3_path).with_suffix(suffix))
         real = os.path.realpath(os.path.join(root, path))
         if not real.startswith(root.rstrip("/") + "/"):
             raise DataError(
                 f"{annotations.place(row)}: mp3_path {path!r} is a link out of the audio folder {audio_dir}"
             )
-        files.append(audio_dir / path)
-    return files
+        if (before := files.setdefault(audio_dir / path, row)) != row:
+            raise DataError(f"{annotations.place(row)}: {path} is also the file of {annotations.place(before)}")
+    return list(files)
 
 
 def iter_rows(file: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -183,14 +188,8 @@ def _check_path(file: Path, line: int, text: str) -> str:
 
 
 def _find_tags(annotations: Annotations, choice: Sequence[str] | Path) -> list[int]:
-    where = "data.tags"
-    names = list(choice) if not isinstance(choice, Path) else []
-    if isinstance(choice, Path):
-        where = str(choice)
-        try:
-            names = [name for text in choice.read_text(encoding="utf-8").splitlines() if (name := text.strip())]
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"data.tags: {choice}: cannot read this list of tags, one a line: {error}") from None
+    where = str(choice) if isinstance(choice, Path) else "data.tags"
+    names = load_tags(choice) if isinstance(choice, Path) else list(choice)
     if not names:
         raise DataError(f"{where}: no tags; expected at least one")
     column = {tag: i for i, tag in enumerate(annotations.tags)}
@@ -198,7 +197,7 @@ def _find_tags(annotations: Annotations, choice: Sequence[str] | Path) -> list[i
         if name not in column:
             near = difflib.get_close_matches(name, column, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; it has {len(column)} other tags"
-            raise DataError(f"{where}: {annotations.file} has no tag {name!r}{hint}")
+            raise DataError(f"{where}: {annotations.file} has no tag {quoted(name)}{hint}")
         if name in names[:i]:
-            raise DataError(f"{where}: tag {name!r} is listed twice")
+            raise DataError(f"{where}: tag {quoted(name)} is listed twice")
     return [column[name] for name in names]

@@ -6,7 +6,7 @@ Shards are those of `fcn4dist prepare`, or ModelZoo's own (columns id, feature, 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,14 +78,16 @@ class RecordSplit:
         return features.reshape(-1, *self.feature_shape).astype(np.float32, copy=False)
 
 
-def open_split(data_dir: Path, name: str) -> RecordSplit:
+def open_split(data_dir: Path, name: str, tags: Sequence[str] | None = None) -> RecordSplit:
     """Open the part `name` (train, val or test) of the data set in `data_dir`.
 
-    Raises DataError when there are neither manifest nor shards, when the part is empty, or when rows are missing.
+    `tags` names the label columns of ModelZoo's shards, which do not say: those of its tag.txt, in its order; without it they
+    are "tag0", "tag1", ... A manifest has its own. Raises DataError when there are neither manifest nor shards, when the part
+    is empty, when rows are missing, or when there are not as many labels as `tags`.
     """
     if (data_dir / MANIFEST).is_file():
         return _split_of_manifest(data_dir, load_manifest(data_dir), name)
-    return _split_of_modelzoo(data_dir, name)
+    return _split_of_modelzoo(data_dir, name, tags)
 
 
 def has_split(data_dir: Path, name: str) -> bool:
@@ -105,7 +107,7 @@ def _split_of_manifest(data_dir: Path, manifest: Manifest, name: str) -> RecordS
     return RecordSplit(name, files, num_clips, manifest.feature_shape, manifest.feature_dtype, tuple(manifest.tags))
 
 
-def _split_of_modelzoo(data_dir: Path, name: str) -> RecordSplit:
+def _split_of_modelzoo(data_dir: Path, name: str, tags: Sequence[str] | None) -> RecordSplit:
     files = modelzoo_shards(data_dir, name)
     if not files:
         raise DataError(f"{data_dir}: neither {MANIFEST} nor {name}.mindrecord0 here; run `fcn4dist prepare` first")
@@ -127,9 +129,12 @@ def _split_of_modelzoo(data_dir: Path, name: str) -> RecordSplit:
         raise DataError(f"{files[0]}: feature is {dtype} {shape}; expected float32 [1, mel bands, frames]")
     _check_rows(data_dir, [str(file) for file in files], num_clips)
     num_tags = int(np.prod(columns["label"][0]))
-    return RecordSplit(
-        name, tuple(files), num_clips, (1, shape[1], shape[2]), "float32", tuple(f"tag{i}" for i in range(num_tags))
-    )
+    names = tuple(f"tag{i}" for i in range(num_tags)) if tags is None else tuple(tags)
+    if len(names) != num_tags:
+        raise DataError(
+            f"{files[0]}: labels of {num_tags} columns, but {len(names)} tags are named; expected one a column"
+        )
+    return RecordSplit(name, tuple(files), num_clips, (1, shape[1], shape[2]), "float32", names)
 
 
 def modelzoo_shards(data_dir: Path, name: str) -> list[Path]:

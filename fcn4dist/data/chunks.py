@@ -25,10 +25,12 @@ from numpy.typing import NDArray
 
 from fcn4dist.config import MelConfig
 from fcn4dist.data.mel import UnusableClipError, load_wave, log_mel
+from fcn4dist.data.mel_npy import load_mel_npy
 from fcn4dist.files import save_atomically
 
 CHUNK_CLIPS = 16
 FEATURE_VERSION = 1  # raise it when the same audio gives other features
+Source = Literal["audio", "npy"]  # what a clip's file holds: sound, or its log-mel spectrogram
 LIBRARIES = ("numpy", "scipy", "librosa", "soxr", "soundfile")  # that may change the last bits
 
 
@@ -53,6 +55,7 @@ class FeatureSpec:
 
     mel: MelConfig
     dtype: Literal["float32", "float16"]
+    source: Source = "audio"
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -87,11 +90,13 @@ def stat_clip(clip_id: int, mp3_path: str, file: Path) -> ClipFile:
 
 def plan_chunks(clips: Sequence[ClipFile], spec: FeatureSpec, folder: Path) -> list[Chunk]:
     """Cut `clips` into chunks, each with the file it belongs in."""
-    common = {
+    common: dict[str, Any] = {
         "version": [FEATURE_VERSION, *(version(name) for name in LIBRARIES)],
         "mel": spec.mel.model_dump(mode="json"),
         "dtype": spec.dtype,
     }
+    if spec.source != "audio":
+        common["source"] = spec.source
     start = hashlib.sha256(json.dumps(common, sort_keys=True).encode())
     chunks = []
     for first in range(0, len(clips), CHUNK_CLIPS):
@@ -116,7 +121,7 @@ def compute_chunk(chunk: Chunk, spec: FeatureSpec, parent: int) -> Chunk:
     with threadpool_limits(1):
         for clip in chunk.clips:
             try:
-                mel_db = log_mel(load_wave(clip.file, spec.mel), spec.mel)
+                mel_db = load_mel(clip.file, spec)
             except UnusableClipError as error:
                 skipped[clip.clip_id] = str(error)
             else:
@@ -128,6 +133,13 @@ def compute_chunk(chunk: Chunk, spec: FeatureSpec, parent: int) -> Chunk:
     np.savez(buffer, **arrays)
     save_atomically(chunk.file, lambda file: file.write(buffer.getbuffer()))
     return chunk
+
+
+def load_mel(file: Path, spec: FeatureSpec) -> NDArray[np.float32]:
+    """Return the log-mel spectrogram of a clip's file, (mel bands, frames). Raises UnusableClipError."""
+    if spec.source == "npy":
+        return load_mel_npy(file, spec.mel)
+    return log_mel(load_wave(file, spec.mel), spec.mel)
 
 
 def load_chunk(chunk: Chunk) -> ChunkFeatures:

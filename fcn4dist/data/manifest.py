@@ -73,6 +73,11 @@ class Manifest(_Record):
     num_written: int
     skipped: list[SkippedClip]
 
+    @property
+    def positives(self) -> list[int]:
+        """Clips a tag over all parts, in the order of the tags."""
+        return [sum(counts) for counts in zip(*(part.positives for part in self.splits.values()), strict=True)]
+
     def shard_files(self, split: str) -> list[str]:
         """Return the shards of one split, in order."""
         return [shard.file for shard in self.shards if shard.split == split]

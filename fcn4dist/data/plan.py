@@ -11,7 +11,7 @@ from typing import cast
 
 from fcn4dist.config import RunConfig
 from fcn4dist.data.annotations import Annotations, load_annotations, locate_clips, select_tags
-from fcn4dist.data.chunks import Chunk, FeatureSpec, plan_chunks, stat_clip
+from fcn4dist.data.chunks import Chunk, FeatureSpec, Source, plan_chunks, stat_clip
 from fcn4dist.data.manifest import SplitPart
 from fcn4dist.data.splits import Split, split_clips
 from fcn4dist.data.work_folder import WorkFolder
@@ -52,14 +52,16 @@ def plan_data_set(config: RunConfig) -> DataPlan:
     Raises ConfigError for a missing key, DataError for a table, tags, a split or a folder that cannot be used.
     """
     data = config.data
-    for key, option in (("audio_dir", "--audio-dir"), ("annotations", "--annotations"), ("records_dir", "--output")):
-        if getattr(data, key) is None:
+    needed = {"audio_dir": ("source_dir", "--audio-dir"), "annotations": ("annotations", "--annotations")}
+    for key, (name, option) in {**needed, "records_dir": ("records_dir", "--output")}.items():
+        if getattr(data, name) is None:
             raise ConfigError(f"data.{key}: not given; set it in the config or with {option}")
     annotations = select_tags(load_annotations(cast(Path, data.annotations)), data.tags)
-    files = locate_clips(annotations, cast(Path, data.audio_dir))
+    source: Source = "audio" if data.npy_dir is None else "npy"
+    files = locate_clips(annotations, cast(Path, data.source_dir), data.source_suffix)
     split = split_clips(annotations, data.split, data.seed)
     work = WorkFolder(Path(os.path.realpath(cast(Path, data.records_dir))))
-    spec = FeatureSpec(config.mel, data.feature_dtype)
+    spec = FeatureSpec(config.mel, data.feature_dtype, source)
     chunks = {}
     for part, rows in split.parts.items():
         clips = [stat_clip(int(annotations.clip_ids[r]), annotations.mp3_paths[r], files[r]) for r in rows.tolist()]

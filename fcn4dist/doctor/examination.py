@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fcn4dist.cluster.devices import Target
 from fcn4dist.config import RunConfig, plan_batches
-from fcn4dist.doctor import ascend, folders, job, machine, software
+from fcn4dist.doctor import ascend, folders, hosts, job, machine, software
 from fcn4dist.doctor.check import Check, Surroundings
 
 
@@ -19,6 +19,7 @@ class Examination:
     config: RunConfig
     rank_table: Path | None = None
     run_dir: Path = Path("runs")
+    hostfile: Path | None = None  # its hosts are asked by ssh
     is_quick: bool = False  # leave out what takes seconds: MindSpore's trial and the digests of shards
 
 
@@ -44,6 +45,8 @@ def examine(asked: Examination, around: Surroundings | None = None) -> Iterator[
     yield machine.check_memory(config, target, batches, num_ranks, around)
     yield machine.check_shm(around)
     yield machine.check_clock(num_servers, machine.read_clock())
+    if asked.hostfile is not None:
+        yield from hosts.examine_hosts(asked.hostfile, around)
     yield npus.check
     yield ascend.check_root_info(npus, around)
     if asked.rank_table is not None:

@@ -69,7 +69,7 @@ def _examine_shards(config: RunConfig, batches: BatchPlan, is_quick: bool) -> Da
 
 
 def _examine_audio(config: RunConfig) -> DataFound:
-    audio_dir, annotations = config.data.audio_dir, config.data.annotations
+    audio_dir, annotations = config.data.source_dir, config.data.annotations
     if audio_dir is None or annotations is None:
         missing, named = ("data.audio_dir", annotations) if audio_dir is None else ("data.annotations", audio_dir)
         remedy = "set both, or name a prepared data set with --data"
@@ -77,7 +77,7 @@ def _examine_audio(config: RunConfig) -> DataFound:
     from fcn4dist.data.annotations import load_annotations, locate_clips, select_tags  # NumPy loads here
 
     table = select_tags(load_annotations(annotations), config.data.tags)
-    clips = locate_clips(table, audio_dir)
+    clips = locate_clips(table, audio_dir, config.data.source_suffix)
     unreadable = [clip for clip in clips if not os.access(clip, os.R_OK)]
     item_bytes = 4 if config.data.feature_dtype == "float32" else 2
     to_write = len(clips) * config.mel.n_mels * config.mel.num_frames * item_bytes

@@ -17,7 +17,6 @@ SLOW_ON_AVX512 = ((2, 9), (2, 11))  # from, below: their oneDNN 3.10 computes co
 BELOW_AVX512 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2")  # values of ONEDNN_MAX_CPU_ISA
 SHM_BYTES = 256 << 20
 PROCESS_BYTES = 0.7 * GIB  # Python, MindSpore and its compiled step, before any clip
-ACTIVATIONS_ON_CPU = 1.8  # measured: gradients of the activations live beside them, and the memory pool keeps both
 STA_UNSYNC = 0x0040  # linux/timex.h
 
 
@@ -83,7 +82,7 @@ def estimate_bytes(config: RunConfig, batches: BatchPlan) -> float:
     With MindSpore 2.10 the default network peaked at 2.24 GB for 4 clips and 3.65 GB for 8; this says 2.4 and 3.8.
     """
     found = estimate_memory(config.model, config.mel, config.train, batches, num_tags(config))
-    return PROCESS_BYTES + found.total_bytes + (ACTIVATIONS_ON_CPU - 1) * found.activations_bytes
+    return PROCESS_BYTES + found.total_bytes
 
 
 def available_memory(around: Surroundings) -> tuple[float | None, str]:

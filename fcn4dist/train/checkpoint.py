@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from fcn4dist import __version__
 from fcn4dist.config import CheckpointConfig
-from fcn4dist.errors import CheckpointError
 from fcn4dist.files import digest_file, save_text, sync_directory
+from fcn4dist.model.parameters import read_parameters, set_parameters
 from fcn4dist.train.checkpoint_folder import (
     FORMAT_VERSION,
     STATE,
@@ -160,26 +160,6 @@ def load_optimizer(path: Path, parameters: Sequence[Parameter]) -> None:
     _load_parameters(path, "optimizer", parameters)
 
 
-def set_parameters(values: Mapping[str, Any], parameters: Sequence[Parameter], where: str) -> None:
-    """Set each of `parameters` to the array of its name.
-
-    Raises CheckpointError naming the first parameter that is missing, left over or of another shape; nothing is set then.
-    """
-    names = {parameter.name for parameter in parameters}
-    if missing := sorted(names - values.keys()):
-        raise CheckpointError(f"{where}: no parameter {missing[0]!r} (and {len(missing) - 1} more missing)")
-    if extra := sorted(values.keys() - names):
-        raise CheckpointError(f"{where}: unknown parameter {extra[0]!r} (and {len(extra) - 1} more)")
-    for parameter in parameters:
-        found = tuple(values[parameter.name].shape)
-        if found != tuple(parameter.shape):
-            raise CheckpointError(
-                f"{where}: {parameter.name} has shape {found}, the network's is {tuple(parameter.shape)}"
-            )
-    for parameter in parameters:
-        parameter.set_data(ms.Tensor(values[parameter.name].asnumpy(), parameter.dtype))
-
-
 def _save_arrays(folder: Path, name: str, arrays: Arrays, file_format: Format) -> None:
     file = folder / f"{name}.{file_format}"
     entries = [{"name": key, "data": ms.Tensor(array)} for key, array in arrays.items()]
@@ -196,13 +176,3 @@ def _load_parameters(folder: Path, name: str, parameters: Sequence[Parameter]) -
     files = [folder / f"{name}.{suffix}" for suffix in ("ckpt", "safetensors")]
     file = next((file for file in files if file.is_file()), files[0])
     set_parameters(read_parameters(file), parameters, str(file))
-
-
-def read_parameters(file: Path) -> dict[str, Parameter]:
-    """Read a .ckpt or .safetensors file; raises CheckpointError where it is not one."""
-    file_format = "safetensors" if file.suffix == ".safetensors" else "ckpt"
-    try:
-        values: dict[str, Parameter] = ms.load_checkpoint(str(file), format=file_format)
-    except Exception as error:  # ValueError, RuntimeError or protobuf's own, depending on the damage
-        raise CheckpointError(f"{file}: not a MindSpore checkpoint: {str(error).strip().splitlines()[0]}") from None
-    return values

@@ -2,37 +2,50 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from mindspore import Parameter
 
+from fcn4dist.data.manifest import MANIFEST, load_manifest
+from fcn4dist.data.tag_list import is_rarest_first
 from fcn4dist.errors import CheckpointError
-from fcn4dist.train.checkpoint import (
-    STATE,
-    load_state,
-    load_weights,
-    read_parameters,
-    resolve_checkpoint,
-    set_parameters,
-)
+from fcn4dist.model.modelzoo import load_modelzoo
+from fcn4dist.model.parameters import set_parameters
+from fcn4dist.train.checkpoint import STATE, load_state, load_weights, resolve_checkpoint
+
+logger = logging.getLogger(__name__)
 
 
-def load_initial_weights(path: Path, parameters: Sequence[Parameter]) -> None:
+def load_initial_weights(path: Path, parameters: Sequence[Parameter], data_dir: Path | None = None) -> None:
     """Set the network's `parameters` from a checkpoint folder, a run directory, or a .ckpt/.safetensors file.
 
-    A file may hold more than the network (ModelZoo's holds Adam's moments): what has another name is left alone.
-    Raises CheckpointError when a parameter of the network is missing or of another shape.
+    A file may hold more than the network (ModelZoo's holds Adam's moments): an optimizer's values are left alone. Warns
+    where the tags of the data set in `data_dir` are in another order than the checkpoint's outputs. Raises
+    CheckpointError when a parameter of the network is missing or of another shape.
     """
     folder = resolve_checkpoint(path)
     if (folder / STATE).is_file():
-        load_state(folder)
+        _check_order(path, load_state(folder).card.tags, data_dir)
         load_weights(folder, parameters)
         return
     if not path.is_file():
         raise CheckpointError(
             f"{path}: no such checkpoint; expected a checkpoint folder, a run directory or a .ckpt file"
         )
-    values = read_parameters(path)
-    names = {parameter.name for parameter in parameters}
-    set_parameters({name: value for name, value in values.items() if name in names}, parameters, str(path))
+    set_parameters(load_modelzoo(path).values, parameters, str(path))
+    _check_order(path, None, data_dir)
+
+
+def _check_order(path: Path, tags: list[str] | None, data_dir: Path | None) -> None:
+    """Warn where outputs would go on under other names; `tags` None: ModelZoo's order, the rarest first."""
+    if data_dir is None or not (data_dir / MANIFEST).is_file():
+        return
+    manifest = load_manifest(data_dir)
+    is_in_order = is_rarest_first(manifest.positives) if tags is None else tags == manifest.tags
+    if not is_in_order:
+        found = "begin with the rarest tag" if tags is None else "have other tags, or in another order"
+        logger.warning(
+            "%s: its outputs %s; the last layer of the network has much to unlearn on %s", path, found, data_dir
+        )

@@ -19,6 +19,7 @@ from fcn4dist.data.batches import Batch, RecordSplit, has_split, open_split
 from fcn4dist.data.identity import identify_train_clips
 from fcn4dist.data.manifest import MANIFEST, load_manifest
 from fcn4dist.data.order import rank_order
+from fcn4dist.data.tag_list import named_tags
 from fcn4dist.errors import DataError
 from fcn4dist.evaluate.evaluation import Evaluation, evaluate_network, save_evaluation
 from fcn4dist.model.fcn4 import FCN4, check_input
@@ -81,7 +82,7 @@ class _Run:
     ) -> None:
         self.config, self.run, self.rank, self.data_dir, self.pulse = config, run, rank, data_dir, pulse
         self.plan: BatchPlan = plan_batches(config.train, rank.world_size)
-        self.train_split = open_split(data_dir, "train")
+        self.train_split = open_split(data_dir, "train", named_tags(config.data.tags))
         check_input(config.model, *self.train_split.feature_shape[1:])
         self.steps_per_epoch = check_epoch(self.train_split, self.plan)
         self.num_steps = count_steps(config, self.steps_per_epoch)
@@ -92,7 +93,7 @@ class _Run:
         self.weights = list(self.network.get_parameters())
         self.scorer = FCN4(config.model, len(self.train_split.tags))  # evaluates in float32 whatever train.amp is
         if config.train.init_from is not None and not resume:
-            load_initial_weights(config.train.init_from, self.weights)
+            load_initial_weights(config.train.init_from, self.weights, data_dir)
         self.step = TrainStep(self.network, config.train, self.plan)
         self.progress = Progress(global_batch=self.plan.global_batch, seed=config.train.seed)
         self.origin = Origin(
@@ -286,7 +287,7 @@ class _Run:
     def _open_eval_split(self) -> RecordSplit | None:
         name = self.config.evaluate.split
         if has_split(self.data_dir, name):
-            return open_split(self.data_dir, name)
+            return open_split(self.data_dir, name, self.train_split.tags)
         if self.rank.is_chief:
             logger.warning("%s has no %s clips: nothing is evaluated", self.data_dir, name)
         return None

@@ -6,12 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from jobs import environment, processes_of
 
 from benchmarks.chaos_plan import plan_kills
-
-pytestmark = pytest.mark.slow  # many starts of MindSpore: `make test-slow`
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,7 +21,7 @@ def test_five_kills_change_nothing(tmp_path: Path) -> None:
         "--kills",
         "5",
         "--seed",
-        "4",
+        "58",
         "--keep",
         str(tmp_path / "runs"),
     ]

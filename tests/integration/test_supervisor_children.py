@@ -305,6 +305,22 @@ def test_a_worker_whose_launcher_is_gone_already_ends_at_once() -> None:
     assert (done.returncode, done.stdout) == (137, "")
 
 
+def test_a_child_that_was_suspended_before_it_could_tie_itself_dies_with_its_launcher(tmp_path: Path) -> None:
+    """`sleep` never calls tie_to_parent: it is as a worker that is still starting Python."""
+    code = (
+        "import sys, time; from pathlib import Path; from fcn4dist.cluster.process import Process, ProcessSpec\n"
+        "child = Process(ProcessSpec('rank-0', ('sleep', '600')), {'PATH': '/usr/bin:/bin'})\n"
+        "print(child.pid, flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT) as launcher:
+        assert launcher.stdout is not None
+        pid = int(launcher.stdout.readline())
+        os.kill(pid, signal.SIGSTOP)
+        poll(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, "the stop")
+        launcher.kill()
+    poll(lambda: is_gone(pid), "the end of the child")
+
+
 def supervise(tmp_path: Path, *specs: ProcessSpec) -> Supervisor:
     return Supervisor(specs, os.environ, grace_s=1.0, event_log=EventLog(tmp_path / "events.jsonl", 1))
 

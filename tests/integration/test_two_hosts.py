@@ -121,12 +121,19 @@ def ends(job: TwoHosts, limit_s: float) -> tuple[list[str], list[int], float]:
 def test_two_hosts_train_to_the_weights_of_one(
     fcn4dist: Run, two_hosts: TwoHosts, tiny_shards: Path, tmp_path: Path
 ) -> None:
-    """Four ranks on one host and two on each of two: the same arithmetic in the same order."""
-    common = ["--data", tiny_shards, *TINY, "--set", "train.epochs=2", "--set", "evaluate.num_resamples=0"]
+    """Four ranks on one host and two on each of two: the same arithmetic in the same order; one is killed meanwhile."""
+    common = ["--data", tiny_shards, *TINY, "--set", "train.epochs=30", "--set", "evaluate.num_resamples=0"]
+    common += ["--set", "checkpoint.every_steps=5", "--set", "evaluate.every_epochs=30", "--max-restarts", 1]
     for node in range(2):
         two_hosts.launch(node, "--devices", 2, *common)
-    messages, codes, _ = ends(two_hosts, 150)
-    assert codes == [0, 0], messages
+    wait_for(lambda: two_hosts.num_steps(0, 0) > 5, 150, "a checkpoint")
+    two_hosts.worker(1, 3).kill()
+    outputs = [launcher.communicate(timeout=150) for launcher in two_hosts.launchers]
+    assert [launcher.returncode for launcher in two_hosts.launchers] == [0, 0], outputs
+    for node in range(2):
+        assert "rank 3 on host-b failed first: killed by SIGKILL" in outputs[node][0]
+        assert "restart 1 of 1 in 1 s, from " in outputs[node][0]
+        assert (two_hosts.run_dir(node) / "logs" / "attempt-2").is_dir()
     alone = fcn4dist("launch", "--devices", 4, "--run-dir", tmp_path / "alone", "--device-target", "CPU", *common)
     assert alone.returncode == 0, alone.stderr
     there, here = load_weights(two_hosts.run_dir(0)), load_weights(tmp_path / "alone")
@@ -217,7 +224,10 @@ def test_strangers_change_nothing_and_a_signal_on_one_host_ends_all(two_hosts: T
     two_hosts.launchers[1].send_signal(signal.SIGTERM)
     messages, codes, _ = ends(two_hosts, 40)
     assert codes == [128 + signal.SIGTERM] * 2, messages
-    assert all("ended by SIGTERM on host-b (node 1, ranks 2-3)" in message for message in messages)
+    step = two_hosts.num_steps(0, 0)
+    expected = f"stopped by SIGTERM on host-b (node 1, ranks 2-3) after step {step} of "
+    assert all(expected in message for message in messages), messages
+    assert (two_hosts.run_dir(0) / "checkpoints" / "latest").read_text().strip() == f"step-{step:08d}"
     assert f"connection from {ADDRESSES[1]}" in messages[0]
     assert "did not prove the job's secret" in messages[0]
 

@@ -8,18 +8,22 @@ import queue
 import signal
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from fcn4dist.cluster.events import PeerEnds
 from fcn4dist.cluster.hosts.roster import Go, HostCard, Layout, Readiness, Roster, name_all, parse_told
 from fcn4dist.cluster.hosts.session import (
     GIVE_UP_S,
+    AttemptMessages,
     Kind,
+    Restarts,
     Say,
     Session,
     Verdict,
     error_of,
     failed_message,
+    never,
     verdict_message,
 )
 from fcn4dist.cluster.hosts.transport import Hub, Mail
@@ -28,6 +32,7 @@ from fcn4dist.cluster.job_state import Send
 from fcn4dist.errors import ConfigError, Fcn4distError, JobError
 
 log = logging.getLogger(__name__)
+CLOCK_LIMIT_S = 1.0  # between the clocks of two hosts
 REMIND_S = 15.0  # between lines that say who is still missing
 
 
@@ -80,6 +85,8 @@ class MasterSession(Session):
             self._fail(error)
         self._nodes[mail.peer] = card.node_rank
         say(f"{card.title} at {mail.address} joined with {card.devices} devices")
+        if (warning := compare_clocks(card.title, mail)) is not None:
+            say(warning)
 
     def tell_prepared(self) -> None:
         """Let the others prepare the demo set, or find it prepared."""
@@ -98,6 +105,8 @@ class MasterSession(Session):
             rank = self._nodes.get(mail.peer)
             if rank is None:  # it knew the secret, but came when all were there
                 self._hub.send(mail.peer, failed_message(ConfigError("the job is complete without this host")))
+            elif mail.message is not None and mail.message.get("type") in AttemptMessages:
+                log.debug("%s: a late word on the attempt before", self.layout.title(rank))
             elif mail.message is None:
                 self._fail(JobError(f"the launcher of {self.layout.title(rank)} is gone: {mail.reason}"))
             elif mail.message.get("type") == "failed":
@@ -144,7 +153,13 @@ class MasterSession(Session):
             self._tell(rank, self._stop_message("stop"))
             return
         self._tell(rank, {"type": "kill"})
-        self._hub.later(GIVE_UP_S, lambda: self._exit(action.process, is_success=False))
+        attempt = self._attempt
+        self._hub.later(GIVE_UP_S, lambda: self._give_up_peer(action.process, attempt))
+
+    def _give_up_peer(self, peer: str, attempt: int) -> None:
+        with self._lock:
+            if attempt == self._attempt:  # else it was about an attempt that is over
+                self._exit(peer, is_success=False)
 
     def _on_mail(self, mail: Mail) -> None:
         rank = self._nodes.get(mail.peer)
@@ -176,7 +191,7 @@ class MasterSession(Session):
         if self._first is None:
             self._first = verdict
 
-    def conclude(self, kind: Kind, failure: dict[str, Any] | None) -> Verdict:
+    def conclude(self, kind: Kind, failure: dict[str, Any] | None, restarts: Restarts = never) -> Verdict:
         """Give the verdict: the first host that began to end has the culprit; and tell everybody."""
         with self._lock:
             self._failures[0] = failure
@@ -188,8 +203,27 @@ class MasterSession(Session):
         else:
             found = self._failures.get(first.node_rank) if first.kind == "failure" else None
             verdict = Verdict(first.kind, first.node_rank, first.signal, first.text, found)
+        verdict = replace(verdict, restart_in_s=restarts(verdict))
+        if verdict.restart_in_s is not None:
+            with self._lock:
+                self._first, self._failures = None, {}
+                self._begin_again()
         self._tell_all(verdict_message(verdict))
         return verdict
+
+
+def compare_clocks(title: str, mail: Mail) -> str | None:
+    """Return a warning when a host's clock and this one's are so far apart that times in logs contradict each other.
+
+    Its hello says when it was sent; the way here takes milliseconds.
+    """
+    sent_at = (mail.message or {}).get("sent_at")
+    if not isinstance(sent_at, int | float) or abs(ahead_s := sent_at - mail.received_at) <= CLOCK_LIMIT_S:
+        return None
+    return (
+        f"warning: the clock of {title} is {abs(ahead_s):.1f} s {'ahead of' if ahead_s > 0 else 'behind'} this host's: "
+        "times in logs and events do not compare; keep both by NTP"
+    )
 
 
 def _kind_of(message: Message) -> Kind:

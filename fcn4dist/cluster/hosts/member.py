@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 from fcn4dist.cluster.events import Event, Exited, PeerEnds
 from fcn4dist.cluster.hosts.roster import Go, HostCard, Layout, Readiness, parse_told
-from fcn4dist.cluster.hosts.session import VERDICT_S, Kind, Say, Session, Verdict, error_of, failed_message, verdict_of
+from fcn4dist.cluster.hosts.session import (
+    VERDICT_S,
+    Kind,
+    Restarts,
+    Say,
+    Session,
+    Verdict,
+    error_of,
+    failed_message,
+    never,
+    verdict_of,
+)
 from fcn4dist.cluster.hosts.transport import Line, Mail
 from fcn4dist.cluster.hosts.wire import Message
 from fcn4dist.cluster.job_state import Send
@@ -38,7 +50,7 @@ class MemberSession(Session):
         say(f"joining {address}:{port}")
         own = self._line.connect(address, port, limit_s)
         self.card = self.card.model_copy(update={"address": own})
-        self._tell({"type": "hello", "card": self.card.model_dump()})
+        self._tell({"type": "hello", "card": self.card.model_dump(), "sent_at": time.time()})
         message = self._wait_for("layout")
         self.layout = parse_told(Layout, message.get("layout"), address)
         return self.layout
@@ -112,13 +124,22 @@ class MemberSession(Session):
         elif message.get("type") == "kill":
             self._put(PeerEnds(self._clock(), MASTER, at_once=True))
 
-    def conclude(self, kind: Kind, failure: dict[str, Any] | None) -> Verdict:
+    def _begin_again(self) -> None:
+        with self._lock:
+            self._verdict, self._told_stopping = None, False
+            self._has_verdict.clear()
+            super()._begin_again()
+
+    def conclude(self, kind: Kind, failure: dict[str, Any] | None, restarts: Restarts = never) -> Verdict:
         """Report this host's end, and return the master's verdict, or what is known here when the master is gone."""
         if self._verdict is None:
             self._tell({"type": "ended", "failure": failure})
             self._has_verdict.wait(VERDICT_S)
         if self._verdict is not None:
-            return self._verdict
+            verdict = self._verdict
+            if verdict.restart_in_s is not None:
+                self._begin_again()
+            return verdict
         if failure is not None:
             return Verdict("failure", self.card.node_rank, failure=failure)
         if kind == "signal":

@@ -13,7 +13,7 @@ from fcn4dist.errors import ConfigError, JobError
 
 # what may differ between hosts: where things stand, and what each host says of itself
 LOCAL_KEYS = {
-    "data": ("audio_dir", "annotations", "records_dir", "num_workers", "verify"),
+    "data": ("audio_dir", "npy_dir", "annotations", "records_dir", "num_workers", "verify"),
     "launch": ("devices", "device_target", "bind_cores", "grace_s", "join_timeout_s"),
 }
 
@@ -175,7 +175,7 @@ class Readiness(Told):
     """What a host found when it had prepared itself."""
 
     attempt: int  # the next one by its run directory
-    data: dict[str, Any]  # what must be the same data set: see data_identity
+    data: dict[str, Any]  # what must be the same data set: see data/identity.py
     data_dir: str
     rank_table_sha256: str | None = None  # of a given file
     server: dict[str, Any] | None = None  # this host in the rank table, where one is generated

@@ -10,7 +10,7 @@ import queue
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from fcn4dist.cluster.events import Clock, Event, Exited, Inbox, PeerEnds, Reported, Signalled
@@ -25,6 +25,7 @@ GIVE_UP_S = 2.0  # how long the master waits for a host that should have ended a
 VERDICT_S = 4.0  # how long a member waits for the master's verdict
 Say = Callable[[str], None]
 Kind = Literal["success", "failure", "signal", "lost"]
+AttemptMessages = ("stopping", "done", "ended")  # what a member says of an attempt; the next one may have begun by then
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,15 @@ class Verdict:
     signal: int | None = None
     text: str = ""  # what happened there, in a few words
     failure: dict[str, Any] | None = None  # that host's RUN/failure.json
+    restart_in_s: float | None = None  # all hosts start again after this; None: the job is over
+
+
+Restarts = Callable[[Verdict], "float | None"]  # the delay before all hosts start again, or None
+
+
+def never(_verdict: Verdict) -> float | None:
+    """Start nothing again."""
+    return None
 
 
 class Session(ABC):
@@ -52,6 +62,8 @@ class Session(ABC):
         self._clock: Clock
         self._cause: tuple[Kind, int | None, str] | None = None  # why this host began to stop
         self._ended: set[str] = set()  # peers whose exit was reported
+        self._gone: list[Mail] = []  # connections that ended while the job ran
+        self._attempt = 0  # of this session
 
     @abstractmethod
     def join(self, limit_s: float, run_dir: str, say: Say) -> Layout:
@@ -68,8 +80,11 @@ class Session(ABC):
         """Say that this host is ready and return the master's word to begin; `decide` runs on the master."""
 
     @abstractmethod
-    def conclude(self, kind: Kind, failure: dict[str, Any] | None) -> Verdict:
-        """Tell how this host's part ended and return how the job did."""
+    def conclude(self, kind: Kind, failure: dict[str, Any] | None, restarts: Restarts = never) -> Verdict:
+        """Tell how this host's part ended and return how the job did; `restarts` runs on the master.
+
+        With a verdict that says to start again the session is ready for the next `agree`.
+        """
 
     @abstractmethod
     def give_up(self, error: Fcn4distError) -> None:
@@ -116,7 +131,19 @@ class Session(ABC):
             if self._inbox is None:
                 self._mail.put(mail)
             else:
+                if mail.message is None:
+                    self._gone.append(mail)
                 self._on_mail(mail)
+
+    def _begin_again(self) -> None:
+        """Forget the attempt that ended; a connection that ended in it is met again in `agree`."""
+        with self._lock:
+            self._inbox = self._cause = None
+            self._ended.clear()
+            self._attempt += 1
+            for mail in self._gone:
+                self._mail.put(mail)
+            self._gone.clear()
 
     @abstractmethod
     def _on_mail(self, mail: Mail) -> None:
@@ -156,5 +183,4 @@ def verdict_message(verdict: Verdict) -> Message:
 
 def verdict_of(message: Message) -> Verdict:
     """Return the verdict that `verdict_message` wrote."""
-    fields = ("kind", "node_rank", "signal", "text", "failure")
-    return Verdict(**{field: message[field] for field in fields})
+    return Verdict(**{field.name: message[field.name] for field in fields(Verdict)})

@@ -6,8 +6,9 @@ import asyncio
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fcn4dist.cluster.hosts.wire import (
@@ -36,6 +37,7 @@ class Mail:
     address: str
     message: Message | None  # None: the connection is gone
     reason: str = ""  # why it is gone
+    received_at: float = field(default_factory=time.time)  # by this host's clock
 
 
 class Transport:

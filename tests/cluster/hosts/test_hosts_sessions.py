@@ -15,10 +15,11 @@ import pytest
 
 from fcn4dist.cluster.events import Event, Exited, Inbox, PeerEnds, Signalled
 from fcn4dist.cluster.hosts import transport
-from fcn4dist.cluster.hosts.master import MasterSession
+from fcn4dist.cluster.hosts.master import MasterSession, compare_clocks
 from fcn4dist.cluster.hosts.member import MemberSession
 from fcn4dist.cluster.hosts.roster import Go, HostCard, Readiness
 from fcn4dist.cluster.hosts.session import Session, Verdict
+from fcn4dist.cluster.hosts.transport import Mail
 from fcn4dist.cluster.job_state import Send
 from fcn4dist.cluster.ports import choose_port
 from fcn4dist.cluster.process import ExitStatus
@@ -270,6 +271,48 @@ def _conclude_after_exit(master: MasterSession, heard: Inbox) -> Verdict:
     assert isinstance(event, Exited)
     assert event.process == "node-1"
     return master.conclude("failure", None)
+
+
+def test_a_failure_that_is_followed_by_a_restart_lets_both_agree_anew(meeting: Meeting) -> None:
+    master, member, heard, own = running(meeting)
+    member.hear(Exited(1.0, "rank-1", ExitStatus(1)))
+    member.send(Send("node-0", signal.SIGTERM))
+    next_event(heard)
+    verdicts = together(
+        lambda: member.conclude("failure", FAILURE), lambda: master.conclude("failure", None, lambda _: 1.5)
+    )
+    assert verdicts[0] == verdicts[1]
+    assert verdicts[0].restart_in_s == 1.5
+    assert together(agree(master), agree(member)) == [GO, GO]
+    for session, inbox in ((master, heard), (member, own)):
+        while not inbox.empty():
+            inbox.get()
+        session.attach(inbox, time.time)
+    member.hear(Exited(2.0, "rank-1", ExitStatus(0)))
+    assert next_event(heard).process == "node-1"  # type: ignore[union-attr]
+    assert master.conclude("success", None) == Verdict("success")
+    assert member.conclude("success", None) == Verdict("success")
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+def test_a_launcher_that_goes_away_before_a_restart_is_noticed(meeting: Meeting, gone: int) -> None:
+    master, member, heard, _ = running(meeting)
+    member.hear(Exited(1.0, "rank-1", ExitStatus(1)))
+    member.send(Send("node-0", signal.SIGTERM))
+    next_event(heard)
+    together(lambda: member.conclude("failure", FAILURE), lambda: master.conclude("failure", None, lambda _: 1.0))
+    sessions: list[Session] = [master, member]
+    sessions[gone].close()
+    with pytest.raises(JobError, match=r"the launcher of .* is gone"):
+        agree(sessions[1 - gone])()
+
+
+@pytest.mark.parametrize(("ahead_s", "words"), [(90.0, "90.0 s ahead of"), (-3.0, "3.0 s behind"), (0.2, None)])
+def test_clocks_that_differ_are_named(ahead_s: float, words: str | None) -> None:
+    warning = compare_clocks(
+        "host-1", Mail(1, HOST, {"type": "hello", "sent_at": 1000.0 + ahead_s}, received_at=1000.0)
+    )
+    assert warning is None if words is None else words in str(warning)
 
 
 def test_a_failure_on_the_master_stops_the_member(meeting: Meeting) -> None:

@@ -1,0 +1,25 @@
+"""`fcn4dist tensorboard`: a run for TensorBoard, after the fact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+def tensorboard(run: Path) -> None:
+    """Write the event files of RUN into RUN/tensorboard, for `tensorboard --logdir RUN`.
+
+    To have them while a run goes on, launch it with --set launch.tensorboard=true.
+    """
+    from fcn4dist.report.event_files import convert_run
+    from fcn4dist.run_dir import RunDir
+    from fcn4dist.run_folder import check_run_dir, locked
+
+    run_dir = RunDir(run)
+    check_run_dir(run_dir, resume=True)
+    with locked(run_dir):  # a launcher that is at work may be writing there
+        num_records = convert_run(run_dir)
+    click.echo(f"{run_dir.tensorboard}: {num_records} steps and evaluations; tensorboard --logdir {run}")

@@ -1,0 +1,100 @@
+"""ModelZoo's FCN-4 checkpoints: a file with our parameters' names, beside those of the optimizer that trained them.
+
+Its network is ours (see fcn4.py), its outputs are in the order of its tag.txt: the tag with the fewest clips first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fcn4dist.errors import CheckpointError
+from fcn4dist.model.parameters import read_parameters
+
+BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
+NAMES = (
+    *(f"conv{i}.weight" for i in range(1, 5)),
+    *(f"bn{i}.{name}" for i in range(1, 5) for name in BATCH_NORM),
+    "dense.weight",
+    "dense.bias",
+)
+SUFFIXES = (".ckpt", ".safetensors")
+
+
+@dataclass(frozen=True)
+class ModelZooWeights:
+    """The weights of an FCN-4 without a word about its tags, its mel or its pools."""
+
+    file: Path
+    values: dict[str, NDArray[np.float32]]  # NAMES -> array
+
+    @property
+    def channels(self) -> list[int]:
+        """Maps after each convolution: [128, 384, 768, 2048] in ModelZoo."""
+        return [self.values[f"conv{i}.weight"].shape[0] for i in range(1, 5)]
+
+    @property
+    def num_tags(self) -> int:
+        """Outputs: 50 in ModelZoo."""
+        return self.values["dense.weight"].shape[0]
+
+    def reordered(self, order: Sequence[int]) -> ModelZooWeights:
+        """Return the weights with output `order[i]` as output i."""
+        chosen = np.array(order, np.intp)
+        dense = {name: self.values[name][chosen] for name in ("dense.weight", "dense.bias")}
+        return replace(self, values={**self.values, **dense})
+
+
+def load_modelzoo(path: Path) -> ModelZooWeights:
+    """Read the network's parameters from a .ckpt or .safetensors file and check that they are an FCN-4's.
+
+    What the optimizer keeps (moments, step, learning rate) is left out. Raises CheckpointError naming the parameter that
+    is missing, of another shape or not finite, or that FCN-4 does not have.
+    """
+    if path.suffix not in SUFFIXES:
+        raise CheckpointError(f"{path}: expected a file that ends in {' or '.join(SUFFIXES)}, or a checkpoint folder")
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint file")
+    stored = read_parameters(path)
+    if missing := [name for name in NAMES if name not in stored]:
+        raise CheckpointError(
+            f"{path}: no parameter {missing[0]!r} (and {len(missing) - 1} more missing); expected an FCN-4, as MindSpore "
+            "ModelZoo's or one of ours"
+        )
+    for name, parameter in stored.items():
+        if not _is_known(name, parameter.size):
+            raise CheckpointError(f"{path}: {name} {_shape(parameter.shape)}: FCN-4 has no such parameter")
+    weights = ModelZooWeights(path, {name: stored[name].asnumpy().astype(np.float32) for name in NAMES})
+    _check_shapes(weights)
+    for name, value in weights.values.items():
+        if not np.isfinite(value).all():
+            raise CheckpointError(f"{path}: {name} holds NaN or infinite values")
+    return weights
+
+
+def _is_known(name: str, size: int) -> bool:
+    """Whether `name` is a parameter of the network, an optimizer's slot for one ("moment1.conv1.weight") or a counter."""
+    return name in NAMES or size <= 1 or any(name.endswith(f".{own}") for own in NAMES)
+
+
+def _check_shapes(weights: ModelZooWeights) -> None:
+    inputs = 1
+    expected: dict[str, tuple[int, ...]] = {}
+    for i in range(1, 5):
+        outputs = weights.values[f"conv{i}.weight"].shape[0]
+        expected[f"conv{i}.weight"] = (outputs, inputs, 3, 3)
+        expected |= {f"bn{i}.{name}": (outputs,) for name in BATCH_NORM}
+        inputs = outputs
+    num_tags = weights.values["dense.weight"].shape[0]
+    expected |= {"dense.weight": (num_tags, inputs), "dense.bias": (num_tags,)}
+    for name, shape in expected.items():
+        if (found := weights.values[name].shape) != shape:
+            raise CheckpointError(f"{weights.file}: {name} has shape {_shape(found)}, expected {_shape(shape)}")
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape)) or "()"

@@ -1,0 +1,1 @@
+"""Configs of MindSpore ModelZoo's FCN-4, read as data."""

@@ -1,0 +1,74 @@
+"""Files of tags, ModelZoo's tag.txt among them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fcn4dist.data.annotations import load_annotations, select_tags
+from fcn4dist.data.tag_list import is_rarest_first, load_tags, named_tags
+from fcn4dist.errors import DataError, quoted
+
+
+def test_a_file_is_read_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "tag.txt"
+    file.write_bytes("\ufeffno voice\r\n<script>\r\n\r\n../x\r\nChœur\r\n".encode())
+    assert load_tags(file) == ["no voice", "<script>", "../x", "Chœur"]
+    assert named_tags(file) == load_tags(file)
+    assert named_tags(["a", "b"]) == ["a", "b"]
+    assert named_tags(50) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "no tags; expected at least one"),
+        (b"\n \n", "no tags"),
+        (b"rock\npop\nrock\n", r"tag 'rock' is listed twice"),
+        (b"\xff\xfe", "not UTF-8 text"),
+        (b"x" * 10_000 + b"\n" + b"x" * 10_000, r"tag 'x{40}…x{20}' is listed twice"),
+    ],
+)
+def test_a_bad_file_is_one_message(tmp_path: Path, content: bytes, message: str) -> None:
+    file = tmp_path / "tag.txt"
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        load_tags(file)
+    with pytest.raises(DataError, match=r"none\.txt': cannot read this list of tags, one a line: No such file"):
+        load_tags(tmp_path / "none.txt")
+
+
+@pytest.mark.parametrize(
+    ("positives", "expected"),
+    [
+        (list(range(490, 4851, 89)), True),
+        (list(range(4851, 490, -89)), False),
+        ([3, 10, 14, 12, 32, 30, 60, 55], True),  # a part of the table
+        ([60, 55, 32, 30, 14, 12, 10, 3], False),
+        ([5, 5, 5], True),
+        ([5], True),
+    ],
+)
+def test_the_order_of_frequency_is_recognised(positives: list[int], expected: bool) -> None:
+    assert is_rarest_first(positives) is expected
+
+
+def test_names_are_quoted_for_messages() -> None:
+    assert quoted("rock") == "'rock'"
+    assert quoted("a\nb\x1b[31m") == r"'a\nb\x1b[31m'"
+    assert len(quoted("x" * 10_000)) < 100
+
+
+def test_modelzoos_order_is_recognised_on_a_part_of_magnatagatune(shared_data: Path, tmp_path: Path) -> None:
+    """The order of all clips at hand, and the counts of the validation folder alone, where choral has three clips."""
+    table = load_annotations(shared_data / "magnatagatune" / "annotations_val_test.csv")
+    frequent = select_tags(table, 50)
+    in_val = [path.startswith("c/") for path in table.mp3_paths]
+    tag_file = tmp_path / "tag.txt"
+    tag_file.write_text("".join(f"{tag}\n" for tag in reversed(frequent.tags)))
+    as_modelzoo = select_tags(table, tag_file)
+    assert as_modelzoo.tags == frequent.tags[::-1]
+    assert (as_modelzoo.labels == frequent.labels[:, ::-1]).all()
+    assert is_rarest_first(as_modelzoo.labels[in_val].sum(axis=0).tolist())
+    assert not is_rarest_first(frequent.labels[in_val].sum(axis=0).tolist())

@@ -1,0 +1,48 @@
+"""A run with launch.tensorboard=true, launched and then resumed in one process, as TensorBoard reads it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from jobs import TINY, Run
+
+pytest.importorskip("tensorboard")
+
+
+def test_a_run_and_its_resumption_are_in_the_event_files(fcn4dist: Run, tiny_shards: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = tmp_path / "run"
+    first = fcn4dist(
+        *("launch", "--devices", 1, "--data", tiny_shards, "--run-dir", run, *TINY, "--set", "train.epochs=1"),
+        *("--set", "launch.tensorboard=true", "--set", "train.loss_scale=dynamic"),
+    )
+    assert first.returncode == 0, first.stderr
+    second = fcn4dist("train", "--resume", run, "--set", "train.epochs=2")
+    assert second.returncode == 0, second.stderr
+    steps = [json.loads(line) for line in (run / "metrics" / "rank-0.jsonl").read_text().splitlines()]
+    evaluations = [json.loads(line) for line in (run / "metrics" / "evaluations.jsonl").read_text().splitlines()]
+    assert (len(steps), len(evaluations)) == (10, 2)
+    found = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0}).Reload()
+
+    def points(tag: str) -> list[tuple[int, float]]:
+        return [(event.step, event.value) for event in found.Scalars(tag)]
+
+    for tag, key in (
+        ("train/lr", "lr"),
+        ("train/loss", "loss"),
+        ("train/loss_scale", "loss_scale"),
+        ("train/overflows", "num_overflows"),
+        ("speed/samples_per_s", "samples_per_s"),
+    ):
+        expected = [(line["step"], pytest.approx(line[key], rel=1e-6)) for line in steps if line[key] is not None]
+        assert points(tag) == expected
+    assert points("train/overflows")[-1] == (10, 2)  # each epoch has a step that overflows
+    assert points("validation/roc_auc_macro") == [
+        (line["step"], pytest.approx(line["roc_auc_macro"], rel=1e-6)) for line in evaluations
+    ]
+    times = [event.wall_time for event in found.Scalars("train/lr")]
+    assert times == sorted(times)
+    assert times[4] <= evaluations[0]["time"] <= times[9] <= evaluations[1]["time"]
