@@ -18,12 +18,9 @@ COMMANDS = {
     "train": ("fcn4dist.cli.train:train", "Train in this process, on one device."),
     "prepare": ("fcn4dist.cli.prepare:prepare", "Turn audio and annotations into MindRecord shards."),
     "evaluate": ("fcn4dist.cli.evaluate:evaluate", "Score a checkpoint."),
-<<<<<<< HEAD
     "export": ("fcn4dist.cli.export:export", "Write a checkpoint as ONNX, MINDIR, AIR or safetensors."),
     "tag": ("fcn4dist.cli.tag:tag", "Tag audio files of any length."),
-=======
     "tensorboard": ("fcn4dist.cli.tensorboard:tensorboard", "Write a run's TensorBoard event files."),
->>>>>>> main
     "rank-table": ("fcn4dist.cli.rank_table:rank_table", "Write, merge, check and show HCCL rank tables."),
     "doctor": ("fcn4dist.cli.doctor:doctor", "Check this machine before anything starts."),
     "config": ("fcn4dist.cli.config:config", "Show the resolved config; turn one of ModelZoo into ours."),
