@@ -15,12 +15,12 @@ from fcn4dist.cluster.rank import SINGLE
 from fcn4dist.config import RunConfig
 from fcn4dist.errors import ConfigError
 from fcn4dist.export.clips import load_sample
-from fcn4dist.export.describe import describe_split, find_evaluation, list_versions, load_thresholds, state_of
-from fcn4dist.export.graphs import write_air, write_mindir, write_onnx
+from fcn4dist.export.graphs import MINDSPORE, write_air, write_mindir, write_onnx
 from fcn4dist.export.verify import BATCHES, check_scores_agree, plan_lengths
 from fcn4dist.export.weights import digest_weights, load_safetensors, read_weights, write_safetensors
 from fcn4dist.files import digest_file, save_json, sync_directory
 from fcn4dist.model.fcn4 import FCN4
+from fcn4dist.provenance import describe_split, find_evaluation, list_versions, load_thresholds, state_of
 from fcn4dist.scoring.card import (
     INPUT,
     OUTPUT,
@@ -161,6 +161,6 @@ def _describe(
         metrics=None if evaluation is None else {k: v for k, v in evaluation.items() if k != "checkpoint"},
         checkpoint=model.path.name,
         config_digest=None if state is None else state.config_digest,
-        versions=list_versions(state),
+        versions=list_versions(state, MINDSPORE),
         verification=verification,
     )

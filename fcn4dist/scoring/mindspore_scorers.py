@@ -12,8 +12,8 @@ from fcn4dist.cluster.devices import Target
 from fcn4dist.cluster.rank import SINGLE
 from fcn4dist.config import RunConfig
 from fcn4dist.errors import CheckpointError
-from fcn4dist.export.describe import load_thresholds
 from fcn4dist.model.fcn4 import FCN4
+from fcn4dist.provenance import load_thresholds
 from fcn4dist.scoring.card import load_card
 from fcn4dist.scoring.scorer import Float32, Listener, check_scores
 from fcn4dist.train.runtime import start_device

@@ -93,11 +93,9 @@ def describe_split(model: TrainedModel, state: State | None) -> SplitCard:
     return SplitCard(name=model.card.split_name, clip_list_sha256=lists)
 
 
-def list_versions(state: State | None) -> dict[str, str]:
-    """Return the versions that made the checkpoint and the file."""
-    import mindspore
-
-    versions = {"fcn4dist": __version__, "mindspore": mindspore.__version__, "python": platform.python_version()}
+def list_versions(state: State | None, mindspore: str) -> dict[str, str]:
+    """Return the versions that made the checkpoint, and those at work now; `mindspore` is its own."""
+    versions = {"fcn4dist": __version__, "mindspore": mindspore, "python": platform.python_version()}
     if state is not None:
         versions |= {"trained_with_fcn4dist": state.fcn4dist, "trained_with_mindspore": state.mindspore}
     return versions
