@@ -40,7 +40,9 @@ class DataConfig(Section):
     )  # k most frequent, a list, or a file
     records_dir: Path | None = None  # the prepared data set; ModelZoo's mr_path
     num_consumer: Annotated[int, Field(gt=0, le=1000)] = 4  # shards a split; MindRecord allows 1000
+    synonyms: Path | None = None  # groups of tags to merge before `tags` is applied: configs/mtt_synonyms.txt
     split: str = "folder-12-1-3"
+    clean: bool = False  # leave out clips that have none of the tags; the split's name then ends in -clean
     seed: int = 1  # of the random splits
     feature_dtype: Literal["float32", "float16"] = "float32"
     max_skipped_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
@@ -139,7 +141,8 @@ class EvaluateConfig(Section):
     every_epochs: PositiveInt = 1
     split: Literal["train", "val", "test"] = "val"
     batch: PositiveInt = 16  # clips a forward pass on each rank; the last one is padded, padding never counts
-    num_resamples: Annotated[int, Field(ge=0)] = 1000  # bootstrap resamples of the intervals; 0: no intervals
+    num_resamples: Annotated[int, Field(ge=0)] = 2000  # bootstrap resamples of the intervals; 0: no intervals
+    seed: Annotated[int, Field(ge=0)] = 0  # of the resamples
 
 
 class LaunchConfig(Section):

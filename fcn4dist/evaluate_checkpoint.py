@@ -2,41 +2,88 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from pathlib import Path
 
 from fcn4dist.cluster.devices import Target
 from fcn4dist.cluster.rank import SINGLE
-from fcn4dist.config import RunConfig
-from fcn4dist.data.batches import open_split
+from fcn4dist.config import EvaluateConfig, RunConfig
+from fcn4dist.data.batches import has_split, open_split
 from fcn4dist.data.manifest import MANIFEST, check_shards, load_manifest
-from fcn4dist.errors import CheckpointError
+from fcn4dist.errors import CheckpointError, DataError
+from fcn4dist.evaluate.evaluated import TrainedOn
 from fcn4dist.evaluate.evaluation import Evaluation, evaluate_network
+from fcn4dist.evaluate.thresholds import Thresholds, load_thresholds
+from fcn4dist.model.fcn4 import FCN4
+from fcn4dist.run_dir import RunDir
 from fcn4dist.train.runtime import start_device
 from fcn4dist.trained_model import open_model
 
+_log = logging.getLogger(__name__)
+
 
 def evaluate_checkpoint(
-    checkpoint: Path, data_dir: Path, split_name: str, config: RunConfig, target: Target
+    checkpoint: Path,
+    data_dir: Path,
+    split_name: str,
+    config: RunConfig,
+    target: Target,
+    thresholds_file: Path | None = None,
 ) -> tuple[Evaluation, Path]:
     """Score the part `split_name` of `data_dir` and return the evaluation and the checkpoint that was used.
 
-    The network, its tags and its mel are the checkpoint's own; of a ModelZoo file, see `open_model`. Raises CheckpointError
-    or DataError when the checkpoint is damaged or the data set is another kind (other tags, other mel).
+    The network, its tags and its mel are the checkpoint's own; of a ModelZoo file, see `open_model`. Thresholds come from
+    `thresholds_file`, else from the run's own validation of this checkpoint, else from scoring the data set's val part first;
+    a val part chooses its own. Raises CheckpointError or DataError when the checkpoint is damaged or the data set is another
+    kind (other tags, other mel).
     """
     start_device(target, SINGLE.device)  # before the first parameter is read
     model = open_model(checkpoint, config, data_dir)
-    card = model.card
+    card, tags = model.card, tuple(model.card.tags)
     if (data_dir / MANIFEST).is_file():
         manifest = load_manifest(data_dir)
         check_shards(data_dir, manifest, config.data.verify)
         check_fits(model.path, card.tags, manifest.tags, "tags")
         check_fits(model.path, card.mel.model_dump(), manifest.mel.model_dump(), "mel")
-    split = open_split(data_dir, split_name, card.tags)
-    evaluation = evaluate_network(model.build_network(), split, data_dir, config.evaluate, card.split_name, SINGLE)
+    thresholds = None if thresholds_file is None else load_thresholds(thresholds_file, tags)
+    split = open_split(data_dir, split_name, tags)
+    network = model.build_network()
+    trained_on = TrainedOn(card.split_name, card.clip_list_sha256.get("train"))
+    if thresholds is None and split_name != "val":
+        thresholds = find_thresholds(model.path, data_dir, tags)
+        if thresholds is None and has_split(data_dir, "val"):
+            thresholds = _choose_on_val(network, data_dir, tags, config.evaluate, trained_on)
+    evaluation = evaluate_network(network, split, data_dir, config.evaluate, trained_on, SINGLE, thresholds)
     return evaluation, model.path
+
+
+def find_thresholds(folder: Path, data_dir: Path, tags: tuple[str, ...]) -> Thresholds | None:
+    """Return the thresholds that the run of checkpoint `folder` chose on the val part of this very data set, if it did."""
+    if not (data_dir / MANIFEST).is_file() or folder.parent.name != "checkpoints":
+        return None
+    val = load_manifest(data_dir).splits.get("val")
+    run = RunDir(folder.parent.parent)
+    for file in (run.evaluation, run.best_evaluation):
+        try:
+            named = Path(json.loads(file.read_text(encoding="utf-8"))["checkpoint"]).name
+            found = load_thresholds(file, tags)
+        except (OSError, ValueError, KeyError, TypeError, DataError):
+            continue
+        if named == folder.name and val is not None and found.split_checksum == val.clip_list_sha256:
+            return found
+    return None
 
 
 def check_fits(folder: Path, trained: object, found: object, what: str) -> None:
     """Raise CheckpointError when the data set's tags or mel are not those that the network was trained with."""
     if trained != found:
         raise CheckpointError(f"{folder}: trained with {what} {trained}; the data set has {found}")
+
+
+def _choose_on_val(
+    network: FCN4, data_dir: Path, tags: tuple[str, ...], config: EvaluateConfig, trained_on: TrainedOn
+) -> Thresholds | None:
+    _log.info("%s: scoring the val part first, for the thresholds of precision, recall and F1", data_dir)
+    quick = config.model_copy(update={"num_resamples": 0})
+    return evaluate_network(network, open_split(data_dir, "val", tags), data_dir, quick, trained_on, SINGLE).thresholds

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import logging
 import os
@@ -19,10 +18,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fcn4dist.config import RunConfig
 from fcn4dist.data.chunks import Chunk, ClipFile, load_chunk
+from fcn4dist.data.clip_list import ListedClip, digest_clip_list, format_clip_list
 from fcn4dist.data.features import Progress, SilentProgress, compute_features, explain_damaged_chunk, list_skipped
+from fcn4dist.data.leaks import find_leaks
 from fcn4dist.data.manifest import (
     CLIPS,
     FORMAT_VERSION,
@@ -85,6 +87,7 @@ def prepare(config: RunConfig, *, force: bool = False, progress: Progress | None
             num_reused = compute_features(plan.all_chunks, plan.spec, config.data.num_workers, progress)
             skipped = list_skipped(plan.all_chunks)
             _check_skipped(plan, skipped)
+            skipped = sorted([*skipped, *plan.known_bad], key=lambda clip: clip.clip_id)
             try:
                 with _explain_mindrecord_errors(target):
                     manifest = _write_data_set(plan, skipped, progress)
@@ -125,7 +128,7 @@ def _check_target(target: Path, force: bool) -> None:
 
 
 def _check_skipped(plan: DataPlan, skipped: Sequence[SkippedClip]) -> None:
-    total, allowed = plan.split.num_clips, plan.config.data.max_skipped_fraction
+    total, allowed = plan.split.num_clips - len(plan.known_bad), plan.config.data.max_skipped_fraction
     if len(skipped) > allowed * total or len(skipped) == total:
         first = "\n".join(f"  {clip.mp3_path}: {clip.reason}" for clip in skipped[:5])
         more = f"\n  and {len(skipped) - 5} more" if len(skipped) > 5 else ""
@@ -145,25 +148,27 @@ def _write_data_set(plan: DataPlan, skipped: list[SkippedClip], progress: Progre
     left_out = {clip.clip_id for clip in skipped}
     row_format = RowFormat(plan.spec.shape, plan.spec.dtype, len(plan.annotations.tags))
     progress.start("shards", plan.split.num_clips - len(left_out), 0)
+    durations: dict[int, float] = {}
 
     def iter_rows(chunks: list[Chunk]) -> Iterator[Row]:
         for chunk in chunks:
             with explain_damaged_chunk(chunk):
-                features = load_chunk(chunk).features
-            for clip_id, feature in features.items():
+                loaded = load_chunk(chunk)
+            durations.update(loaded.durations_s)
+            for clip_id, feature in loaded.features.items():
                 yield Row(clip_id, feature, labels[clip_id])
-            progress.advance(len(features))
+            progress.advance(len(loaded.features))
 
     shards: list[Shard] = []
     splits: dict[SplitPart, SplitCounts] = {}
-    clip_lines = ["clip_id\tsplit\tmp3_path\n"]
+    listed: list[ListedClip] = []
     for part in cast("tuple[SplitPart, ...]", SPLITS):
         chunks = plan.chunks[part]
         clips = [clip for chunk in chunks for clip in chunk.clips if clip.clip_id not in left_out]
         written = write_part(folder, part, iter_rows(chunks), len(clips), plan.config.data.num_consumer, row_format)
         shards += [_describe_shard(shard.file, part, shard.num_rows) for shard in written]
         splits[part] = _count_part(clips, labels, row_format.num_tags)
-        clip_lines += [f"{clip.clip_id}\t{part}\t{clip.mp3_path}\n" for clip in clips]
+        listed += [_list_clip(clip, part, durations.get(clip.clip_id), labels[clip.clip_id]) for clip in clips]
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         mel=plan.spec.mel,
@@ -176,8 +181,10 @@ def _write_data_set(plan: DataPlan, skipped: list[SkippedClip], progress: Progre
         num_listed=plan.split.num_clips,
         num_written=sum(counts.num_clips for counts in splits.values()),
         skipped=skipped,
+        leaks=find_leaks({part: [clip.mp3_path for clip in listed if clip.split == part] for part in splits}),
+        synonyms=plan.synonyms,
     )
-    save_text(folder / CLIPS, "".join(clip_lines))
+    save_text(folder / CLIPS, format_clip_list(listed))
     save_json(folder / INPUTS, {"inputs_sha256": plan.inputs_sha256})
     save_json(folder / MANIFEST, manifest.model_dump(mode="json"))
     mode = (folder / MANIFEST).stat().st_mode  # MindRecord makes its files readable for their owner only
@@ -197,11 +204,14 @@ def _describe_shard(file: Path, part: SplitPart, num_rows: int) -> Shard:
     )
 
 
+def _list_clip(clip: ClipFile, part: SplitPart, duration_s: float | None, label: NDArray[np.int32]) -> ListedClip:
+    return ListedClip(clip.clip_id, part, clip.mp3_path, duration_s, tuple(np.flatnonzero(label).tolist()))
+
+
 def _count_part(clips: list[ClipFile], labels: dict[int, Any], num_tags: int) -> SplitCounts:
     ids = sorted(clip.clip_id for clip in clips)
     positives = np.sum([labels[clip_id] for clip_id in ids], axis=0, dtype=np.int64) if ids else np.zeros(num_tags, int)
-    digest = hashlib.sha256("".join(f"{clip_id}\n" for clip_id in ids).encode())
-    return SplitCounts(num_clips=len(ids), clip_list_sha256=digest.hexdigest(), positives=positives.tolist())
+    return SplitCounts(num_clips=len(ids), clip_list_sha256=digest_clip_list(ids), positives=positives.tolist())
 
 
 @contextlib.contextmanager

@@ -45,6 +45,11 @@ class RunDir:
         return self.path / "evaluation.json"
 
     @property
+    def best_evaluation(self) -> Path:
+        """The figures of the checkpoint that `checkpoints/best` names."""
+        return self.path / "evaluation-best.json"
+
+    @property
     def scores(self) -> Path:
         """The last evaluation's clip_ids, labels and scores."""
         return self.path / "scores.npz"

@@ -17,8 +17,10 @@ import pytest
 import soundfile
 from audio_set import CLIP_S, RATE_HZ, AudioSet, make_audio_set, read_features
 
-from fcn4dist.config import RunConfig, load_config, override_config
+from fcn4dist.config import DataConfig, RunConfig, load_config, override_config
+from fcn4dist.data.known_bad import KNOWN_BAD
 from fcn4dist.data.manifest import check_shards, load_manifest
+from fcn4dist.data.split_report import report_split
 from fcn4dist.data.work_folder import WorkFolder
 from fcn4dist.errors import ConfigError, DataError
 from fcn4dist.prepare import PrepareReport, prepare
@@ -70,7 +72,7 @@ def test_manifest_tells_all(audio: AudioSet, prepared: PrepareReport) -> None:
     check_shards(prepared.records_dir, manifest)
     lines = (prepared.records_dir / "clips.tsv").read_text().splitlines()
     assert len(lines) == 49
-    assert f"{1000 - 9}\tval\t{audio.path(9)}" in lines
+    assert f"{1000 - 9}\tval\t{audio.path(9)}\t1.000\t0 2" in lines
     assert not WorkFolder(prepared.records_dir).path.exists()
     assert all(file.stat().st_mode & 0o400 for file in prepared.records_dir.iterdir())
 
@@ -242,6 +244,36 @@ def test_missing_keys_and_folders_are_named(audio: AudioSet, tmp_path: Path) -> 
     with pytest.raises(DataError, match=r"none\.csv: cannot read this table"):
         prepare(make_config(audio, tmp_path / "data", annotations=tmp_path / "none.csv"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_clip_that_is_known_to_be_bad_is_left_out_unseen(own_audio: AudioSet, tmp_path: Path) -> None:
+    clip_id, path = next(iter(KNOWN_BAD))
+    good = own_audio.file(0)
+    (own_audio.folder / path).parent.mkdir()
+    shutil.copyfile(good, own_audio.folder / path)  # even a file that can be decoded: the published sets lack it
+    with own_audio.annotations.open("a") as table:
+        table.write(f'"{clip_id}"\t"1"\t"0"\t"0"\t"{path}"\n')
+    report = prepare(make_config(own_audio, tmp_path / "data", max_skipped_fraction=0.0))
+    assert report.summary == "49 listed, 48 written, 1 skipped"
+    assert report.manifest.skipped[0].reason == "known bad clip of MagnaTagATune: no file"
+    assert clip_id not in read_features(report.records_dir)
+    split = report_split(DataConfig(annotations=own_audio.annotations))
+    assert {part: found.clip_list_sha256 for part, found in split.parts.items()} == {
+        part: counts.clip_list_sha256 for part, counts in report.manifest.splits.items()
+    }
+
+
+def test_clean_clips_and_merged_tags_are_named_in_the_manifest(audio: AudioSet, tmp_path: Path) -> None:
+    (tmp_path / "synonyms.txt").write_text("soft, quiet, silent\n")
+    chosen = {"clean": True, "synonyms": tmp_path / "synonyms.txt", "tags": ["soft", "low"]}
+    manifest = prepare(make_config(audio, tmp_path / "data", **chosen)).manifest
+    assert manifest.split.name == "folder-12-1-3-clean"
+    assert manifest.synonyms == [["soft", "quiet"]]
+    assert manifest.tags == ["soft", "low"]
+    tagged = [row for row in range(48) if row % 3 == 0 or row % 2]  # quiet or low
+    assert manifest.num_listed == manifest.num_written == len(tagged)
+    assert manifest.splits["val"].positives == [4, 4]  # rows 9, 21, 33, 45
+    assert f"clean: {48 - len(tagged)} clips with none of the 2 tags left out" in manifest.split.rule
 
 
 def test_two_at_once_do_not_mix(audio: AudioSet, tmp_path: Path) -> None:

@@ -1,56 +1,132 @@
-"""`fcn4dist evaluate`: the figures of a checkpoint."""
+"""`fcn4dist evaluate`: the figures of a checkpoint, of a file of scores, or of two runs side by side."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fcn4dist.cli.options import config_options, json_option, verbosity_options
-from fcn4dist.cluster.devices import resolve_target
-from fcn4dist.config import RunConfig
-from fcn4dist.train.runtime import prepare_imports
+from fcn4dist.config import EvaluateConfig, RunConfig
+
+if TYPE_CHECKING:
+    from fcn4dist.evaluate.evaluation import Evaluation
+
+AnyPath = click.Path(path_type=Path)
 
 
 @click.command()
 @click.option(
-    "--checkpoint",
-    required=True,
-    type=click.Path(path_type=Path),
-    metavar="C",
-    help="Checkpoint folder, a run (its best), or ModelZoo's .ckpt.",
+    "--checkpoint", type=AnyPath, metavar="C", help="Checkpoint folder, a run (its best), or ModelZoo's .ckpt."
 )
 @click.option(
-    "--data", "data_dir", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Prepared data set."
+    "--scores", "scores_path", type=AnyPath, metavar="S", help="Measure a run's scores, or a scores.npz, anew."
 )
+@click.option("--compare", type=AnyPath, nargs=2, metavar="A B", help="Compare two runs, or two files of scores.")
+@click.option("--data", "data_dir", type=AnyPath, metavar="DIR", help="Prepared data set; required with --checkpoint.")
 @click.option("--split", type=click.Choice(["train", "val", "test"]), help="Part to score; evaluate.split by default.")
 @click.option(
-    "--output", type=click.Path(path_type=Path), metavar="DIR", help="Where evaluation.json and scores.npz go."
+    "--thresholds", type=AnyPath, metavar="FILE", help="evaluation.json of val clips; found or made if not given."
 )
+@click.option("--output", type=AnyPath, metavar="DIR", help="Where evaluation.json and scores.npz go.")
 @config_options
 @json_option
 @verbosity_options
+@click.pass_context
 def evaluate(
-    checkpoint: Path, data_dir: Path, split: str | None, output: Path | None, config: RunConfig, as_json: bool
+    context: click.Context,
+    checkpoint: Path | None,
+    scores_path: Path | None,
+    compare: tuple[Path, Path] | None,
+    data_dir: Path | None,
+    split: str | None,
+    thresholds: Path | None,
+    output: Path | None,
+    config: RunConfig,
+    as_json: bool,
 ) -> None:
     """Score a checkpoint on a part of a prepared data set, each clip exactly once.
 
     Writes evaluation.json and scores.npz to --output; without it, prints the figures and writes nothing.
-    """
-    target = resolve_target(config.launch.device_target)
-    prepare_imports(target)
-    from fcn4dist.evaluate.evaluation import format_evaluation, save_evaluation
-    from fcn4dist.evaluate_checkpoint import evaluate_checkpoint  # MindSpore loads here, not for --help
 
-    evaluation, folder = evaluate_checkpoint(checkpoint, data_dir, split or config.evaluate.split, config, target)
+    --scores measures scores that a run or an earlier evaluation left; --compare tells whether the difference between two
+    is real. Both need no MindSpore.
+    """
+    _check_modes(context.params)
+    if compare is not None:
+        _compare(compare, data_dir, config.evaluate, as_json)
+        return
+    source: str | None
+    if checkpoint is not None and data_dir is not None:
+        evaluation, source = _score(checkpoint, data_dir, split or config.evaluate.split, thresholds, config)
+    else:
+        assert scores_path is not None
+        evaluation, source = _measure(scores_path, data_dir, split, thresholds, config.evaluate)
+    from fcn4dist.evaluate.evaluation import format_evaluation, save_evaluation
+    from fcn4dist.evaluate.evaluation_text import tabulate_evaluation
+
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
-        save_evaluation(evaluation, output / "evaluation.json", output / "scores.npz", checkpoint=str(folder))
+        save_evaluation(evaluation, output / "evaluation.json", output / "scores.npz", checkpoint=source)
     if as_json:
-        click.echo(json.dumps(format_evaluation(evaluation, str(folder)), indent=2))
+        click.echo(json.dumps(format_evaluation(evaluation, source), indent=2))
     else:
-        click.echo(evaluation.summary)
-        for tag in evaluation.metrics.tags:
-            figures = "undefined" if tag.roc_auc is None else f"ROC-AUC {tag.roc_auc:.4f}  PR-AUC {tag.pr_auc:.4f}"
-            click.echo(f"  {tag.tag:24} {tag.positives:6d} positives  {figures}")
+        click.echo(tabulate_evaluation(evaluation))
+    for warning in evaluation.about.warnings:
+        click.echo(f"warning: {warning}", err=True)
+
+
+def _check_modes(given: dict[str, Any]) -> None:
+    """Raise UsageError unless the options make one of the three things that this command does."""
+    modes = [name for name in ("checkpoint", "scores_path", "compare") if given[name]]
+    if len(modes) != 1:
+        raise click.UsageError("expected one of --checkpoint C, --scores S and --compare A B")
+    if given["checkpoint"] and not given["data_dir"]:
+        raise click.UsageError("--checkpoint: --data DIR is missing: the prepared data set to score it on")
+    odd = [name for name in ("split", "thresholds", "output") if given[name]]
+    if given["compare"] and odd:
+        raise click.UsageError(f"--{odd[0]} does not go with --compare")
+
+
+def _score(
+    checkpoint: Path, data_dir: Path, split: str, thresholds: Path | None, config: RunConfig
+) -> tuple[Evaluation, str]:
+    from fcn4dist.cluster.devices import resolve_target
+    from fcn4dist.train.runtime import prepare_imports
+
+    target = resolve_target(config.launch.device_target)
+    prepare_imports(target)
+    from fcn4dist.evaluate_checkpoint import evaluate_checkpoint  # MindSpore loads here, not for --help
+
+    evaluation, folder = evaluate_checkpoint(checkpoint, data_dir, split, config, target, thresholds)
+    return evaluation, str(folder)
+
+
+def _measure(
+    path: Path, data_dir: Path | None, split: str | None, thresholds: Path | None, config: EvaluateConfig
+) -> tuple[Evaluation, str | None]:
+    from fcn4dist.evaluate.evaluation import evaluate_scores
+    from fcn4dist.evaluate.score_file import load_score_source
+    from fcn4dist.evaluate.thresholds import load_thresholds
+
+    source = load_score_source(path, data_dir)
+    given = None if thresholds is None else load_thresholds(thresholds, source.tags)
+    evaluation = evaluate_scores(
+        source.scores, source.tags, source.describe(split), source.tracks, given, config.num_resamples, config.seed
+    )
+    checkpoint: Any = source.evaluation.get("checkpoint")
+    return evaluation, checkpoint
+
+
+def _compare(paths: tuple[Path, Path], data_dir: Path | None, config: EvaluateConfig, as_json: bool) -> None:
+    from fcn4dist.evaluate.bootstrap import Resampling
+    from fcn4dist.evaluate.compare import compare, format_comparison
+    from fcn4dist.evaluate.score_file import load_score_source
+
+    if config.num_resamples == 0:
+        raise click.UsageError("evaluate.num_resamples is 0: a comparison needs resamples")
+    a, b = (load_score_source(path, data_dir) for path in paths)
+    found = compare(a, b, Resampling(config.num_resamples, config.seed))
+    click.echo(json.dumps(found.to_json(), indent=2) if as_json else format_comparison(found))

@@ -17,6 +17,7 @@ COMMANDS = {
     "launch": ("fcn4dist.cli.launch:launch", "Train on N devices, with a rank-0 evaluator."),
     "train": ("fcn4dist.cli.train:train", "Train in this process, on one device."),
     "prepare": ("fcn4dist.cli.prepare:prepare", "Turn audio and annotations into MindRecord shards."),
+    "data": ("fcn4dist.cli.data:data", "Show what a split or a prepared data set holds."),
     "evaluate": ("fcn4dist.cli.evaluate:evaluate", "Score a checkpoint."),
     "export": ("fcn4dist.cli.export:export", "Write a checkpoint as ONNX, MINDIR, AIR or safetensors."),
     "tag": ("fcn4dist.cli.tag:tag", "Tag audio files of any length."),

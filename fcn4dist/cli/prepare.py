@@ -54,6 +54,8 @@ def prepare(
 
 
 def _format_report(report: PrepareReport, seconds: float) -> str:
+    from fcn4dist.data.leaks import format_leaks, warn_of_leaks
+
     manifest = report.manifest
     parts = ", ".join(f"{part} {counts.num_clips}" for part, counts in manifest.splits.items())
     lines = [f"skipped {clip.mp3_path}: {clip.reason}" for clip in manifest.skipped]
@@ -62,6 +64,9 @@ def _format_report(report: PrepareReport, seconds: float) -> str:
     else:
         lines.append(f"{report.summary} to {_short(report.records_dir)} in {seconds:.1f} s")
     lines.append(f"split {manifest.split.name}: {parts}; {len(manifest.tags)} tags; {manifest.split.rule}")
+    if manifest.leaks is not None:
+        lines += format_leaks(manifest.leaks)
+        lines += [f"warning: {warning}" for warning in warn_of_leaks(manifest.leaks)]
     return "\n".join(lines)
 
 

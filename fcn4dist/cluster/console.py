@@ -135,7 +135,8 @@ class JobConsole:
         if (loss := self._last.get("loss")) is not None:
             parts.append(f"last loss {loss:.4f}")
         if self._evaluation:
-            parts.append(_scores(self._evaluation))
+            name = self._evaluation.get("split_name")
+            parts.append(_scores(self._evaluation) + (f" on {self._evaluation.get('split')} of {name}" if name else ""))
         return f"done: {', '.join(parts)}; {run_dir.path}"
 
     def _show(self, line: str, now_s: float) -> None:
@@ -165,8 +166,9 @@ def format_step(record: dict[str, Any]) -> str:
 
 def format_evaluation(evaluation: dict[str, Any]) -> str:
     """Return one line about an evaluation."""
-    split = evaluation.get("split", "?")
-    return f"evaluation: {evaluation.get('num_scored', '?')} {split} clips, {_scores(evaluation)}"
+    split, name = evaluation.get("split", "?"), evaluation.get("split_name")
+    clips = f"{evaluation.get('num_scored', '?')} {split} clips" + (f" of {name}" if name else "")
+    return f"evaluation: {clips}, {_scores(evaluation)}"
 
 
 def _scores(evaluation: dict[str, Any]) -> str:

@@ -46,22 +46,22 @@ class Annotations:
         return f"{self.file}:{self.lines[row]}"
 
 
-def load_annotations(file: Path) -> Annotations:
-    """Read an annotation table.
+def load_annotations(file: Path, *, needs_tags: bool = True) -> Annotations:
+    """Read an annotation table; without `needs_tags`, a list of clip_id and mp3_path alone will do.
 
     Raises DataError with file and line for a missing column, a ragged row, a value other than 0 and 1, a clip_id that
     is no number, a clip_id or path that occurs twice, and a path that would leave the audio folder.
     """
     rows = iter_rows(file, delimiter="\t")
     header_line, header = next(rows, (1, []))
-    columns = _check_header(file, header_line, header)
+    columns = _check_header(file, header_line, header, needs_tags)
     id_column, path_column = columns.index(CLIP_ID), columns.index(MP3_PATH)
     tag_columns = [i for i, name in enumerate(columns) if name not in (CLIP_ID, MP3_PATH)]
 
     ids: dict[int, int] = {}  # clip_id -> line
     paths: dict[str, int] = {}  # mp3_path -> line
     bits, is_bit = bytearray(), {"0", "1"}
-    first, last = tag_columns[0], tag_columns[-1] + 1
+    first, last = (tag_columns[0], tag_columns[-1] + 1) if tag_columns else (0, 0)
     is_one_block = tag_columns == list(range(first, last))
     for line, row in rows:
         if len(row) != len(columns):
@@ -149,7 +149,7 @@ def iter_rows(file: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
         raise DataError(f"{file}:{line + 1}: not a table: {error}") from None
 
 
-def _check_header(file: Path, line: int, header: list[str]) -> list[str]:
+def _check_header(file: Path, line: int, header: list[str], needs_tags: bool) -> list[str]:
     columns = [name.strip() for name in header]
     for needed in (CLIP_ID, MP3_PATH):
         if needed not in columns:
@@ -162,7 +162,7 @@ def _check_header(file: Path, line: int, header: list[str]) -> list[str]:
         raise DataError(f"{file}:{line}: column {repeated!r} occurs twice")
     if "" in columns:
         raise DataError(f"{file}:{line}: column {columns.index('') + 1} has no name")
-    if len(columns) == 2:
+    if needs_tags and len(columns) == 2:
         raise DataError(f"{file}:{line}: no tag columns beside {CLIP_ID} and {MP3_PATH}")
     return columns
 

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcn4dist.config import MelConfig
-from fcn4dist.data.mel import UnusableClipError, load_wave, log_mel
+from fcn4dist.data.mel import UnusableClipError, load_wave, log_mel, measure_duration
 from fcn4dist.data.mel_npy import load_mel_npy
 from fcn4dist.files import save_atomically
 
@@ -77,6 +77,7 @@ class ChunkFeatures:
 
     features: dict[int, NDArray[Any]]  # clip_id -> (1, mel bands, frames)
     skipped: dict[int, str]  # clip_id -> reason
+    durations_s: dict[int, float]  # clip_id -> length of its audio file, where it is known
 
 
 def stat_clip(clip_id: int, mp3_path: str, file: Path) -> ClipFile:
@@ -117,7 +118,7 @@ def compute_chunk(chunk: Chunk, spec: FeatureSpec, parent: int) -> Chunk:
     from threadpoolctl import threadpool_limits
 
     _end_with(parent)
-    features, skipped = {}, {}
+    features, skipped, durations_s = {}, {}, []
     with threadpool_limits(1):
         for clip in chunk.clips:
             try:
@@ -126,9 +127,11 @@ def compute_chunk(chunk: Chunk, spec: FeatureSpec, parent: int) -> Chunk:
                 skipped[clip.clip_id] = str(error)
             else:
                 features[clip.clip_id] = mel_db.reshape(spec.shape).astype(spec.dtype)
+                durations_s.append(measure_duration(clip.file))
     stacked = np.stack(list(features.values())) if features else np.empty((0, *spec.shape), spec.dtype)
     reasons = json.dumps(list(skipped.items()))
-    arrays = {"clip_ids": np.array(list(features), np.int32), "features": stacked, "skipped": np.array(reasons)}
+    clip_ids = np.array(list(features), np.int32)
+    arrays = {"clip_ids": clip_ids, "features": stacked, "skipped": np.array(reasons), "durations_s": durations_s}
     buffer = io.BytesIO()  # zip files complain from their destructor when a disk fills up under them
     np.savez(buffer, **arrays)
     save_atomically(chunk.file, lambda file: file.write(buffer.getbuffer()))
@@ -145,11 +148,18 @@ def load_mel(file: Path, spec: FeatureSpec) -> NDArray[np.float32]:
 def load_chunk(chunk: Chunk) -> ChunkFeatures:
     """Read a chunk's file, features and all; its CRC is checked. Raises DamagedChunkError."""
     with _explain_damage(chunk), np.load(chunk.file, allow_pickle=False) as arrays:
-        features = dict(zip(arrays["clip_ids"].tolist(), arrays["features"], strict=True))
+        clip_ids = arrays["clip_ids"].tolist()
+        features = dict(zip(clip_ids, arrays["features"], strict=True))
         skipped = _parse_skipped(arrays)
+        lengths = (
+            arrays["durations_s"].tolist() if "durations_s" in arrays else [np.nan] * len(clip_ids)
+        )  # an older chunk
+        durations_s = {
+            clip_id: length for clip_id, length in zip(clip_ids, lengths, strict=True) if np.isfinite(length)
+        }
     if {clip.clip_id for clip in chunk.clips} != features.keys() | skipped.keys():
         raise DamagedChunkError(f"{chunk.file}: holds other clips than its name says")
-    return ChunkFeatures(features, skipped)
+    return ChunkFeatures(features, skipped, durations_s)
 
 
 def load_skipped(chunk: Chunk) -> dict[int, str]:

@@ -14,9 +14,11 @@ from fcn4dist.files import digest_file
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
-CLIPS = "clips.tsv"  # clip_id, split, mp3_path of every written clip
+CLIPS = "clips.tsv"  # every written clip: data/clip_list.py
 SPLITS = ("train", "val", "test")
 SplitPart = Literal["train", "val", "test"]
+LEVELS = ("track", "album", "artist")
+SharedLevel = Literal["track", "album", "artist"]
 
 
 class _Record(BaseModel):
@@ -37,6 +39,22 @@ class SplitCounts(_Record):
     num_clips: int
     clip_list_sha256: str  # of the clip ids in ascending order, a decimal number and a newline each
     positives: list[int]  # clips a tag, in the order of the tags
+
+
+class LeakLevel(_Record):
+    """What the parts share at one level."""
+
+    num_groups: int  # tracks, albums or artists in all
+    num_shared: int  # of them, those with clips in more than one part
+    clips_shared_with_train: dict[SplitPart, int]  # clips of val and of test whose group has clips in train too
+
+
+class LeakReport(_Record):
+    """What the parts of a split have in common."""
+
+    num_clips: dict[SplitPart, int]
+    num_unparsed: int  # clips whose path does not name artist, album and track
+    levels: dict[SharedLevel, LeakLevel]
 
 
 class Shard(_Record):
@@ -72,6 +90,8 @@ class Manifest(_Record):
     num_listed: int
     num_written: int
     skipped: list[SkippedClip]
+    leaks: LeakReport | None = None  # none: written by an older fcn4dist
+    synonyms: list[list[str]] | None = None  # groups of tags that were merged; the first name is kept
 
     @property
     def positives(self) -> list[int]:

@@ -70,6 +70,17 @@ def load_wave(file: Path, mel: MelConfig) -> Float32:
     return wave
 
 
+def measure_duration(file: Path) -> float:
+    """Return the length of an audio file in seconds, by its header; NaN where that does not say."""
+    import soundfile
+
+    try:
+        sound = soundfile.info(file)
+    except (OSError, soundfile.SoundFileError):
+        return math.nan
+    return float(sound.duration) if 0 <= sound.frames < UNKNOWN_FRAMES else math.nan
+
+
 def crop_or_pad(wave: Float32, num_samples: int) -> Float32:
     """Return exactly `num_samples`: the middle of a longer wave, a shorter one with zeros at its end.
 

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from fcn4dist.config import RunConfig
+from fcn4dist.config import DataConfig, RunConfig
 from fcn4dist.data.annotations import Annotations, load_annotations, locate_clips, select_tags
 from fcn4dist.data.chunks import Chunk, FeatureSpec, Source, plan_chunks, stat_clip
-from fcn4dist.data.manifest import SplitPart
+from fcn4dist.data.known_bad import explain_known_bad
+from fcn4dist.data.manifest import SkippedClip, SplitPart
 from fcn4dist.data.splits import Split, split_clips
+from fcn4dist.data.synonyms import find_synonyms, load_synonyms, merge_synonyms
 from fcn4dist.data.work_folder import WorkFolder
 from fcn4dist.errors import ConfigError
 
@@ -28,6 +30,8 @@ class DataPlan:
     work: WorkFolder
     spec: FeatureSpec
     chunks: dict[SplitPart, list[Chunk]] = field(repr=False)
+    known_bad: list[SkippedClip]  # left out without a look at their audio
+    synonyms: list[list[str]] | None
 
     @property
     def all_chunks(self) -> list[Chunk]:
@@ -56,14 +60,34 @@ def plan_data_set(config: RunConfig) -> DataPlan:
     for key, (name, option) in {**needed, "records_dir": ("records_dir", "--output")}.items():
         if getattr(data, name) is None:
             raise ConfigError(f"data.{key}: not given; set it in the config or with {option}")
-    annotations = select_tags(load_annotations(cast(Path, data.annotations)), data.tags)
+    annotations, synonyms = load_table(data)
     source: Source = "audio" if data.npy_dir is None else "npy"
     files = locate_clips(annotations, cast(Path, data.source_dir), data.source_suffix)
-    split = split_clips(annotations, data.split, data.seed)
+    split = split_clips(annotations, data.split, data.seed, clean=data.clean)
     work = WorkFolder(Path(os.path.realpath(cast(Path, data.records_dir))))
     spec = FeatureSpec(config.mel, data.feature_dtype, source)
-    chunks = {}
+    chunks, known_bad = {}, []
     for part, rows in split.parts.items():
-        clips = [stat_clip(int(annotations.clip_ids[r]), annotations.mp3_paths[r], files[r]) for r in rows.tolist()]
+        clips = []
+        for row in rows.tolist():
+            clip_id, path = int(annotations.clip_ids[row]), annotations.mp3_paths[row]
+            if (reason := explain_known_bad(clip_id, path)) is None:
+                clips.append(stat_clip(clip_id, path, files[row]))
+            else:
+                known_bad.append(SkippedClip(clip_id=clip_id, mp3_path=path, reason=reason))
         chunks[part] = plan_chunks(clips, spec, work.chunks)
-    return DataPlan(config, annotations, split, work, spec, chunks)
+    return DataPlan(config, annotations, split, work, spec, chunks, known_bad, synonyms)
+
+
+def load_table(data: DataConfig) -> tuple[Annotations, list[list[str]] | None]:
+    """Read data.annotations, merge data.synonyms and choose data.tags; return the table and the groups that were merged.
+
+    Raises DataError.
+    """
+    table = load_annotations(cast(Path, data.annotations))
+    if data.synonyms is None:
+        return select_tags(table, data.tags), None
+    file = find_synonyms(data.synonyms, table)
+    table, merged = merge_synonyms(table, load_synonyms(file), file)
+    chosen = select_tags(table, data.tags)
+    return chosen, [names for names in merged if names[0] in chosen.tags]

@@ -22,8 +22,10 @@ FOLDER_PART: dict[str, SplitPart] = {
     **dict.fromkeys("def", "test"),
 }
 CHOICES = (
-    "folder-12-1-3, folds:FILE:VAL[:TEST], file:FILE, random-by-track, random-by-artist, random-by-album or random"
+    "folder-12-1-3, random-by-track, random-by-artist, random-by-album or random, each also with -clean behind it; "
+    "folds:FILE:VAL[:TEST] or file:FILE"
 )
+CLEAN = "-clean"
 # <folder>/<artist>-<album>-<track#>-<title>-<start>-<end>.mp3; fits all 25,863 paths of MagnaTagATune
 _TRACK_STEM = re.compile(
     r"(?P<artist>[^-]+)-(?P<album>.+?)-(?P<number>\d+)-(?P<title>.*)-(?P<start_s>\d+)-(?P<end_s>\d+)"
@@ -68,11 +70,17 @@ def parse_track(path: str) -> Track:
     return Track(artist, f"{artist}-{album}", f"{artist}-{album}-{number}-{title}", is_parsed=True)
 
 
-def split_clips(annotations: Annotations, name: str, seed: int = 1) -> Split:
+def split_clips(
+    annotations: Annotations, name: str, seed: int = 1, *, clean: bool = False, needs_train: bool = True
+) -> Split:
     """Divide the clips of a table by the rule `name`, as in the config key data.split.
 
-    Raises DataError for an unknown rule, a fold or split file that does not fit, and for a training part without clips.
+    `clean`, or a name that ends in -clean, leaves out clips with none of the table's tags (Lee et al., Won et al.); every other
+    clip stays in its part, and the split's name ends in -clean. Raises DataError for an unknown rule, a fold or split
+    file that does not fit, and, if `needs_train`, for a training part without clips.
     """
+    if ":" not in name and name.endswith(CLEAN):
+        name, clean = name.removesuffix(CLEAN), True
     kind, _, argument = name.partition(":")
     if kind == "folder-12-1-3" and not argument:
         parts, words, used_seed = _by_folder(annotations)
@@ -84,7 +92,10 @@ def split_clips(annotations: Annotations, name: str, seed: int = 1) -> Split:
         parts, words, used_seed = _by_random_groups(annotations, kind, seed)
     else:
         raise DataError(f"data.split: {name!r} is no split; expected {CHOICES}")
-    if "train" not in parts:
+    if clean:
+        name += CLEAN
+        parts, words = _leave_out_untagged(annotations, parts, words)
+    if needs_train and "train" not in parts:
         raise DataError(f"data.split: {name} leaves no clip of {annotations.file} for training")
     rows: dict[SplitPart, NDArray[np.intp]] = {}
     ascending = np.argsort(annotations.clip_ids, kind="stable")
@@ -96,6 +107,16 @@ def split_clips(annotations: Annotations, name: str, seed: int = 1) -> Split:
 
 Parts = list[SplitPart | None]  # of every row; None: in no part
 Ruling = tuple[Parts, str, int | None]
+
+
+def _leave_out_untagged(annotations: Annotations, parts: Parts, words: str) -> tuple[Parts, str]:
+    num_tags = len(annotations.tags)
+    if num_tags == 0:
+        raise DataError(f"{annotations.file}: no tag columns, which a clean split goes by")
+    is_tagged = annotations.labels.any(axis=1).tolist()
+    kept: Parts = [part if tagged else None for part, tagged in zip(parts, is_tagged, strict=True)]
+    num_left_out = kept.count(None) - parts.count(None)
+    return kept, f"{words}; clean: {num_left_out} clips with none of the {num_tags} tags left out"
 
 
 def _by_folder(annotations: Annotations) -> Ruling:

@@ -1,107 +1,170 @@
-"""One evaluation, from a network to evaluation.json and scores.npz."""
+"""One evaluation, from scores to evaluation.json and scores.npz. MindSpore loads only where a network is scored."""
 
 from __future__ import annotations
 
-import csv
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fcn4dist.cluster.rank import Rank
 from fcn4dist.config import EvaluateConfig
-from fcn4dist.data.batches import RecordSplit
-from fcn4dist.data.manifest import CLIPS
-from fcn4dist.data.splits import parse_track
+from fcn4dist.data.clip_list import digest_clip_list, load_tracks
+from fcn4dist.evaluate.evaluated import Evaluated, TrainedOn, describe_evaluated, shorten_checksum
 from fcn4dist.evaluate.metrics import Metrics, measure, top_tag_accuracy
-from fcn4dist.evaluate.scores import Scores, score_split
-from fcn4dist.files import save_atomically, save_json
-from fcn4dist.model.fcn4 import FCN4
+from fcn4dist.evaluate.score_file import Scores, save_scores
+from fcn4dist.evaluate.thresholds import Thresholds, choose_thresholds
+from fcn4dist.files import save_json
+
+if TYPE_CHECKING:
+    from fcn4dist.data.batches import RecordSplit
+    from fcn4dist.model.fcn4 import FCN4
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """The scores of a split and their figures."""
 
-    split: str
-    split_name: str
-    num_expected: int
+    about: Evaluated
     scores: Scores
     metrics: Metrics
     top_tag_accuracy: float | None  # where each clip has exactly one tag
+    thresholds: Thresholds | None
+    resampling: dict[str, Any] = field(default_factory=dict)  # how the intervals came about
+
+    @property
+    def split(self) -> str:
+        """The part that was scored."""
+        return self.about.split
+
+    @property
+    def split_checksum(self) -> str:
+        """The checksum of the clips that were scored: the manifest's `clip_list_sha256` of that part."""
+        return digest_clip_list(self.scores.clip_ids.tolist())
+
+    @property
+    def chose_thresholds(self) -> bool:
+        """Whether the thresholds were chosen on these very clips, so that F1 is flattered."""
+        return self.thresholds is not None and self.thresholds.split_checksum == self.split_checksum
 
     @property
     def summary(self) -> str:
         """One line for people."""
         metrics = self.metrics
+        place = f"{self.split} of {self.about.split_name} (clip list {shorten_checksum(self.split_checksum)})"
         if metrics.roc_auc_macro is None or metrics.pr_auc_macro is None:
-            return f"{self.split}: no tag has both positives and negatives: nothing to measure"
+            return f"{place}: no tag has both positives and negatives: nothing to measure"
         parts = [
-            f"{self.split}: ROC-AUC {metrics.roc_auc_macro:.4f}{_interval(metrics.roc_auc_ci95)}",
+            f"{place}: ROC-AUC {metrics.roc_auc_macro:.4f}{_interval(metrics.roc_auc_ci95)}",
             f"PR-AUC {metrics.pr_auc_macro:.4f}{_interval(metrics.pr_auc_ci95)}",
         ]
         if self.top_tag_accuracy is not None:
             parts.append(f"top tag right {self.top_tag_accuracy:.1%}")
-        parts.append(f"{len(self.scores.clip_ids)} of {self.num_expected} clips scored")
+        parts.append(f"{len(self.scores.clip_ids)} of {self.about.num_expected} clips scored")
         if metrics.undefined_tags:
             parts.append(f"{len(metrics.undefined_tags)} undefined tags left out")
         return ", ".join(parts)
 
 
 def evaluate_network(
-    network: FCN4, split: RecordSplit, data_dir: Path, config: EvaluateConfig, split_name: str, rank: Rank
+    network: FCN4,
+    split: RecordSplit,
+    data_dir: Path,
+    config: EvaluateConfig,
+    trained_on: TrainedOn,
+    rank: Rank,
+    thresholds: Thresholds | None = None,
 ) -> Evaluation:
-    """Score `split` on all ranks and measure; every rank gets the same evaluation, only the chief's has intervals."""
+    """Score `split` on all ranks and measure; every rank gets the same evaluation, only the chief's has intervals.
+
+    `thresholds` decide about tags; validation clips choose their own. Raises DataError.
+    """
+    from fcn4dist.evaluate.scores import score_split  # MindSpore
+
     scores = score_split(network, split, config.batch, rank)
+    about = describe_evaluated(data_dir, split.name, split.num_clips, trained_on)
+    tracks = load_tracks(data_dir, scores.clip_ids)
+    num_resamples = config.num_resamples if rank.is_chief else 0
+    return evaluate_scores(scores, split.tags, about, tracks, thresholds, num_resamples, config.seed)
+
+
+def evaluate_scores(
+    scores: Scores,
+    tags: tuple[str, ...],
+    about: Evaluated,
+    tracks: NDArray[Any] | None,
+    thresholds: Thresholds | None = None,
+    num_resamples: int = 2000,
+    seed: int = 0,
+) -> Evaluation:
+    """Measure scores. Validation clips choose their own thresholds unless some are given. Raises DataError on NaN."""
+    if thresholds is None and about.split == "val":
+        chosen = choose_thresholds(scores.labels, scores.scores)
+        thresholds = Thresholds(chosen, about.split_name, digest_clip_list(scores.clip_ids.tolist()))
     metrics = measure(
         scores.labels,
         scores.scores,
-        split.tags,
-        groups=track_groups(data_dir, scores.clip_ids),
-        num_resamples=config.num_resamples if rank.is_chief else 0,
+        tags,
+        groups=tracks,
+        num_resamples=num_resamples,
+        seed=seed,
+        thresholds=None if thresholds is None else thresholds.values,
+        clip_ids=scores.clip_ids,
     )
-    accuracy = top_tag_accuracy(scores.labels, scores.scores)
-    return Evaluation(split.name, split_name, split.num_clips, scores, metrics, accuracy)
+    resampling = {
+        "num_resamples": num_resamples,
+        "seed": seed,
+        "unit": "clip" if tracks is None else "track",
+        "num_units": len(scores.clip_ids) if tracks is None else len(np.unique(tracks)),
+    }
+    return Evaluation(about, scores, metrics, top_tag_accuracy(scores.labels, scores.scores), thresholds, resampling)
 
 
-def track_groups(data_dir: Path, clip_ids: NDArray[np.int32]) -> NDArray[Any] | None:
-    """Return the source track of each clip, from clips.tsv; none where the data set has no such file."""
-    file = data_dir / CLIPS
-    if not file.is_file():
-        return None
-    with file.open(encoding="utf-8", newline="") as lines:
-        paths = {int(row["clip_id"]): row["mp3_path"] for row in csv.DictReader(lines, delimiter="\t")}
-    return np.array([parse_track(paths[clip_id]).track for clip_id in clip_ids.tolist()])
-
-
-def format_evaluation(evaluation: Evaluation, checkpoint: str) -> dict[str, Any]:
-    """Return the document of evaluation.json (DESIGN section 5)."""
-    metrics = evaluation.metrics
+def format_evaluation(evaluation: Evaluation, checkpoint: str | None) -> dict[str, Any]:
+    """Return the document of evaluation.json (DESIGN section 5, with more keys)."""
+    metrics, about, decisions = evaluation.metrics, evaluation.about, evaluation.metrics.decisions
+    thresholds = evaluation.thresholds
     return {
         "checkpoint": checkpoint,
-        "split": evaluation.split,
-        "split_name": evaluation.split_name,
-        "num_expected": evaluation.num_expected,
+        "split": about.split,
+        "split_name": about.split_name,
+        "split_checksum": evaluation.split_checksum,
+        "trained_on": None if about.trained_on is None else asdict(about.trained_on),
+        "num_expected": about.num_expected,
         "num_scored": len(evaluation.scores.clip_ids),
         "roc_auc_macro": metrics.roc_auc_macro,
         "pr_auc_macro": metrics.pr_auc_macro,
         "roc_auc_ci95": metrics.roc_auc_ci95,
         "pr_auc_ci95": metrics.pr_auc_ci95,
+        "roc_auc_micro": metrics.roc_auc_micro,
+        "pr_auc_micro": metrics.pr_auc_micro,
+        "bootstrap": evaluation.resampling,
+        "thresholds": None
+        if thresholds is None
+        else {
+            "chosen_on": f"val of {thresholds.split_name}",
+            "clip_list_sha256": thresholds.split_checksum,
+            "on_these_clips": evaluation.chose_thresholds,
+        },
+        "f1_macro": decisions and decisions.f1_macro,
+        "f1_micro": decisions and decisions.f1_micro,
+        "precision_micro": decisions and decisions.precision_micro,
+        "recall_micro": decisions and decisions.recall_micro,
+        "num_tagged": metrics.num_tagged,
+        "precision_at_k": {str(found.k): found.precision for found in metrics.at_ranks},
+        "recall_at_k": {str(found.k): found.recall for found in metrics.at_ranks},
         "top_tag_accuracy": evaluation.top_tag_accuracy,
         "tags": [asdict(tag) for tag in metrics.tags],
         "undefined_tags": list(metrics.undefined_tags),
+        "warnings": list(about.warnings),
     }
 
 
-def save_evaluation(evaluation: Evaluation, json_file: Path, scores_file: Path, *, checkpoint: str) -> None:
+def save_evaluation(evaluation: Evaluation, json_file: Path, scores_file: Path, *, checkpoint: str | None) -> None:
     """Write evaluation.json and scores.npz (clip_ids, labels, scores), each atomically."""
-    scores = evaluation.scores
-    save_atomically(
-        scores_file,
-        lambda file: np.savez(file, clip_ids=scores.clip_ids, labels=scores.labels, scores=scores.scores),
-    )
+    save_scores(scores_file, evaluation.scores)
     save_json(json_file, format_evaluation(evaluation, checkpoint))
 
 

@@ -1,13 +1,13 @@
 """Metrics of a multi-label tagger: pure functions of labels and scores.
 
-ROC-AUC and PR-AUC (average precision) are scikit-learn's; the macro figures are plain means over the tags that have both a
-positive and a negative clip. Intervals are percentile bootstraps over groups of clips cut from one piece, since such clips are
-not independent (Efron and Tibshirani 1993, chapter 13).
+ROC-AUC and PR-AUC (average precision) are scikit-learn's. Macro figures are plain means over the tags that have both a positive
+and a negative clip; micro figures pool all decisions about all tags. Intervals: `bootstrap.py`. Thresholds: `thresholds.py`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from fcn4dist.errors import DataError
+from fcn4dist.evaluate.bootstrap import Interval, Resampling, interval_of, macro_means, resample_aucs
+from fcn4dist.evaluate.thresholds import Decisions, decide
 
-RESAMPLES_AT_ONCE = 100  # bounds the memory of the bootstrap: 100 x clips doubles
-CONFIDENCE = 0.95
+RANKS = (1, 3, 5, 10)  # k of precision and recall at k
 
 Labels = NDArray[np.int32]  # (N, num_tags), 0 or 1
 ScoreArray = NDArray[np.floating[Any]]  # (N, num_tags)
@@ -25,12 +26,27 @@ ScoreArray = NDArray[np.floating[Any]]  # (N, num_tags)
 
 @dataclass(frozen=True)
 class TagMetrics:
-    """The figures of one tag; none where it has no positive or no negative clip."""
+    """The figures of one tag; the AUCs are none where it has no positive or no negative clip."""
 
     tag: str
     positives: int
     roc_auc: float | None
     pr_auc: float | None
+    roc_auc_ci95: Interval | None = None
+    pr_auc_ci95: Interval | None = None
+    threshold: float | None = None
+    precision: float | None = None  # at the threshold, as are recall and F1
+    recall: float | None = None
+    f1: float | None = None
+
+
+@dataclass(frozen=True)
+class AtRank:
+    """Precision and recall of the k highest scores of a clip, averaged over the clips that have a tag at all."""
+
+    k: int
+    precision: float
+    recall: float
 
 
 @dataclass(frozen=True)
@@ -39,10 +55,15 @@ class Metrics:
 
     roc_auc_macro: float | None
     pr_auc_macro: float | None
-    roc_auc_ci95: tuple[float, float] | None
-    pr_auc_ci95: tuple[float, float] | None
+    roc_auc_ci95: Interval | None
+    pr_auc_ci95: Interval | None
     tags: tuple[TagMetrics, ...]
     undefined_tags: tuple[str, ...]
+    roc_auc_micro: float | None = None
+    pr_auc_micro: float | None = None
+    decisions: Decisions | None = None  # none: no thresholds are at hand
+    at_ranks: tuple[AtRank, ...] = ()
+    num_tagged: int = 0  # clips with one tag or more
 
 
 def measure(
@@ -51,106 +72,117 @@ def measure(
     tags: tuple[str, ...],
     *,
     groups: NDArray[Any] | None = None,
-    num_resamples: int = 1000,
+    num_resamples: int = 2000,
     seed: int = 0,
+    thresholds: tuple[float | None, ...] | None = None,
+    clip_ids: NDArray[Any] | None = None,
 ) -> Metrics:
     """Return every figure of `scores` (N, num_tags) against `labels` (N, num_tags).
 
-    `groups` (N,) names the piece that each clip was cut from; none: each clip is its own. Raises DataError on NaN or infinity.
+    `groups` (N,) names the track that each clip was cut from; none: each clip is its own. `thresholds` decide about tags;
+    none: precision, recall and F1 are left out. `clip_ids` (N,) name clips in messages. Raises DataError on NaN or infinity.
     """
-    if not np.isfinite(scores).all():
-        bad = int((~np.isfinite(scores)).any(axis=1).sum())
-        raise DataError(f"scores: {bad} of {len(scores)} clips have a NaN or infinite score")
+    check_scores(scores, tags, clip_ids)
     positives = labels.sum(axis=0)
     defined = (positives > 0) & (positives < len(labels))
-    per_tag = tuple(
-        TagMetrics(tag, int(positives[i]), *(_tag_metrics(labels[:, i], scores[:, i]) if defined[i] else (None, None)))
-        for i, tag in enumerate(tags)
+    drawn = None
+    if num_resamples and defined.any():
+        drawn = resample_aucs(labels[:, defined], scores[:, defined], groups, Resampling(num_resamples, seed))
+    decisions = None if thresholds is None else decide(labels, scores, thresholds)
+    per_tag = []
+    for i, tag in enumerate(tags):
+        found = TagMetrics(tag, int(positives[i]), None, None)
+        if defined[i]:
+            found = _with_aucs(found, labels[:, i], scores[:, i], drawn, int(defined[:i].sum()))
+        per_tag.append(_with_decisions(found, i, thresholds, decisions))
+    roc_auc_micro, pr_auc_micro = None, None
+    if 0 < positives.sum() < labels.size:
+        roc_auc_micro, pr_auc_micro = auc_of(labels.ravel(), scores.ravel())
+    return Metrics(
+        roc_auc_macro=_mean([found.roc_auc for found in per_tag]),
+        pr_auc_macro=_mean([found.pr_auc for found in per_tag]),
+        roc_auc_ci95=None if drawn is None else interval_of(macro_means(drawn[0])),
+        pr_auc_ci95=None if drawn is None else interval_of(macro_means(drawn[1])),
+        tags=tuple(per_tag),
+        undefined_tags=tuple(tag for tag, is_defined in zip(tags, defined, strict=True) if not is_defined),
+        roc_auc_micro=roc_auc_micro,
+        pr_auc_micro=pr_auc_micro,
+        decisions=decisions,
+        at_ranks=measure_ranks(labels, scores),
+        num_tagged=int(labels.any(axis=1).sum()),
     )
-    undefined = tuple(tag for tag, is_defined in zip(tags, defined, strict=True) if not is_defined)
-    if not defined.any():
-        return Metrics(None, None, None, None, per_tag, undefined)
-    roc_macro = float(np.mean([tag.roc_auc for tag in per_tag if tag.roc_auc is not None]))
-    pr_macro = float(np.mean([tag.pr_auc for tag in per_tag if tag.pr_auc is not None]))
-    intervals: tuple[Any, Any] = (None, None)
-    if num_resamples:
-        groups = np.arange(len(labels)) if groups is None else groups
-        intervals = bootstrap_intervals(labels[:, defined], scores[:, defined], groups, num_resamples, seed)
-    return Metrics(roc_macro, pr_macro, *intervals, per_tag, undefined)
+
+
+def check_scores(scores: ScoreArray, tags: Sequence[str], clip_ids: NDArray[Any] | None = None) -> None:
+    """Raise DataError on a NaN or infinite score, naming the first one's clip and tag and how many there are."""
+    bad = ~np.isfinite(scores)
+    if bad.any():
+        row, column = (int(place) for place in np.argwhere(bad)[0])
+        clip = row if clip_ids is None else int(clip_ids[row])
+        raise DataError(
+            f"scores: clip {clip}, tag {tags[column]!r} is {scores[row, column]}; "
+            f"{int(bad.any(axis=1).sum())} of {len(scores)} clips have a NaN or infinite score; expected numbers"
+        )
+
+
+def auc_of(labels: NDArray[Any], scores: NDArray[Any]) -> tuple[float, float]:
+    """Return ROC-AUC and average precision of `labels` (N,), which hold both a 0 and a 1, and `scores` (N,)."""
+    return float(roc_auc_score(labels, scores)), float(average_precision_score(labels, scores))
 
 
 def top_tag_accuracy(labels: Labels, scores: ScoreArray) -> float | None:
     """Return the share of clips whose highest score is their tag; none unless each clip has exactly one tag."""
-    if not (labels.sum(axis=1) == 1).all():
+    if not len(labels) or not (labels.sum(axis=1) == 1).all():
         return None
     return float((labels.argmax(axis=1) == scores.argmax(axis=1)).mean())
 
 
-def bootstrap_intervals(
-    labels: Labels, scores: ScoreArray, groups: NDArray[Any], num_resamples: int, seed: int
-) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return the 95 % intervals of macro ROC-AUC and macro PR-AUC.
+def measure_ranks(labels: Labels, scores: ScoreArray, ranks: Sequence[int] = RANKS) -> tuple[AtRank, ...]:
+    """Return precision and recall at each k of `ranks` that is no more than the tags, over clips with a tag.
 
-    Each resample draws as many groups as there are, with replacement, from a generator seeded with `seed`. A tag that a resample
-    leaves without positives or negatives is left out of that resample's mean.
+    The k highest scores of a clip, equal ones in the order of the tags, are its k tags.
     """
-    names, members = np.unique(groups, return_inverse=True)
-    generator = np.random.default_rng(seed)
-    tables = [RankedTag.of(labels[:, i], scores[:, i]) for i in range(labels.shape[1])]
-    roc, pr = [], []
-    for start in range(0, num_resamples, RESAMPLES_AT_ONCE):
-        size = min(RESAMPLES_AT_ONCE, num_resamples - start)
-        counts = generator.multinomial(len(names), np.full(len(names), 1 / len(names)), size=size)
-        weights = counts[:, members].astype(np.float64)  # (size, N): how often each clip was drawn
-        figures = np.array([table.weighted_auc(weights) for table in tables])  # (num_tags, 2, size)
-        defined = ~np.isnan(figures)
-        means = np.where(defined, figures, 0).sum(axis=0) / np.maximum(defined.sum(axis=0), 1)
-        usable = defined.any(axis=0).all(axis=0)
-        roc.append(means[0, usable])
-        pr.append(means[1, usable])
-    return _percentiles(np.concatenate(roc)), _percentiles(np.concatenate(pr))
+    has_tag = labels.any(axis=1)
+    if not has_tag.any():
+        return ()
+    true = labels[has_tag] > 0
+    best = np.argsort(-scores[has_tag], axis=1, kind="stable")
+    hits = np.cumsum(np.take_along_axis(true, best, axis=1), axis=1)  # (clips, k - 1)
+    num_true = true.sum(axis=1)
+    return tuple(
+        AtRank(k, float((hits[:, k - 1] / k).mean()), float((hits[:, k - 1] / num_true).mean()))
+        for k in ranks
+        if k <= labels.shape[1]
+    )
 
 
-@dataclass(frozen=True)
-class RankedTag:
-    """The clips of one tag in descending order of score, ready for many weightings."""
-
-    order: NDArray[np.int64]  # (N,) clips, best first
-    is_positive: NDArray[np.float64]  # (N,) in that order
-    ends: NDArray[np.int64]  # last index of each run of equal scores
-
-    @classmethod
-    def of(cls, labels: NDArray[Any], scores: NDArray[Any]) -> RankedTag:
-        """Sort once."""
-        order = np.argsort(-scores, kind="stable")
-        ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
-        return cls(order, labels[order].astype(np.float64), ends)
-
-    def weighted_auc(self, weights: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return ROC-AUC and average precision (num_weightings,) for `weights` (num_weightings, N).
-
-        Weighted like scikit-learn's `sample_weight`; NaN where a weighting has no positive or no negative.
-        """
-        drawn = weights[:, self.order]
-        true_positives = np.cumsum(drawn * self.is_positive, axis=1)[:, self.ends]
-        selected = np.cumsum(drawn, axis=1)[:, self.ends]
-        false_positives = selected - true_positives
-        positives, negatives = true_positives[:, -1], false_positives[:, -1]
-        gained = np.diff(true_positives, prepend=0)
-        lost = np.diff(false_positives, prepend=0)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            roc = (lost * (true_positives - gained / 2)).sum(axis=1) / (positives * negatives)
-            precision = np.where(selected > 0, true_positives / selected, 0.0)
-            average_precision = (gained * precision).sum(axis=1) / positives
-        undefined = (positives == 0) | (negatives == 0)
-        return np.where(undefined, np.nan, roc), np.where(undefined, np.nan, average_precision)
+def _with_aucs(
+    found: TagMetrics, labels: NDArray[Any], scores: NDArray[Any], drawn: NDArray[np.float64] | None, place: int
+) -> TagMetrics:
+    roc_auc, pr_auc = auc_of(labels, scores)
+    return replace(
+        found,
+        roc_auc=roc_auc,
+        pr_auc=pr_auc,
+        roc_auc_ci95=None if drawn is None else interval_of(drawn[0, place]),
+        pr_auc_ci95=None if drawn is None else interval_of(drawn[1, place]),
+    )
 
 
-def _tag_metrics(labels: NDArray[Any], scores: NDArray[Any]) -> tuple[float, float]:
-    return float(roc_auc_score(labels, scores)), float(average_precision_score(labels, scores))
+def _with_decisions(
+    found: TagMetrics, place: int, thresholds: tuple[float | None, ...] | None, decisions: Decisions | None
+) -> TagMetrics:
+    if thresholds is None or decisions is None:
+        return found
+    return replace(
+        found,
+        threshold=thresholds[place],
+        precision=decisions.precision[place],
+        recall=decisions.recall[place],
+        f1=decisions.f1[place],
+    )
 
 
-def _percentiles(figures: NDArray[np.float64]) -> tuple[float, float]:
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(figures, [tail, 1 - tail])
-    return float(low), float(high)
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None

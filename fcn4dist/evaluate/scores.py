@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from mindspore import Tensor
-from numpy.typing import NDArray
 from scipy.special import expit
 
 from fcn4dist.cluster.rank import Rank
 from fcn4dist.collectives import gather_rows
 from fcn4dist.data.batches import RecordSplit
 from fcn4dist.data.order import evaluation_part
+from fcn4dist.evaluate.score_file import Scores
 from fcn4dist.model.fcn4 import FCN4
-
-
-@dataclass(frozen=True)
-class Scores:
-    """The scores of a split, in ascending order of clip ids."""
-
-    clip_ids: NDArray[np.int32]  # (N,)
-    labels: NDArray[np.int32]  # (N, num_tags)
-    scores: NDArray[np.float32]  # (N, num_tags), 0..1
 
 
 def score_split(network: FCN4, split: RecordSplit, batch: int, rank: Rank, num_workers: int = 1) -> Scores:

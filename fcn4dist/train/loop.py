@@ -21,7 +21,9 @@ from fcn4dist.data.manifest import MANIFEST, load_manifest
 from fcn4dist.data.order import rank_order
 from fcn4dist.data.tag_list import named_tags
 from fcn4dist.errors import DataError
-from fcn4dist.evaluate.evaluation import Evaluation, evaluate_network, save_evaluation
+from fcn4dist.evaluate.evaluated import TrainedOn
+from fcn4dist.evaluate.evaluation import Evaluation, evaluate_network, format_evaluation, save_evaluation
+from fcn4dist.files import save_json
 from fcn4dist.model.fcn4 import FCN4, check_input
 from fcn4dist.run_dir import RunDir
 from fcn4dist.train.checkpoint import (
@@ -239,30 +241,37 @@ class _Run:
             for mine, trained in zip(self.scorer.get_parameters(), self.weights, strict=True):
                 mine.set_data(ms.Tensor(trained.asnumpy()))
             evaluation = evaluate_network(
-                self.scorer, self.eval_split, self.data_dir, self.config.evaluate, self.card.split_name, self.rank
+                self.scorer, self.eval_split, self.data_dir, self.config.evaluate, self._trained_on, self.rank
             )
         score = evaluation.metrics.roc_auc_macro if evaluation else None
         best, step = self.progress.best_score, self.progress.step
         changes: dict[str, object] = {"is_evaluated": True}
-        if score is not None and (best is None or score > best):
+        is_best = score is not None and (best is None or score > best)
+        if is_best:
             changes |= {"best_score": score, "best_step": step}
         self.progress = self.progress.model_copy(update=changes)
         if self.rank.is_chief:
             if evaluation:
-                self._write_evaluation(evaluation)
+                self._write_evaluation(evaluation, is_best=is_best)
             self.writer.restate(self.progress)
         return evaluation
 
-    def _write_evaluation(self, evaluation: Evaluation) -> None:
+    @property
+    def _trained_on(self) -> TrainedOn:
+        return TrainedOn(self.card.split_name, self.card.clip_list_sha256.get("train"))
+
+    def _write_evaluation(self, evaluation: Evaluation, *, is_best: bool) -> None:
         step = self.progress.step
         folder = self.run.checkpoints.relative_to(self.run.path) / step_name(step)
         try:
             save_evaluation(evaluation, self.run.evaluation, self.run.scores, checkpoint=str(folder))
+            if is_best:  # the best checkpoint's thresholds and figures outlive later evaluations
+                save_json(self.run.best_evaluation, format_evaluation(evaluation, str(folder)))
         except OSError as error:
             if not self.is_patient:
                 raise
             logger.warning("%s: cannot be written: %s", self.run.evaluation, error.strerror)
-        self.evaluations.add(step, self.progress.epoch, evaluation.metrics)
+        self.evaluations.add(step, self.progress.epoch, evaluation)
         logger.info("%s", evaluation.summary)
 
     def _save(self) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fcn4dist.errors import JobError
-from fcn4dist.evaluate.metrics import Metrics
+from fcn4dist.evaluate.evaluation import Evaluation
 from fcn4dist.files import save_text
 from fcn4dist.run_dir import RunDir
 
@@ -130,12 +130,14 @@ class EvaluationRecords:
         self._path, self._last_step, self._is_patient = run.evaluations, last_step, is_patient
         self._lines: JsonLines | None = None
 
-    def add(self, step: int, epoch: int, metrics: Metrics) -> None:
+    def add(self, step: int, epoch: int, evaluation: Evaluation) -> None:
         """Append the figures after `step`; only the chief calls this, so only the chief has the file."""
         if self._lines is None:
             self._lines = JsonLines(self._path, self._last_step, is_patient=self._is_patient)
+        about, metrics = evaluation.about, evaluation.metrics
+        clips = {"split": about.split, "split_name": about.split_name, "split_checksum": evaluation.split_checksum}
         figures = {"roc_auc_macro": metrics.roc_auc_macro, "pr_auc_macro": metrics.pr_auc_macro}
-        self._lines.add({"step": step, "epoch": epoch, "time": time.time(), **figures})
+        self._lines.add({"step": step, "epoch": epoch, "time": time.time(), **figures, **clips})
 
 
 def _step_of(line: str) -> float:

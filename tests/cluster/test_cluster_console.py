@@ -73,3 +73,12 @@ def test_a_terminal_gets_one_live_line() -> None:
         shown.on_event(Progress(101.1, 0, {**RECORD, "step": 6}))
         console.print(shown._status)  # what the live line would draw now
     assert "step 6/60" in output.getvalue()
+
+
+def test_figures_name_their_split() -> None:
+    output = io.StringIO()
+    scores = {"split": "val", "split_name": "random", "num_scored": 8, "roc_auc_macro": 0.5, "pr_auc_macro": 0.25}
+    with JobConsole(Console(file=output, width=120), FakeClock(), world_size=1) as shown:
+        shown.on_event(Evaluated(102.0, scores))
+    assert "evaluation: 8 val clips of random, ROC-AUC 0.5000, PR-AUC 0.2500" in output.getvalue()
+    assert "ROC-AUC 0.5000, PR-AUC 0.2500 on val of random; " in shown.summary(RunDir(Path("runs")))

@@ -1,11 +1,13 @@
+"""Every figure of an evaluation against scikit-learn or plain loops."""
+
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
 
 from fcn4dist.errors import DataError
-from fcn4dist.evaluate.metrics import RankedTag, bootstrap_intervals, measure, top_tag_accuracy
+from fcn4dist.evaluate.metrics import measure, measure_ranks, top_tag_accuracy
 
 TAGS = ("a", "b", "c", "never")
 
@@ -25,55 +27,75 @@ def test_figures_are_those_of_scikit_learn(scored: tuple[np.ndarray, np.ndarray]
     pr = [average_precision_score(labels[:, i], scores[:, i]) for i in range(3)]
     assert [tag.roc_auc for tag in metrics.tags[:3]] == pytest.approx(roc, abs=1e-12)
     assert [tag.pr_auc for tag in metrics.tags[:3]] == pytest.approx(pr, abs=1e-12)
-    assert metrics.roc_auc_macro == pytest.approx(np.mean(roc), abs=1e-12)
+    assert metrics.roc_auc_macro == pytest.approx(
+        roc_auc_score(labels[:, :3], scores[:, :3], average="macro"), abs=1e-12
+    )
     assert metrics.pr_auc_macro == pytest.approx(np.mean(pr), abs=1e-12)
+    assert metrics.roc_auc_micro == pytest.approx(roc_auc_score(labels, scores, average="micro"), abs=1e-12)
+    assert metrics.pr_auc_micro == pytest.approx(average_precision_score(labels, scores, average="micro"), abs=1e-12)
     assert metrics.undefined_tags == ("never",)
     assert metrics.tags[3].roc_auc is None
     assert metrics.roc_auc_ci95 is None
+    assert metrics.decisions is None
+    assert metrics.num_tagged == int(labels.any(axis=1).sum())
 
 
-def test_weighted_figures_are_those_of_scikit_learn(scored: tuple[np.ndarray, np.ndarray]) -> None:
+def test_decisions_are_those_of_scikit_learn(scored: tuple[np.ndarray, np.ndarray]) -> None:
     labels, scores = scored
-    weights = np.random.default_rng(1).integers(0, 4, (5, 60)).astype(float)
-    roc, pr = RankedTag.of(labels[:, 1], scores[:, 1]).weighted_auc(weights)
-    for k, weight in enumerate(weights):
-        assert roc[k] == pytest.approx(roc_auc_score(labels[:, 1], scores[:, 1], sample_weight=weight), abs=1e-12)
-        expected = average_precision_score(labels[:, 1], scores[:, 1], sample_weight=weight)
-        assert pr[k] == pytest.approx(expected, abs=1e-12)
+    thresholds = (0.4, 0.7, 2.0, None)  # the third tags nothing, the fourth is not decided about
+    metrics = measure(labels, scores, TAGS, num_resamples=0, thresholds=thresholds)
+    tagged = scores[:, :3] >= np.array(thresholds[:3], np.float32)
+    true = labels[:, :3]
+    assert [tag.f1 for tag in metrics.tags[:3]] == pytest.approx(f1_score(true, tagged, average=None), abs=1e-12)
+    assert [tag.precision for tag in metrics.tags[:2]] == pytest.approx(
+        precision_score(true[:, :2], tagged[:, :2], average=None), abs=1e-12
+    )
+    assert metrics.tags[2].precision is None
+    assert [tag.recall for tag in metrics.tags[:3]] == pytest.approx(
+        recall_score(true, tagged, average=None), abs=1e-12
+    )
+    assert (metrics.tags[3].threshold, metrics.tags[3].f1) == (None, None)
+    decisions = metrics.decisions
+    assert decisions is not None
+    assert decisions.f1_macro == pytest.approx(f1_score(true, tagged, average="macro"), abs=1e-12)
+    assert decisions.f1_micro == pytest.approx(f1_score(true, tagged, average="micro"), abs=1e-12)
+    assert decisions.precision_micro == pytest.approx(precision_score(true, tagged, average="micro"), abs=1e-12)
+    assert decisions.recall_micro == pytest.approx(recall_score(true, tagged, average="micro"), abs=1e-12)
 
 
-def test_intervals_are_those_of_a_plain_bootstrap_over_groups(scored: tuple[np.ndarray, np.ndarray]) -> None:
-    labels, scores = scored[0][:, :2], scored[1][:, :2]
-    groups = np.arange(60) // 3
-    (low, high), _ = bootstrap_intervals(labels, scores, groups, 200, seed=4)
-    rng = np.random.default_rng(4)
-    figures = []
-    for counts in np.concatenate([rng.multinomial(20, np.full(20, 1 / 20), size=100) for _ in range(2)]):
-        clips = np.concatenate([np.repeat(np.flatnonzero(groups == g), n) for g, n in enumerate(counts)])
-        figures.append(np.mean([roc_auc_score(labels[clips, i], scores[clips, i]) for i in range(2)]))
-    assert (low, high) == pytest.approx(tuple(np.quantile(figures, [0.025, 0.975])), abs=1e-9)
+def test_precision_and_recall_at_k_are_those_of_a_plain_loop(scored: tuple[np.ndarray, np.ndarray]) -> None:
+    labels, scores = scored
+    assert not labels.any(axis=1).all()  # some clips have no tag: they take no part
+    for found in measure_ranks(labels, scores, ranks=(1, 2, 4, 9)):
+        precision, recall = [], []
+        for label, score in zip(labels, scores, strict=True):
+            if label.any():
+                top = sorted(range(4), key=lambda i: (-score[i], i))[: found.k]
+                precision.append(sum(label[i] for i in top) / found.k)
+                recall.append(sum(label[i] for i in top) / label.sum())
+        assert (found.precision, found.recall) == pytest.approx((np.mean(precision), np.mean(recall)), abs=1e-12)
+    assert [found.k for found in measure_ranks(labels, scores, ranks=(1, 2, 4, 9))] == [1, 2, 4]
+    assert measure_ranks(np.zeros((3, 2), np.int32), np.ones((3, 2))) == ()
 
 
-def test_clips_of_one_piece_widen_the_interval() -> None:
-    rng = np.random.default_rng(2)
-    labels = np.repeat(rng.integers(0, 2, (30, 1)), 10, axis=0).astype(np.int32)
-    scores = np.repeat(rng.random((30, 1)), 10, axis=0) + labels * 0.3
-    (low, high), _ = bootstrap_intervals(labels, scores, np.arange(300), 300, 0)
-    (group_low, group_high), _ = bootstrap_intervals(labels, scores, np.arange(300) // 10, 300, 0)
-    assert group_high - group_low > 2 * (high - low)
-
-
-def test_scores_that_are_not_numbers_are_refused(scored: tuple[np.ndarray, np.ndarray]) -> None:
+def test_scores_that_are_not_numbers_are_refused_by_clip_and_tag(scored: tuple[np.ndarray, np.ndarray]) -> None:
     labels, scores = scored
     scores[3, 1] = np.nan
-    with pytest.raises(DataError, match="1 of 60 clips have a NaN"):
+    scores[40, 0] = np.inf
+    with pytest.raises(DataError, match=r"clip 1003, tag 'b' is nan; 2 of 60 clips have a NaN"):
+        measure(labels, scores, TAGS, clip_ids=np.arange(1000, 1060))
+    with pytest.raises(DataError, match=r"clip 3, tag 'b' is nan"):
         measure(labels, scores, TAGS)
 
 
 def test_nothing_is_invented_where_no_tag_is_defined() -> None:
-    metrics = measure(np.ones((3, 1), np.int32), np.ones((3, 1)), ("x",))
+    metrics = measure(np.ones((3, 1), np.int32), np.ones((3, 1)), ("x",), thresholds=(None,))
     assert metrics.roc_auc_macro is None
+    assert metrics.roc_auc_micro is None
+    assert metrics.roc_auc_ci95 is None
     assert metrics.undefined_tags == ("x",)
+    assert metrics.decisions is not None
+    assert metrics.decisions.f1_macro is None
 
 
 def test_the_top_tag_counts_only_where_each_clip_has_one() -> None:

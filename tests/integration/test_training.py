@@ -128,16 +128,16 @@ def test_a_user_error_in_a_worker_is_one_message_with_exit_code_2(
 def test_any_number_of_ranks_scores_alike(fcn4dist: Run, tiny_shards: Path, tmp_path: Path) -> None:
     """A step with a learning rate of nothing leaves seeded weights alone: each run evaluates the same network."""
     documents, scores = [], []
-    for devices in (1, 2, 3):
+    for devices in (1, 2, 3, 8):
         run = tmp_path / f"run-{devices}"
         result = fcn4dist(
             *("launch", "--devices", devices, "--data", tiny_shards, "--run-dir", run, *TINY),
-            *("--set", "train.global_batch=6", "--set", "train.max_steps=1", "--set", "train.lr=1e-30"),
+            *("--set", "train.global_batch=24", "--set", "train.max_steps=1", "--set", "train.lr=1e-30"),
             *("--set", "train.freeze_batch_norm=true"),
         )
         assert result.returncode == 0, result.stderr
         documents.append((run / "evaluation.json").read_bytes())
         scores.append(np.load(run / "scores.npz")["scores"])
-    assert documents[0] == documents[1] == documents[2]
-    np.testing.assert_array_equal(scores[0], scores[1])
-    np.testing.assert_array_equal(scores[0], scores[2])
+    assert len(set(documents)) == 1
+    for found in scores[1:]:
+        np.testing.assert_array_equal(found, scores[0])

@@ -1,0 +1,54 @@
+"""What the figures of an evaluation are about: the part that was scored, and the clips that were trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fcn4dist.data.leaks import warn_of_leaks
+from fcn4dist.data.manifest import MANIFEST, load_manifest
+
+CHECKSUM_DIGITS = 12  # in print
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """The clips that a network was trained on."""
+
+    split_name: str
+    clip_list_sha256: str | None = None  # none: not known (ModelZoo's shards, an older checkpoint)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What was scored."""
+
+    split: str  # train, val or test
+    split_name: str
+    num_expected: int
+    trained_on: TrainedOn | None = None  # none: not known
+    warnings: tuple[str, ...] = ()  # what a reader of the figures must know
+
+
+def describe_evaluated(data_dir: Path, part: str, num_expected: int, trained_on: TrainedOn) -> Evaluated:
+    """Return what is known of a part of `data_dir`, with a warning where its clips may have been trained on. Raises DataError."""
+    if not (data_dir / MANIFEST).is_file():
+        return Evaluated(part, trained_on.split_name, num_expected, trained_on)
+    manifest = load_manifest(data_dir)
+    warnings = warn_of_leaks(manifest.leaks) if manifest.leaks is not None else []
+    train = manifest.splits.get("train")
+    digest = None if train is None else train.clip_list_sha256
+    is_same_name = trained_on.split_name == manifest.split.name
+    is_same_list = trained_on.clip_list_sha256 in (None, digest)
+    if not (is_same_name and is_same_list):
+        checksum = f", clip list {shorten_checksum(trained_on.clip_list_sha256)}" if trained_on.clip_list_sha256 else ""
+        warnings.append(
+            f"trained on another split ({trained_on.split_name}{checksum}) than the data set's ({manifest.split.name}): "
+            "clips scored here may have been trained on"
+        )
+    return Evaluated(part, manifest.split.name, num_expected, trained_on, tuple(warnings))
+
+
+def shorten_checksum(checksum: str) -> str:
+    """Return the first digits of a checksum, enough to compare two by eye."""
+    return checksum[:CHECKSUM_DIGITS]

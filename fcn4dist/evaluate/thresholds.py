@@ -1,0 +1,112 @@
+"""Thresholds that turn scores into tags: the best F1 on validation clips, and what it gives on any clips."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fcn4dist.errors import DataError
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """One threshold a tag: a clip has the tag where its score is at least that."""
+
+    values: tuple[float | None, ...]  # none: the tag had no positive, or no negative, to choose by
+    split_name: str  # whose val part they were chosen on
+    split_checksum: str  # of the clips they were chosen on
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """How decisions by threshold fare; a figure is none where it has nothing to count."""
+
+    precision: tuple[float | None, ...]  # a tag
+    recall: tuple[float | None, ...]
+    f1: tuple[float | None, ...]
+    f1_macro: float | None  # mean over the tags that have a threshold and a positive clip
+    precision_micro: float | None  # over all decisions about tags with a threshold
+    recall_micro: float | None
+    f1_micro: float | None
+
+
+def choose_thresholds(labels: NDArray[Any], scores: NDArray[Any]) -> tuple[float | None, ...]:
+    """Return for each tag the score (of some clip) that gives the best F1; of several the highest.
+
+    `labels` and `scores` are (N, num_tags). None for a tag without a positive or a negative clip.
+    """
+    return tuple(_best_threshold(labels[:, i], scores[:, i]) for i in range(labels.shape[1]))
+
+
+def decide(labels: NDArray[Any], scores: NDArray[Any], thresholds: tuple[float | None, ...]) -> Decisions:
+    """Measure decisions: precision is none where nothing was tagged, recall and F1 where nothing should be."""
+    used = [i for i, threshold in enumerate(thresholds) if threshold is not None]
+    true, tagged, found = (np.zeros(len(thresholds), np.int64) for _ in range(3))
+    for i in used:
+        is_tagged = scores[:, i] >= thresholds[i]
+        true[i], tagged[i], found[i] = labels[:, i].sum(), is_tagged.sum(), (is_tagged & (labels[:, i] > 0)).sum()
+    rows = [
+        _ratios(int(found[i]), int(tagged[i]), int(true[i])) if i in used else (None, None, None)
+        for i in range(len(true))
+    ]
+    precision, recall, f1 = zip(*rows, strict=True)
+    measured = [value for value in f1 if value is not None]
+    micro = _ratios(int(found.sum()), int(tagged.sum()), int(true.sum()))
+    return Decisions(precision, recall, f1, float(np.mean(measured)) if measured else None, *micro)
+
+
+def load_thresholds(file: Path, tags: tuple[str, ...]) -> Thresholds:
+    """Read thresholds from the evaluation.json of a val part.
+
+    Raises DataError where the file has none, or other tags, or thresholds that were not chosen on its own clips.
+    """
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+        names = tuple(tag["tag"] for tag in document["tags"])
+        values = tuple(tag["threshold"] for tag in document["tags"])
+        checksum, is_own = document["split_checksum"], document["thresholds"]["on_these_clips"]
+        split_name = document["split_name"]
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError):
+        raise DataError(
+            f"{file}: no evaluation with thresholds; expected an evaluation.json of validation clips"
+        ) from None
+    if not is_own:
+        raise DataError(
+            f"{file}: its thresholds were chosen elsewhere; expected an evaluation.json of validation clips"
+        )
+    if names != tags:
+        raise DataError(f"{file}: thresholds for other tags: {_first_difference(names, tags)}")
+    return Thresholds(values, split_name, checksum)
+
+
+def _best_threshold(labels: NDArray[Any], scores: NDArray[Any]) -> float | None:
+    num_positives = int(labels.sum())
+    if num_positives in (0, len(labels)):
+        return None
+    order = np.argsort(-scores, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # last clip of each run of equal scores
+    found = np.cumsum(labels[order])[ends]
+    f1 = 2 * found / (ends + 1 + num_positives)
+    return float(scores[order[ends[np.argmax(f1)]]])
+
+
+def _ratios(found: int, tagged: int, true: int) -> tuple[float | None, float | None, float | None]:
+    return (
+        found / tagged if tagged else None,
+        found / true if true else None,
+        2 * found / (tagged + true) if true else None,
+    )
+
+
+def _first_difference(found: tuple[str, ...], expected: tuple[str, ...]) -> str:
+    for place, (one, other) in enumerate(zip(found, expected, strict=False)):
+        if one != other:
+            return f"tag {place} is {one!r}, expected {other!r}"
+    return f"{len(found)} tags, expected {len(expected)}"

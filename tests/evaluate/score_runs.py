@@ -1,0 +1,46 @@
+"""Folders such as runs leave: scores.npz and evaluation.json of made-up scores, and a data set that knows the tracks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from fcn4dist.data.clip_list import ListedClip, format_clip_list
+from fcn4dist.evaluate.evaluated import Evaluated
+from fcn4dist.evaluate.evaluation import evaluate_scores, save_evaluation
+from fcn4dist.evaluate.score_file import Scores
+
+TAGS = ("rock", "jazz", "never")
+NUM_CLIPS, CLIPS_A_TRACK = 120, 4
+
+
+def make_scores(seed: int, skill: float, num_clips: int = NUM_CLIPS) -> Scores:
+    """Return scores of the same clips and labels for every seed; more skill tells positives better."""
+    labels = (np.random.default_rng(0).random((num_clips, 3)) < [0.4, 0.2, 0.0]).astype(np.int32)
+    noise = np.random.default_rng(seed).random((num_clips, 3))
+    return Scores(np.arange(100, 100 + num_clips, dtype=np.int32), labels, (noise + skill * labels).astype(np.float32))
+
+
+def write_run(folder: Path, scores: Scores, split: str = "val") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    about = Evaluated(split, "random-by-track", len(scores.clip_ids))
+    evaluation = evaluate_scores(scores, TAGS, about, None, num_resamples=0)
+    save_evaluation(
+        evaluation, folder / "evaluation.json", folder / "scores.npz", checkpoint="checkpoints/step-00000001"
+    )
+    return folder
+
+
+def write_clip_list(folder: Path, num_clips: int = NUM_CLIPS) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    clips = [
+        ListedClip(100 + i, "val", f"0/artist-album-{i // CLIPS_A_TRACK:02d}-title-{i}-{i + 29}.mp3")
+        for i in range(num_clips)
+    ]
+    (folder / "clips.tsv").write_text(format_clip_list(clips))
+    return folder
+
+
+def tracks_of(num_clips: int = NUM_CLIPS) -> np.ndarray:
+    return np.arange(num_clips) // CLIPS_A_TRACK
