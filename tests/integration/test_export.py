@@ -89,6 +89,7 @@ def test_the_card_tells_what_the_file_is(run: Path, exported: dict[str, Path]) -
         assert card["mel"]["n_mels"] == 24
         assert card["min_frames"] == 8
         assert card["metrics"]["roc_auc_macro"] == evaluation["roc_auc_macro"]
+        assert card["thresholds"] == [tag["threshold"] for tag in evaluation["tags"]]
         assert card["checkpoint"] == "step-00000005"
         assert card["verification"]["max_difference"] < 1e-5
         assert card["verification"]["batches"] == [1, 7]
