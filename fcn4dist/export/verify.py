@@ -44,7 +44,7 @@ def check_scores_agree(
     if not largest < TOLERANCE:
         raise JobError(
             f"{file}: its scores differ from the checkpoint's by up to {largest:.1e} ({place}), allowed are "
-            f"{TOLERANCE:.0e}; the file was removed"
+            f"{TOLERANCE:.0e}; nothing was written"
         )
     return Verification(
         max_difference=largest,
