@@ -21,6 +21,8 @@ COMMANDS = {
     "evaluate": ("fcn4dist.cli.evaluate:evaluate", "Score a checkpoint."),
     "report": ("fcn4dist.cli.report:report", "Write a run's HTML page, or compare runs."),
     "watch": ("fcn4dist.cli.watch:watch", "Look at a run from another terminal."),
+    "export": ("fcn4dist.cli.export:export", "Write a checkpoint as ONNX, MINDIR, AIR or safetensors."),
+    "tag": ("fcn4dist.cli.tag:tag", "Tag audio files of any length."),
     "tensorboard": ("fcn4dist.cli.tensorboard:tensorboard", "Write a run's TensorBoard event files."),
     "rank-table": ("fcn4dist.cli.rank_table:rank_table", "Write, merge, check and show HCCL rank tables."),
     "doctor": ("fcn4dist.cli.doctor:doctor", "Check this machine before anything starts."),
