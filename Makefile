@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+BENCH_READY := $(VENV)/bench-ready
 
-.PHONY: demo test test-slow chaos lint clean
+.PHONY: demo test test-slow chaos bench bench-quick lint clean
 
 demo: $(READY)
 	$(BIN)/fcn4dist launch --devices 2
@@ -18,6 +19,12 @@ test-slow: $(READY)
 chaos: $(READY)
 	$(BIN)/python -m benchmarks.chaos --kills 20 --seed 1
 
+bench: $(BENCH_READY)
+	$(BIN)/python -m benchmarks.all
+
+bench-quick: $(BENCH_READY)
+	$(BIN)/python -m benchmarks.all --quick
+
 lint: $(READY)
 	$(BIN)/ruff check fcn4dist tests benchmarks
 	$(BIN)/ruff format --check fcn4dist tests benchmarks
@@ -30,4 +37,8 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v <= (3, 12) or sys.exit(f"Python {v[0]}.{v[1]}: fcn4dist needs 3.10, 3.11 or 3.12; say which: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[train,test,lint]" --constraint constraints.txt
+	touch $@
+
+$(BENCH_READY): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --extra-index-url https://download.pytorch.org/whl/cpu "torch>=2.13"
 	touch $@

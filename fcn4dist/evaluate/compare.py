@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from fcn4dist.data.clip_list import digest_clip_list
 from fcn4dist.errors import DataError
+from fcn4dist.evaluate.auc import exact_aucs
 from fcn4dist.evaluate.bootstrap import Interval, Resampling, interval_of, macro_means, resample_aucs
 from fcn4dist.evaluate.evaluated import shorten_checksum
-from fcn4dist.evaluate.metrics import auc_of
 from fcn4dist.evaluate.score_file import ScoreSource
 
 METRICS = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC"}
@@ -75,7 +75,7 @@ def compare(a: ScoreSource, b: ScoreSource, resampling: Resampling) -> Compariso
     tags: dict[str, dict[str, Difference]] = {}
     places = np.flatnonzero(defined).tolist()
     for drawn, place in enumerate(places):
-        plain = [auc_of(labels[:, place], source.scores.scores[:, place]) for source in (a, b)]
+        plain = [exact_aucs(labels[:, place], source.scores.scores[:, place]) for source in (a, b)]
         tags[a.tags[place]] = {
             metric: _differ(plain[0][i], plain[1][i], figures[1][i, drawn] - figures[0][i, drawn])
             for i, metric in enumerate(METRICS)

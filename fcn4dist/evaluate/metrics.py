@@ -1,6 +1,6 @@
 """Metrics of a multi-label tagger: pure functions of labels and scores.
 
-ROC-AUC and PR-AUC (average precision) are scikit-learn's. Macro figures are plain means over the tags that have both a positive
+ROC-AUC and PR-AUC (average precision) equal scikit-learn's. Macro figures are plain means over the tags that have both a positive
 and a negative clip; micro figures pool all decisions about all tags. Intervals: `bootstrap.py`. Thresholds: `thresholds.py`.
 """
 
@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 from fcn4dist.errors import DataError
+from fcn4dist.evaluate.auc import exact_aucs
 from fcn4dist.evaluate.bootstrap import Interval, Resampling, interval_of, macro_means, resample_aucs
 from fcn4dist.evaluate.thresholds import Decisions, decide
 
@@ -97,7 +97,7 @@ def measure(
         per_tag.append(_with_decisions(found, i, thresholds, decisions))
     roc_auc_micro, pr_auc_micro = None, None
     if 0 < positives.sum() < labels.size:
-        roc_auc_micro, pr_auc_micro = auc_of(labels.ravel(), scores.ravel())
+        roc_auc_micro, pr_auc_micro = exact_aucs(labels.ravel(), scores.ravel())
     return Metrics(
         roc_auc_macro=_mean([found.roc_auc for found in per_tag]),
         pr_auc_macro=_mean([found.pr_auc for found in per_tag]),
@@ -123,11 +123,6 @@ def check_scores(scores: ScoreArray, tags: Sequence[str], clip_ids: NDArray[Any]
             f"scores: clip {clip}, tag {tags[column]!r} is {scores[row, column]}; "
             f"{int(bad.any(axis=1).sum())} of {len(scores)} clips have a NaN or infinite score; expected numbers"
         )
-
-
-def auc_of(labels: NDArray[Any], scores: NDArray[Any]) -> tuple[float, float]:
-    """Return ROC-AUC and average precision of `labels` (N,), which hold both a 0 and a 1, and `scores` (N,)."""
-    return float(roc_auc_score(labels, scores)), float(average_precision_score(labels, scores))
 
 
 def top_tag_accuracy(labels: Labels, scores: ScoreArray) -> float | None:
@@ -159,7 +154,7 @@ def measure_ranks(labels: Labels, scores: ScoreArray, ranks: Sequence[int] = RAN
 def _with_aucs(
     found: TagMetrics, labels: NDArray[Any], scores: NDArray[Any], drawn: NDArray[np.float64] | None, place: int
 ) -> TagMetrics:
-    roc_auc, pr_auc = auc_of(labels, scores)
+    roc_auc, pr_auc = exact_aucs(labels, scores)
     return replace(
         found,
         roc_auc=roc_auc,

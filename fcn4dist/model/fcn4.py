@@ -43,11 +43,15 @@ class FCN4(nn.Cell):
 
     def construct(self, mel_db: Tensor) -> Tensor:
         """Return the logits."""
-        x = self.relu(self.pool1(self.bn1(self.conv1(mel_db))))  # (N, 128, 48, 341)
+        x = self.first_block(mel_db)  # (N, 128, 48, 341)
         x = self.relu(self.pool2(self.bn2(self.conv2(x))))  # (N, 384, 12, 68)
         x = self.relu(self.pool3(self.bn3(self.conv3(x))))  # (N, 768, 4, 8)
         x = self.relu(self.global_pool(self.bn4(self.conv4(x)), (2, 3)))  # (N, 2048)
         return self.dense(x)  # (N, num_tags)
+
+    def first_block(self, mel_db: Tensor) -> Tensor:
+        """Return the first map; `FCN4ForCPU` makes it in another way."""
+        return self.relu(self.pool1(self.bn1(self.conv1(mel_db))))
 
 
 def batch_norms(network: FCN4) -> list[nn.BatchNorm2d]:

@@ -24,6 +24,7 @@ from fcn4dist.errors import DataError
 from fcn4dist.evaluate.evaluated import TrainedOn
 from fcn4dist.evaluate.evaluation import Evaluation, evaluate_network, format_evaluation, save_evaluation
 from fcn4dist.files import save_json
+from fcn4dist.model.cpu_layers import build_network
 from fcn4dist.model.fcn4 import FCN4, check_input
 from fcn4dist.run_dir import RunDir
 from fcn4dist.train.checkpoint import (
@@ -91,7 +92,7 @@ class _Run:
         self.eval_split = self._open_eval_split()
         ms.set_seed(config.train.seed)
         self.card = card_of(config, data_dir, self.train_split)
-        self.network = FCN4(config.model, len(self.train_split.tags))
+        self.network = build_network(config.model, len(self.train_split.tags), config.train.amp)
         self.weights = list(self.network.get_parameters())
         self.scorer = FCN4(config.model, len(self.train_split.tags))  # evaluates in float32 whatever train.amp is
         if config.train.init_from is not None and not resume:

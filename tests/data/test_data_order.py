@@ -42,3 +42,13 @@ def test_each_clip_is_scored_on_just_one_rank(world_size: int) -> None:
 def test_a_rank_outside_the_job_is_refused() -> None:
     with pytest.raises(ValueError, match=r"rank 2 is not in 0\.\.1"):
         rank_order(100, 1, 0, BatchPlan(16, 2), 2)
+
+
+def test_1024_ranks_train_and_score_each_clip_exactly_once() -> None:
+    plan, num_clips = BatchPlan(8 * 1024, 1024), 3 * 8192 + 77
+    ranks = [rank_order(num_clips, 1, 2, plan, rank) for rank in range(1024)]
+    trained = np.concatenate([positions.ravel() for positions in ranks])
+    assert all(positions.shape == (3, 8) for positions in ranks)
+    assert len(trained) == 3 * 8192 == len(np.unique(trained))
+    scored = np.concatenate([evaluation_part(num_clips, 1024, rank) for rank in range(1024)])
+    np.testing.assert_array_equal(np.sort(scored), np.arange(num_clips))

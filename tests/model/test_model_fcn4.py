@@ -31,16 +31,17 @@ def plain_forward(weights: dict[str, np.ndarray], mel_db: np.ndarray, pools: lis
     return np.array(clips)
 
 
+@pytest.mark.parametrize("form", ["FCN4", "FCN4ForCPU"])
 @pytest.mark.parametrize("frames", [37, 52])
-def test_the_network_agrees_with_plain_numpy(frames: int) -> None:
+def test_the_network_agrees_with_plain_numpy(frames: int, form: str) -> None:
     import mindspore as ms
 
-    from fcn4dist.model.fcn4 import FCN4
+    from fcn4dist.model import cpu_layers
 
     ms.set_device("CPU")
     ms.set_context(mode=ms.GRAPH_MODE)
     pools = [(2, 2), (2, 3), (2, 2)]
-    network = FCN4(ModelConfig(channels=[3, 4, 5, 6], pools=pools), num_tags=7)
+    network = getattr(cpu_layers, form)(ModelConfig(channels=[3, 4, 5, 6], pools=pools), num_tags=7)
     network.set_train(False)
     rng = np.random.default_rng(0)
     weights = {}

@@ -16,13 +16,14 @@ NUM_TAGS = 5
 def build(accumulation: int = 1, **train: Any) -> Any:
     import mindspore as ms
 
-    from fcn4dist.model.fcn4 import FCN4
+    from fcn4dist.model.cpu_layers import build_network
     from fcn4dist.train.step import TrainStep
 
     ms.set_device("CPU")
     ms.set_context(mode=ms.GRAPH_MODE)
     ms.set_seed(3)
-    return TrainStep(FCN4(MODEL, NUM_TAGS), TrainConfig(**train), BatchPlan(8, 1, accumulation))
+    network = build_network(MODEL, NUM_TAGS, train.get("amp", "O0"))
+    return TrainStep(network, TrainConfig(**train), BatchPlan(8, 1, accumulation))
 
 
 def clips(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

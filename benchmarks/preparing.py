@@ -1,0 +1,197 @@
+"""Row 7: from MP3 clips of 29 s to log-mel features, against the plain librosa recipe.
+
+    python -m benchmarks.preparing --music FOLDER [--quick]
+
+FOLDER holds recordings in any format that ffmpeg reads; clips are cut from them and encoded at run time, as 16 kHz mono at
+32 kbit/s (MagnaTagATune's kind) and as 44.1 kHz at 128 kbit/s. One thread, features in memory, CPU time, since a core is what is
+counted; then the whole command with one worker and two.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import numpy as np
+import psutil
+
+from benchmarks.side_by_side import Row, alternate, both, report
+from benchmarks.steppers import ROOT
+from fcn4dist.config import MelConfig
+
+CLIP_S = 29.1
+KINDS = {"16 kHz mono": ["-ar", "16000", "-ac", "1", "-b:a", "32k"], "44.1 kHz": ["-ar", "44100", "-b:a", "128k"]}
+MUSIC = ROOT.parent / "shared" / "data" / "music"
+
+
+def make_clips(music: Path, folder: Path, arguments: list[str], count: int) -> list[Path]:
+    """Cut `count` clips of 29.1 s out of the recordings, from place to place."""
+    sources = sorted(file for file in music.iterdir() if file.suffix in (".ogg", ".mp3", ".flac", ".wav"))
+    if not sources:
+        raise click.ClickException(f"{music}: no .ogg, .mp3, .flac or .wav here")
+    folder.mkdir()
+    files = []
+    for i in range(count):
+        source, file = sources[i % len(sources)], folder / f"{i}.mp3"
+        cut = ["-ss", str(5 * (i // len(sources))), "-stream_loop", "1", "-i", str(source), "-t", str(CLIP_S), "-vn"]
+        subprocess.run(["ffmpeg", "-v", "error", *cut, *arguments, str(file)], check=True)
+        files.append(file)
+    return files
+
+
+def plain_recipe(file: Path) -> np.ndarray:
+    """Features as librosa's documentation would have one make them; ModelZoo's choice of scale."""
+    import librosa
+
+    wave, _ = librosa.load(file, sr=12000)
+    wave = librosa.util.fix_length(wave, size=349440)
+    mel = librosa.feature.melspectrogram(y=wave, sr=12000, n_fft=512, hop_length=256, n_mels=96)
+    return librosa.amplitude_to_db(mel).astype(np.float32)
+
+
+def our_features(file: Path) -> np.ndarray:
+    """Features as `prepare` makes them."""
+    from fcn4dist.data.mel import load_wave, log_mel
+
+    return log_mel(load_wave(file, MelConfig()), MelConfig())
+
+
+def seconds_of(make: Callable[[Path], np.ndarray], files: list[Path]) -> Callable[[], float]:
+    """Return what measures the seconds a file."""
+
+    def run() -> float:
+        start = time.process_time()
+        for file in files:
+            make(file)
+        return (time.process_time() - start) / len(files)
+
+    make(files[0])  # imports, caches
+    return run
+
+
+def compare_mel(files: list[Path], tries: int) -> list[Row]:
+    """The mel alone: time and largest difference."""
+    import librosa
+
+    from fcn4dist.data.mel import load_wave, log_mel
+
+    waves = [load_wave(file, MelConfig()) for file in files]
+
+    def theirs_of(wave: np.ndarray) -> np.ndarray:
+        return librosa.amplitude_to_db(
+            librosa.feature.melspectrogram(y=wave, sr=12000, n_fft=512, hop_length=256, n_mels=96)
+        )
+
+    def time_of(make: Callable[[np.ndarray], np.ndarray]) -> Callable[[], float]:
+        def run() -> float:
+            start = time.process_time()
+            for wave in waves:
+                make(wave)
+            return 1000 * (time.process_time() - start) / len(waves)
+
+        make(waves[0])
+        return run
+
+    pairs = alternate(time_of(lambda wave: log_mel(wave, MelConfig())), time_of(theirs_of), 4 * tries)
+    apart = [float(np.abs(log_mel(wave, MelConfig()) - theirs_of(wave)).max()) for wave in waves]
+    return [
+        Row("7d", "the mel alone", [their / our for our, their in pairs], 1.8, **both(pairs, "ms")),
+        Row("7e", "largest difference from librosa's mel", [max(apart)], 0.01, is_at_most=True, unit=" dB"),
+    ]
+
+
+def time_command(folder: Path, output: Path, workers: int) -> tuple[float, float]:
+    """Run `fcn4dist prepare` and return its seconds and the highest memory of any of its processes in MB."""
+    options = ["--audio-dir", str(folder), "--annotations", str(folder / "annotations.csv"), "--output", str(output)]
+    command = [
+        sys.executable,
+        "-m",
+        "fcn4dist",
+        "prepare",
+        *options,
+        "--workers",
+        str(workers),
+        "--set",
+        "data.split=random",
+    ]
+    start, peak = time.perf_counter(), 0
+    popen = psutil.Popen([*command, "--set", "data.tags=2", "-q"], cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    while popen.poll() is None:
+        for process in [popen, *popen.children(recursive=True)]:
+            try:
+                peak = max(peak, process.memory_info().rss)
+            except psutil.NoSuchProcess:
+                continue
+        time.sleep(0.05)
+    if popen.returncode:
+        raise click.ClickException(f"prepare ended with {popen.returncode}")
+    return time.perf_counter() - start, peak / 1e6
+
+
+def measure_workers(files: list[Path], name: str, tries: int) -> list[Row]:
+    """Two workers against one, by what `clips` more clips cost, so that start and writing drop out of neither."""
+    folder = files[0].parent
+    lines = [f"{i}\t{i % 2}\t{(i + 1) % 2}\t{file.name}\n" for i, file in enumerate(files)]
+    (folder / "annotations.csv").write_text("".join(["clip_id\ta\tb\tmp3_path\n", *lines]))
+    peaks = []
+
+    def run(workers: int) -> Callable[[], float]:
+        def once() -> float:
+            seconds, peak = time_command(folder, folder.parent / f"{name}-{workers}-{len(peaks)}", workers)
+            peaks.append(peak)
+            return len(files) / seconds
+
+        return once
+
+    pairs = alternate(run(2), run(1), tries)
+    return [
+        Row("7c", f"the whole command, 2 workers against 1, {len(files)} clips", [two / one for two, one in pairs], 1.8,
+            **both(pairs, "clips/s")),
+        Row("7f", "memory of a process of prepare", peaks, 700, is_at_most=True, unit=" MB"),
+    ]  # fmt: skip
+
+
+def measure(music: Path, tries: int, *, quick: bool) -> list[Row]:
+    """Return the rows."""
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
+        count = 8 if quick else 12
+        for letter, bar, (kind, arguments) in zip("ab", (1.3, 1.1), KINDS.items(), strict=True):
+            files = make_clips(music, Path(temporary) / letter, arguments, count)
+            pairs = alternate(seconds_of(our_features, files), seconds_of(plain_recipe, files), 4 * tries)
+            rates = [(1 / our, 1 / their) for our, their in pairs]
+            rows.append(
+                Row(
+                    f"7{letter}",
+                    f"features of MP3, {kind}",
+                    [our / their for our, their in rates],
+                    bar,
+                    **both(rates, "clips/s"),
+                )
+            )
+        rows += compare_mel(files[:6], tries)
+        if not quick:
+            many = make_clips(music, Path(temporary) / "many", KINDS["44.1 kHz"], 96)
+            rows += measure_workers(many, "out", tries)
+    return rows
+
+
+@click.command()
+@click.option("--music", type=click.Path(exists=True, file_okay=False, path_type=Path), default=MUSIC)
+@click.option("--quick", is_flag=True, help="Without the whole command; exit 1 under 0.85 of a bar.")
+@click.option("--tries", default=3)
+def main(music: Path, quick: bool, tries: int) -> None:
+    """Measure the preparation of features."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = "1"
+    report(measure(music, tries, quick=quick), " ".join(["python -m benchmarks.preparing", *sys.argv[1:]]), guard=quick)
+
+
+if __name__ == "__main__":
+    main()

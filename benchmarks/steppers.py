@@ -1,0 +1,212 @@
+"""Processes that train full-width FCN-4 a step at a time, when they are told to: the sides of benchmarks/training.py.
+
+    python -m benchmarks.steppers KIND --batch N --threads T --cores 0,1
+
+prints "@ready", then for every line on stdin makes one step and prints its seconds and the peak memory in MB. Kinds: `ours` (one
+rank, without a job), `plain` (the recipe that one would write first with MindSpore), and `torch-` with `nchw` or `nhwc` and any
+of `-compiled`, `-bf16` and `-ddp`, which takes RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+NUM_TAGS = 50
+SHAPE = (1, 96, 1366)
+CHANNELS = (128, 384, 768, 2048)
+POOLS = ((2, 4), (4, 5), (3, 8))
+LR = 0.0005
+
+
+@dataclass
+class Stepper:
+    """One such process, seen from outside."""
+
+    popen: subprocess.Popen[str]
+    batch: int
+    peak_mb: float = 0.0
+
+    @classmethod
+    def start(
+        cls,
+        kind: str,
+        batch: int,
+        cores: Sequence[int],
+        extra: dict[str, str] | None = None,
+        python: str = sys.executable,
+    ) -> Stepper:
+        """Start the process on `cores`, as many threads as cores; do not wait for it."""
+        from fcn4dist.cluster.devices import needs_avx512_guard
+
+        environment = {**os.environ, "GLOG_v": "3", **(extra or {})}
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+            environment[name] = str(len(cores))
+        if not kind.startswith("torch") and needs_avx512_guard():
+            environment.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
+        command = [
+            python,
+            "-m",
+            "benchmarks.steppers",
+            kind,
+            "--batch",
+            str(batch),
+            "--cores",
+            ",".join(map(str, cores)),
+        ]
+        pipe = subprocess.PIPE
+        popen = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, text=True)
+        return cls(popen, batch)
+
+    def wait_ready(self) -> Stepper:
+        """Return once the network is compiled and has made its first step."""
+        self._read("ready")
+        return self
+
+    def ask(self) -> None:
+        """Tell the process to make a step."""
+        assert self.popen.stdin is not None
+        self.popen.stdin.write("step\n")
+        self.popen.stdin.flush()
+
+    def answer(self) -> float:
+        """Return the seconds of the step that was asked for."""
+        seconds, peak_mb = self._read("step").split()
+        self.peak_mb = float(peak_mb)
+        return float(seconds)
+
+    def step(self) -> float:
+        """Make a step and return its seconds."""
+        self.ask()
+        return self.answer()
+
+    def end(self) -> None:
+        """End the process."""
+        assert self.popen.stdin is not None
+        self.popen.stdin.close()
+        self.popen.wait(timeout=60)
+
+    def _read(self, word: str) -> str:
+        assert self.popen.stdout is not None
+        for line in self.popen.stdout:
+            if line.startswith(f"@{word}"):
+                return line.removeprefix(f"@{word}").strip()
+        raise click.ClickException(f"{self.popen.args}: ended with {self.popen.wait()} before it said {word!r}")
+
+
+def random_batch(size: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Return (size, 1, 96, 1366) clips in dB and (size, 50) labels."""
+    rng = np.random.default_rng(0)
+    return rng.normal(-30, 10, (size, *SHAPE)).astype(np.float32), (rng.random((size, NUM_TAGS)) < 0.1).astype(np.int32)
+
+
+def build_ours(batch: int) -> Callable[[], object]:
+    """One rank of fcn4dist, as `fcn4dist train` has it."""
+    from fcn4dist.config import RunConfig, plan_batches
+    from fcn4dist.model.cpu_layers import build_network
+    from fcn4dist.train.runtime import start_device
+    from fcn4dist.train.step import TrainStep
+
+    start_device("CPU", 0)
+    config = RunConfig()
+    train = config.train.model_copy(update={"global_batch": batch})
+    step = TrainStep(build_network(config.model, NUM_TAGS, "O0"), train, plan_batches(train, 1))
+    mel_db, labels = random_batch(batch)
+    return lambda: step(mel_db, labels, LR)
+
+
+def build_plain(batch: int) -> Callable[[], object]:
+    """The plain recipe: conv, batch norm, ReLU, pool four times, and MindSpore's TrainOneStepCell."""
+    import mindspore as ms
+    from mindspore import nn, ops
+
+    ms.set_device("CPU")
+    ms.set_context(mode=ms.GRAPH_MODE)
+    layers: list[nn.Cell] = []
+    for source, channels, pool in zip((1, *CHANNELS), CHANNELS, (*POOLS, None), strict=False):
+        layers += [nn.Conv2d(source, channels, 3), nn.BatchNorm2d(channels), nn.ReLU()]
+        layers += [nn.MaxPool2d(pool, pool)] if pool else []
+
+    class Tagger(nn.Cell):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.SequentialCell(layers)
+            self.top = ops.ReduceMax()
+            self.dense = nn.Dense(CHANNELS[-1], NUM_TAGS)
+
+        def construct(self, mel_db: ms.Tensor) -> ms.Tensor:
+            return self.dense(self.top(self.layers(mel_db), (2, 3)))
+
+    network = Tagger()
+    optimizer = nn.Adam(network.trainable_params(), LR)
+    step = nn.TrainOneStepCell(nn.WithLossCell(network, nn.BCEWithLogitsLoss()), optimizer)
+    step.set_train()
+    mel_db, labels = random_batch(batch)
+    return lambda: step(ms.Tensor(mel_db), ms.Tensor(labels, ms.float32)).asnumpy()
+
+
+def build_torch(kind: str, batch: int) -> Callable[[], object]:
+    """The same network and optimizer in PyTorch."""
+    import torch
+    from torch import nn
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    layers: list[nn.Module] = []
+    for source, channels, pool in zip((1, *CHANNELS), CHANNELS, (*POOLS, None), strict=False):
+        layers += [nn.Conv2d(source, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU()]
+        layers += [nn.MaxPool2d(pool)] if pool else [nn.AdaptiveMaxPool2d(1)]
+    network: Any = nn.Sequential(*layers, nn.Flatten(), nn.Linear(CHANNELS[-1], NUM_TAGS))
+    form = torch.channels_last if "nhwc" in kind else torch.contiguous_format
+    network = network.to(memory_format=form)
+    if "ddp" in kind:
+        torch.distributed.init_process_group("gloo")
+        network = nn.parallel.DistributedDataParallel(network)
+    if "compiled" in kind:
+        network = torch.compile(network)
+    optimizer = torch.optim.Adam(network.parameters(), LR, fused=True)
+    loss_of = nn.BCEWithLogitsLoss()
+    mel_db, labels = (torch.from_numpy(array) for array in random_batch(batch))
+    half = "bf16" in kind
+
+    def step() -> float:
+        optimizer.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
+            loss = loss_of(network(mel_db.to(memory_format=form)), labels.float())
+        loss.backward()
+        optimizer.step()
+        return float(loss.detach())
+
+    return step
+
+
+@click.command()
+@click.argument("kind")
+@click.option("--batch", type=int, required=True)
+@click.option("--cores", required=True)
+def main(kind: str, batch: int, cores: str) -> None:
+    """Make a step for every line on stdin."""
+    os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
+    builders = {"ours": build_ours, "plain": build_plain}
+    step = builders[kind](batch) if kind in builders else build_torch(kind, batch)
+    step()
+    print("@ready", flush=True)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        step()
+        seconds = time.perf_counter() - start
+        print(f"@step {seconds} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
