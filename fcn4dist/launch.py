@@ -20,15 +20,19 @@ from fcn4dist.cluster.plan import JobPlan, Launcher, Meeting, plan_as_json, plan
 from fcn4dist.cluster.ports import check_port, choose_port, is_free
 from fcn4dist.cluster.stacks import dump_with_py_spy, remove_empty_stacks
 from fcn4dist.cluster.supervisor import Supervisor
+from fcn4dist.cluster.usage import UsageRecorder
 from fcn4dist.cluster.vitals import Vitals
 from fcn4dist.cluster.worker_env import strip_stale
 from fcn4dist.config import RunConfig, format_config, keep_batches, override_config, plan_batches
+from fcn4dist.environment import describe_environment
 from fcn4dist.files import save_json, save_text
 from fcn4dist.job_end import RestartHistory, report_outcome
 from fcn4dist.report.event_files import event_files, require_tensorboard
+from fcn4dist.report_at_end import reported
 from fcn4dist.resume import check_resumable
 from fcn4dist.run_dir import RunDir
 from fcn4dist.run_folder import check_run_dir, dated_folder, locked, next_attempt, writing
+from fcn4dist.run_view import live_drawing
 from fcn4dist.training_data import check_data, resolve_data
 
 if TYPE_CHECKING:
@@ -50,6 +54,7 @@ class LaunchRequest:
     devices: int | None = None  # of --devices; what a host file or an operator says comes after it
     rank_table: str = "auto"  # auto, none, or a file
     job_secret_file: Path | None = None
+    shows_ranks: bool = False  # a line a rank on the live console
 
 
 def launch_job(config: RunConfig, request: LaunchRequest, console: Console, progress: Progress | None = None) -> None:
@@ -84,11 +89,12 @@ def launch_job(config: RunConfig, request: LaunchRequest, console: Console, prog
         config = keep_batches(config, batches)
         with writing(run_dir):
             save_text(run_dir.config, format_config(config))
+            save_json(run_dir.environment, describe_environment())
             run_dir.failure.unlink(missing_ok=True)
             if table is not None:  # the run keeps what it was started with
                 save_text(run_dir.rank_table, table.read_text(encoding="utf-8"))
         exported = None if table is None else str(run_dir.rank_table)
-        with event_files(run_dir, is_wanted=config.launch.tensorboard):
+        with reported(run_dir, say), event_files(run_dir, is_wanted=config.launch.tensorboard):
             _run_to_the_end(config, run_dir, host, request, num_clips, console, exported)
 
 
@@ -164,6 +170,7 @@ def _run_to_the_end(
                 world_size=plan.meeting.world_size,
                 started_s=started_s,
                 num_restarts=history.num_restarts,
+                draw=live_drawing(run_dir, with_ranks=request.shows_ranks),
             )
             with shown:
                 outcome = run_attempt(
@@ -193,11 +200,12 @@ def run_attempt(
     inbox = Inbox()
     if session is not None:
         session.attach(inbox, clock)
-    vitals = Vitals(inbox, clock)
+    vitals, usage = Vitals(inbox, clock), UsageRecorder(run_dir.usage, clock, plan.attempt)
     pids: dict[str, int] = {}
 
     def listen(event: Event) -> None:
         vitals.on_event(event)
+        usage.on_event(event)
         shown.on_event(event)
         if isinstance(event, Started):
             pids[event.process] = event.pid
@@ -218,7 +226,7 @@ def run_attempt(
     errors = {spec.name: run_dir.error(plan.attempt, spec.name) for spec in plan.processes}
     pulses = {worker.process.name: run_dir.pulse(plan.attempt, worker.process.name) for worker in plan.workers}
     files = WatchedFiles(run_dir.metrics(plan.meeting.first_rank), run_dir.evaluation, errors, pulses)
-    with RunWatcher(files, inbox, clock) as watcher, vitals:
+    with RunWatcher(files, inbox, clock) as watcher, vitals, usage:
         outcome = supervisor.run()
     watcher.poll()  # what rank 0 wrote last
     while not inbox.empty():

@@ -28,15 +28,18 @@ from fcn4dist.cluster.plan import JobPlan, Launcher, Meeting, plan_as_json, plan
 from fcn4dist.cluster.ports import check_port, choose_port, is_free
 from fcn4dist.config import RunConfig, build_config, format_config, keep_batches, override_config, plan_batches
 from fcn4dist.data.identity import identify_data
+from fcn4dist.environment import describe_environment
 from fcn4dist.errors import ConfigError, Fcn4distError
 from fcn4dist.files import digest_file, save_json, save_text
 from fcn4dist.job_end import RestartHistory, end_of
 from fcn4dist.launch import LaunchRequest, run_attempt, survey
 from fcn4dist.launch_verdict import explain_verdict, failure_of, find_own_failure
 from fcn4dist.report.event_files import event_files, require_tensorboard
+from fcn4dist.report_at_end import reported
 from fcn4dist.resume import check_resumable
 from fcn4dist.run_dir import RunDir
 from fcn4dist.run_folder import check_run_dir, dated_folder, locked, next_attempt, writing
+from fcn4dist.run_view import live_drawing
 from fcn4dist.training_data import check_data, is_demo, resolve_data
 
 if TYPE_CHECKING:
@@ -90,7 +93,8 @@ def launch_on_hosts(
         with locked_telling(run.run_dir, session):
             with _told(session):
                 ready = run.prepare(progress)
-            with event_files(run.run_dir, is_wanted=is_tensorboard):
+            report = reported(run.run_dir, say) if request.place.is_master else contextlib.nullcontext()
+            with report, event_files(run.run_dir, is_wanted=is_tensorboard):
                 while not run.finish(session.agree(ready, run.decide, say)):
                     ready = ready.model_copy(update={"attempt": next_attempt(run.run_dir)})
 
@@ -250,6 +254,7 @@ class _HostRun:
         with _told(self.session), writing(self.run_dir):
             plan = self._plan(go)
             save_text(self.run_dir.config, format_config(self.config))
+            save_json(self.run_dir.environment, describe_environment())
             self.run_dir.failure.unlink(missing_ok=True)
             save_json(self.run_dir.plan, plan_as_json(plan, self.num_clips))
         shown = JobConsole(
@@ -257,6 +262,7 @@ class _HostRun:
             world_size=len(plan.workers),
             started_s=self.started_s,
             num_restarts=self.history.num_restarts,
+            draw=live_drawing(self.run_dir, with_ranks=self.request.launch.shows_ranks),
         )
         with _told(self.session), shown:
             launch = self.config.launch

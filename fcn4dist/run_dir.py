@@ -60,6 +60,21 @@ class RunDir:
         return self._own("failure", ".json")
 
     @property
+    def environment(self) -> Path:
+        """Versions, host and command of the last launch or train here."""
+        return self._own("environment", ".json")
+
+    @property
+    def report(self) -> Path:
+        """The run on one page."""
+        return self.path / "report.html"
+
+    @property
+    def usage(self) -> Path:
+        """CPU and memory of this host's processes over time, one JSON object a line."""
+        return self.path / "metrics" / ("usage.jsonl" if self.node == 0 else f"usage-node{self.node}.jsonl")
+
+    @property
     def tensorboard(self) -> Path:
         """The folder of TensorBoard's event files, where they were asked for."""
         return self.path / "tensorboard"

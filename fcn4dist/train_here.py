@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fcn4dist.cluster.devices import require_mindspore, resolve_target
+from fcn4dist.cluster.events import WallClock
 from fcn4dist.cluster.process import signal_name
 from fcn4dist.cluster.rank import SINGLE
+from fcn4dist.cluster.usage import UsageRecorder, own_processes
 from fcn4dist.config import RunConfig, format_config, keep_batches, plan_batches
+from fcn4dist.environment import describe_environment
 from fcn4dist.errors import Interrupted
-from fcn4dist.files import save_text
+from fcn4dist.files import save_json, save_text
 from fcn4dist.report.event_files import event_files, require_tensorboard
+from fcn4dist.report_at_end import reported
 from fcn4dist.resume import check_resumable
 from fcn4dist.run_dir import RunDir
 from fcn4dist.run_folder import check_run_dir, dated_folder, locked, writing
@@ -49,12 +53,14 @@ def train_here(
         config = keep_batches(config, batches)
         with writing(run):
             save_text(run.config, format_config(config))
+            save_json(run.environment, describe_environment())
         start_device(target, SINGLE.device)
         from fcn4dist.train.loop import train  # MindSpore loads here, after all that can be refused without it
 
         assert config.data.records_dir is not None
         stop, resumes = StopRequest(also=(signal.SIGINT,)), resume and has_checkpoint(run.checkpoints)
-        with event_files(run, is_wanted=config.launch.tensorboard):
+        usage = UsageRecorder(run.usage, WallClock(), 1, own_processes())
+        with reported(run, say), usage, event_files(run, is_wanted=config.launch.tensorboard):
             report = train(config, run, config.data.records_dir, SINGLE, resume=resumes, stop=stop)
     if report.stopped_by is not None:
         raise Interrupted(

@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "fcn4dist"
-WITH_MINDSPORE = ("data/records.py", "data/batches.py", "collectives.py", "model/", "train/", "evaluate/", "export.py")
+WITH_MINDSPORE = (
+    "data/records.py",
+    "data/batches.py",
+    "collectives.py",
+    "model/",
+    "train/",
+    "evaluate/",
+    "export/",
+    "scoring/mindspore",
+)
 
 
 def imports_of(file: Path) -> set[str]:

@@ -38,6 +38,7 @@ Folder = click.Path(path_type=Path, file_okay=False)
 )
 @click.option("--force", is_flag=True, help="With --resume: go on although the config differs.")
 @click.option("--max-restarts", type=int, metavar="N", help="Restarts after a failure.  [default: launch.max_restarts]")
+@click.option("--ranks", "shows_ranks", is_flag=True, help="On a terminal: a line a rank, live.")
 @click.option("--dry-run", is_flag=True, help="Print the plan; start and write nothing.")
 @json_option
 @config_options
@@ -57,6 +58,7 @@ def launch(
     master_port: int | None,
     job_secret_file: Path | None,
     rank_table: str,
+    shows_ranks: bool,
     dry_run: bool,
     as_json: bool,
     **host_options: Any,
@@ -80,7 +82,7 @@ def launch(
         raise ConfigError(f"--resume {resume}: node 0 has this run's config; give --config and --set there")
     config = apply_options(config, devices, device_target, data, max_restarts)
     request = LaunchRequest(
-        resume or run_dir, resume is not None, master_port, dry_run, devices, rank_table, job_secret_file
+        resume or run_dir, resume is not None, master_port, dry_run, devices, rank_table, job_secret_file, shows_ranks
     )
     if as_json and not dry_run:
         raise ConfigError("--json: goes with --dry-run")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.live import Live
 from rich.status import Status
 
 from fcn4dist.cluster.events import Beat, Clock, Evaluated, Event, Progress, Signalled, Stalled, Started
@@ -16,6 +17,7 @@ from fcn4dist.cluster.process import signal_name
 from fcn4dist.run_dir import RunDir
 
 PLAIN_EVERY_S = 5.0  # between lines where the output is not a terminal
+LIVE_HZ = 4.0  # how often a terminal is drawn anew
 
 
 class _PatientStream(io.TextIOBase):
@@ -63,12 +65,22 @@ def build_console(stream: TextIO, width: int | None = None) -> Console:
 
 
 class JobConsole:
-    """Shows events: one live line on a terminal, a line every few seconds elsewhere."""
+    """Shows events: a live picture on a terminal, a line every few seconds elsewhere."""
 
     def __init__(
-        self, console: Console, clock: Clock, *, world_size: int, started_s: float | None = None, num_restarts: int = 0
+        self,
+        console: Console,
+        clock: Clock,
+        *,
+        world_size: int,
+        started_s: float | None = None,
+        num_restarts: int = 0,
+        draw: Callable[[], RenderableType] | None = None,
     ) -> None:
+        """`draw` returns what a terminal shows now; without it, one live line."""
         self._console = console
+        self._draw = draw
+        self._live: Live | None = None
         self._started_s = clock() if started_s is None else started_s
         self._num_restarts = num_restarts
         self._clock = clock
@@ -83,13 +95,28 @@ class JobConsole:
         self._has_stepped = False
 
     def __enter__(self) -> JobConsole:
-        if self._console.is_terminal:
+        if self._console.is_dumb_terminal:  # cannot move its cursor: lines
+            return self
+        if self._console.is_terminal and self._draw is not None:
+            self._live = Live(
+                console=self._console,
+                get_renderable=self._draw,
+                refresh_per_second=LIVE_HZ,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._live.start()
+        elif self._console.is_terminal:
             self._status = self._console.status("starting")
             self._status.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._status is not None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+        elif self._status is not None:
             self._status.stop()
         elif self._last and self._last is not self._printed:
             self._print(format_step(self._last))
@@ -140,6 +167,8 @@ class JobConsole:
         return f"done: {', '.join(parts)}; {run_dir.path}"
 
     def _show(self, line: str, now_s: float) -> None:
+        if self._live is not None:  # draws itself
+            return
         if self._status is not None:
             self._status.update(line)
         elif self._printed_s is None or now_s - self._printed_s >= PLAIN_EVERY_S:

@@ -75,7 +75,7 @@ def demo_config(demo_set: Path | None = None) -> dict[str, dict[str, Any]]:
         },
         "mel": {"clip_s": float(CLIP_S)},
         "model": {"channels": [16, 32, 64, 128]},
-        "train": {"global_batch": 16, "lr": 0.002, "schedule": "cosine", "epochs": 12},
+        "train": {"global_batch": 16, "lr": 0.002, "epochs": 12},
     }
 
 

@@ -203,7 +203,12 @@ def _check_document(document: dict[str, Any], file: Path) -> State:
 
 
 def resolve_checkpoint(path: Path) -> Path:
-    """Return the checkpoint folder that `path` means: itself, or the best or latest one of a run directory."""
+    """Return the checkpoint folder that `path` means: itself, or the best or latest one of a run directory.
+
+    `path` may also be one of the files `best` and `latest`.
+    """
+    if path.name in ("best", "latest") and path.is_file():
+        return named(path.parent, path.name) or path
     for folder in (path / "checkpoints", path):
         for pointer in ("best", "latest"):
             if (found := named(folder, pointer)) is not None:

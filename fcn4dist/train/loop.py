@@ -219,6 +219,7 @@ class _Run:
                 num_overflows=self.progress.num_overflows,
                 time_left_s=self.pace.time_left_s(step_s, self.num_steps - self.progress.step),
                 clip_ids=batch.clip_ids.tolist(),
+                reduce_s=result.reduce_s,
             )
         )
         if self.rank.is_chief:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from fcn4dist.config import BatchPlan, TrainConfig
 from fcn4dist.model.fcn4 import FCN4, batch_norms
+from fcn4dist.train.reduce_clock import ReduceClock
 
 DYNAMIC_START = 2.0**16  # first dynamic loss scale; doubled after WINDOW finite steps, halved at an overflow
 DYNAMIC_WINDOW = 1000
@@ -36,6 +37,9 @@ class StepResult:
     is_overflow: bool  # nothing was updated
     loss_scale: float  # that this step used
     is_stop: bool = False  # a rank was asked to stop after this step
+    reduce_s: float | None = (
+        None  # this rank's AllReduce, the wait for slower ranks included; none where it is not timed
+    )
 
 
 class TrainStep:
@@ -83,7 +87,8 @@ class TrainStep:
         Where `wants_stop` is set on any rank, every rank's result says so.
         """
         stop = Tensor(float(wants_stop), ms.float32)
-        self.optimizer.learning_rate.set_data(Tensor(lr, ms.float32))
+        # not set_data: the compiled graph would go on with the rate of the first step
+        ops.assign(self.optimizer.learning_rate, Tensor(lr, ms.float32))
         scale = float(self.scaler.scale.asnumpy())
         if self._plan.accumulation == 1:
             loss, finite, stops = self._step(Tensor(mel_db, ms.float32), Tensor(labels, ms.float32), stop)
@@ -94,7 +99,9 @@ class TrainStep:
                 self._accumulate(Tensor(mel_db[part], ms.float32), Tensor(labels[part], ms.float32))
             loss, finite, stops = self._apply(stop)
             self._accumulate.clear()
-        return StepResult(float(loss.asnumpy()), not bool(finite.asnumpy()), scale, float(stops.asnumpy()) > 0)
+        is_stop = float(stops.asnumpy()) > 0  # the graph has run by now
+        reduce_s = self._update.reduce.take() if self._update.is_distributed else None
+        return StepResult(float(loss.asnumpy()), not bool(finite.asnumpy()), scale, is_stop, reduce_s)
 
 
 class LossScaler(nn.Cell):
@@ -158,7 +165,7 @@ class Update(nn.Cell):
         self.slices = slices_of([int(np.prod(shape)) for shape in shapes])
         self.shapes = tuple(shapes)
         if self.is_distributed:
-            self.reduce = ops.AllReduce(ops.ReduceOp.SUM)
+            self.reduce = ReduceClock()
 
     def construct(self, loss: Tensor, gradients: Any, stop: Tensor) -> Any:
         """Return (mean unscaled loss, whether the update was made, the number of ranks that want to stop)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from audio_set import AudioSet, make_audio_set, read_features
 
 from fcn4dist.config import RunConfig, load_config, override_config
+from fcn4dist.data.clip_list import load_clip_list
 from fcn4dist.errors import ConfigError, DataError
 from fcn4dist.prepare import PrepareReport, prepare
 
@@ -45,7 +47,10 @@ def test_the_same_shards_come_out(audio: AudioSet, from_audio: PrepareReport, np
     report = prepare(config)
     assert read_features(report.records_dir) == read_features(from_audio.records_dir)
     assert report.manifest.splits == from_audio.manifest.splits
-    assert (report.records_dir / "clips.tsv").read_bytes() == (from_audio.records_dir / "clips.tsv").read_bytes()
+    listed, heard = load_clip_list(report.records_dir), load_clip_list(from_audio.records_dir)
+    assert listed == [
+        replace(clip, duration_s=None) for clip in heard or []
+    ]  # a .npy file does not say how long its clip is
     assert prepare(config).is_up_to_date
 
 

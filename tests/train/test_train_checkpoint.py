@@ -134,3 +134,5 @@ def test_a_run_means_its_best_checkpoint(tmp_path: Path) -> None:
     save(tmp_path / "checkpoints", [3, 7], best=3)
     assert resolve_checkpoint(tmp_path).name == "step-00000003"
     assert resolve_checkpoint(tmp_path / "checkpoints" / "step-00000007").name == "step-00000007"
+    assert resolve_checkpoint(tmp_path / "checkpoints" / "best").name == "step-00000003"
+    assert resolve_checkpoint(tmp_path / "checkpoints" / "latest").name == "step-00000007"

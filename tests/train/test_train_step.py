@@ -57,6 +57,17 @@ def test_the_loss_is_the_mean_binary_cross_entropy_and_adam_moves_against_its_gr
     np.testing.assert_allclose(moved, -0.01 * np.sign((scores - labels).mean(axis=0)), rtol=1e-3)
 
 
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_each_step_takes_its_own_learning_rate(accumulation: int) -> None:
+    step = build(accumulation, lr=0.01)
+    mel_db, labels = clips()
+    for rate in (0.01, 0.001, 0.0, 0.01):  # on the same clips, Adam's normalised step is near the rate itself
+        before = weights_of(step)["dense.bias"]
+        step(mel_db, labels, rate)
+        moved = np.abs(weights_of(step)["dense.bias"] - before).max()
+        assert moved == pytest.approx(rate, rel=0.1)
+
+
 def test_running_statistics_follow_the_batch() -> None:
     step = build()
     mel_db, labels = clips()

@@ -1,0 +1,109 @@
+"""`fcn4dist export`: a trained network for other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from fcn4dist.cli.options import config_options, json_option, verbosity_options
+from fcn4dist.cluster.devices import Target, require_mindspore, resolve_target
+from fcn4dist.config import RunConfig
+from fcn4dist.errors import ConfigError, DeviceError
+from fcn4dist.train.runtime import prepare_imports
+
+if TYPE_CHECKING:
+    from fcn4dist.scoring.card import ExportCard
+
+Format = Literal["mindir", "onnx", "air", "safetensors"]
+FORMATS: tuple[Format, ...] = ("mindir", "onnx", "air", "safetensors")
+
+
+@click.command()
+@click.option(
+    "--checkpoint",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="C",
+    help="Checkpoint folder, or a run (its best).",
+)
+@click.option("--format", "file_format", type=click.Choice(FORMATS), help="By default what FILE's name ends in.")
+@click.option("--output", required=True, type=click.Path(path_type=Path), metavar="FILE", help="Its card is FILE.json.")
+@click.option(
+    "--data",
+    "data_dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Prepared data set with clips to compare on; the run's by default.",
+)
+@click.option(
+    "--clips", "num_clips", type=click.IntRange(min=7), default=7, show_default=True, help="How many to compare on."
+)
+@click.option(
+    "--evaluation",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="evaluation.json for the card; the run's by default.",
+)
+@config_options
+@json_option
+@verbosity_options
+def export(
+    checkpoint: Path,
+    file_format: Format | None,
+    output: Path,
+    data_dir: Path | None,
+    num_clips: int,
+    evaluation: Path | None,
+    config: RunConfig,
+    as_json: bool,
+) -> None:
+    """Write a checkpoint as ONNX, MINDIR, AIR or safetensors, with a card that says what it is.
+
+    The graph takes log-mel clips of any number and length and gives scores, the sigmoid included. What was written is loaded
+    again and compared with the checkpoint on real clips: a difference of 1e-5 or more fails, and nothing is left.
+    """
+    suffix = output.suffix.removeprefix(".")
+    chosen = file_format or next((known for known in FORMATS if known == suffix), None)
+    if chosen is None:
+        raise ConfigError(f"--output {output}: expected a name that ends in .{', .'.join(FORMATS)}, or --format")
+    require_mindspore()
+    target = _target_of(chosen, config)
+    prepare_imports(target)
+    from fcn4dist.export_checkpoint import ExportRequest, export_checkpoint  # MindSpore loads here, not for --help
+
+    card = export_checkpoint(ExportRequest(checkpoint, output, chosen, data_dir, num_clips, evaluation), config, target)
+    click.echo(card.model_dump_json(indent=2) if as_json else format_card(card, output))
+
+
+def _target_of(file_format: Format, config: RunConfig) -> Target:
+    """Return where the network runs; raises DeviceError for AIR without Ascend."""
+    if file_format != "air":
+        return resolve_target(config.launch.device_target)
+    try:
+        return resolve_target("Ascend")
+    except DeviceError as error:
+        raise DeviceError(
+            f"AIR files are written by CANN, on Ascend alone; use --format mindir or onnx here. {error}"
+        ) from None
+
+
+def format_card(card: ExportCard, output: Path) -> str:
+    """Return what was written and how it was checked."""
+    size_mb = output.stat().st_size / 1e6
+    lines = [f"{output}: {card.checkpoint}, {len(card.tags)} tags, {size_mb:.1f} MB; its card is {output.name}.json"]
+    check = card.verification
+    if check is None:
+        lines.append("not compared with the checkpoint: an .air file runs only where it was converted for a device")
+    else:
+        lines.append(
+            f"scores differ from the checkpoint's by at most {check.max_difference:.1e} (allowed {check.tolerance:.0e}): "
+            f"{check.clips}, batches of {_and(check.batches)}, {_and(check.num_frames)} frames"
+        )
+    return "\n".join(lines)
+
+
+def _and(numbers: list[int]) -> str:
+    *first, last = map(str, numbers)
+    return f"{', '.join(first)} and {last}" if first else last

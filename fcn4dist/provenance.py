@@ -1,0 +1,115 @@
+"""What is known of a checkpoint, from its state.json and from the run that it stands in."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import platform
+from pathlib import Path
+from typing import Any
+
+from fcn4dist import __version__
+from fcn4dist.config import load_config
+from fcn4dist.data.identity import identify_train_clips
+from fcn4dist.data.manifest import MANIFEST, load_manifest
+from fcn4dist.errors import CheckpointError, DataError, UserError
+from fcn4dist.run_dir import RunDir
+from fcn4dist.scoring.card import SplitCard
+from fcn4dist.train.checkpoint import STATE, State, load_state
+from fcn4dist.trained_model import TrainedModel
+
+logger = logging.getLogger(__name__)
+
+
+def run_of(model: TrainedModel) -> RunDir | None:
+    """Return the run that the checkpoint stands in; none where it was copied elsewhere."""
+    folder = model.path.absolute().parent
+    return RunDir(folder.parent) if folder.name == "checkpoints" else None
+
+
+def state_of(model: TrainedModel) -> State | None:
+    """Return state.json; none for a checkpoint that has none."""
+    return load_state(model.path) if (model.path / STATE).is_file() else None
+
+
+def find_evaluation(model: TrainedModel, file: Path | None = None) -> dict[str, Any] | None:
+    """Return the figures of this very checkpoint: those in `file`, else those that its run left.
+
+    The run's evaluation.json is of its last checkpoint; of an earlier one metrics/evaluations.jsonl has the macro figures.
+    Raises CheckpointError when `file` cannot be read or is of other tags.
+    """
+    if file is not None:
+        evaluation = _read_json(file)
+        if [tag["tag"] for tag in evaluation.get("tags", [])] != model.card.tags:
+            raise CheckpointError(f"{file}: its tags are not those of {model.path}")
+        return evaluation
+    run = run_of(model)
+    if run is None:
+        return None
+    try:
+        evaluation = _read_json(run.evaluation)
+        if Path(str(evaluation.get("checkpoint"))).name == model.path.name:
+            return evaluation
+        lines = run.evaluations.read_text(encoding="utf-8").splitlines()
+        found = [line for line in map(json.loads, lines) if model.path.name == f"step-{line['step']:08d}"]
+    except (CheckpointError, OSError, ValueError, KeyError, TypeError) as error:
+        logger.info("no figures of %s: %s", model.path.name, error)
+        return None
+    return {key: found[-1][key] for key in ("roc_auc_macro", "pr_auc_macro")} if found else None
+
+
+def load_thresholds(model: TrainedModel, evaluation: dict[str, Any] | None = None) -> tuple[float | None, ...] | None:
+    """Return the threshold of each tag, in the order of the tags; none where the evaluation chose none."""
+    figures = evaluation if evaluation is not None else find_evaluation(model)
+    chosen = {tag["tag"]: tag.get("threshold") for tag in (figures or {}).get("tags", [])}
+    thresholds = tuple(chosen.get(tag) for tag in model.card.tags)
+    return None if all(threshold is None for threshold in thresholds) else thresholds
+
+
+def find_data(model: TrainedModel) -> Path | None:
+    """Return the data set that the checkpoint's run names, if it is there."""
+    run = run_of(model)
+    if run is None or not run.config.is_file():
+        return None
+    try:
+        folder = load_config(run.config).data.records_dir
+    except UserError:
+        return None
+    return folder if folder is not None and folder.is_dir() else None
+
+
+def describe_split(model: TrainedModel, state: State | None) -> SplitCard:
+    """Return the split's name and the checksums of its clip lists.
+
+    They stand in the checkpoint; for one of an older fcn4dist, in its data set, if that still has the same training clips.
+    """
+    lists = model.card.clip_list_sha256
+    folder = find_data(model)
+    if not lists and state is not None and folder is not None and (folder / MANIFEST).is_file():
+        with contextlib.suppress(DataError):
+            if identify_train_clips(folder) == state.origin.train_clips:
+                lists = {part: counts.clip_list_sha256 for part, counts in load_manifest(folder).splits.items()}
+    return SplitCard(name=model.card.split_name, clip_list_sha256=lists)
+
+
+def list_versions(state: State | None, mindspore: str) -> dict[str, str]:
+    """Return the versions that made the checkpoint, and those at work now; `mindspore` is its own."""
+    versions = {"fcn4dist": __version__, "mindspore": mindspore, "python": platform.python_version()}
+    if state is not None:
+        versions |= {"trained_with_fcn4dist": state.fcn4dist, "trained_with_mindspore": state.mindspore}
+    return versions
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        document: Any = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file}: cannot be read as an evaluation: {error}") from None
+    if not isinstance(document, dict):
+        raise CheckpointError(f"{file}: not an evaluation: expected an object of figures")
+    return document
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is not JSON")

@@ -1,0 +1,296 @@
+"""Small charts as inline SVG: colours come from the page's style sheet, so that they follow light, dark and print.
+
+Every text passes through Markup.format, which escapes it. The size is that of the view box; the page scales it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from markupsafe import Markup
+
+WIDTH, HEIGHT = 520.0, 230.0
+LEFT, RIGHT, TOP, BOTTOM = 54.0, 10.0, 10.0, 34.0
+NUM_COLOURS = 8
+MOST_POINTS = 400  # of one line
+
+Points = Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of a chart."""
+
+    name: str
+    points: Points  # in the order of x, all finite
+    colour: int | str = 0  # number of a colour of the page, or a class such as "muted"
+    kind: Literal["line", "faint", "dots", "step"] = "line"
+
+    @property
+    def css(self) -> str:
+        """The class that gives the colour."""
+        return f"c{self.colour % NUM_COLOURS}" if isinstance(self.colour, int) else self.colour
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A picture with its heading and its key."""
+
+    title: str
+    svg: Markup
+    series: tuple[Series, ...] = ()
+    caption: str = ""
+
+    @property
+    def key(self) -> tuple[Series, ...]:
+        """What the key lists; a single line needs none."""
+        named = tuple(series for series in self.series if series.name)
+        return named if len(named) > 1 else ()
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis: from where to where, with round numbers between."""
+
+    low: float
+    high: float
+    ticks: tuple[float, ...]
+
+    @classmethod
+    def over(cls, values: Sequence[float], *, zero: bool = False, limits: tuple[float, float] | None = None) -> Axis:
+        """Return an axis that holds `values`, and 0 where `zero`; or exactly `limits`."""
+        low, high = limits or (min(values), max(values))
+        if zero and limits is None:
+            low, high = min(low, 0.0), max(high, 0.0)
+        if high - low < 1e-12 * max(1.0, abs(high)):
+            margin = abs(high) * 0.1 or 1.0
+            low, high = (low if zero and low == 0 else low - margin), high + margin
+        step = _round_step((high - low) / 4)
+        if limits is None:
+            low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
+        first = math.ceil(low / step - 1e-9)
+        count = math.floor(high / step + 1e-9) - first + 1
+        return cls(low, high, tuple((first + i) * step for i in range(max(0, min(count, 50)))))
+
+    def place(self, value: float, start: float, end: float) -> float:
+        """Return where `value` stands between the ends of the axis."""
+        return start + (value - self.low) / (self.high - self.low) * (end - start)
+
+
+def _round_step(wanted: float) -> float:
+    power: float = 10.0 ** math.floor(math.log10(wanted))
+    return next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= wanted * 0.999)
+
+
+def format_tick(value: float) -> str:
+    """Return a short number: 0.25, 1500, 20k, 3M, 1e-05."""
+    if value == 0 or abs(value) < 1e-12:
+        return "0"
+    if abs(value) >= 1e4 or abs(value) < 1e-3:
+        for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+            if size <= abs(value) < size * 1000:
+                return f"{value / size:.4g}{letter}"
+        return f"{value:.3g}"
+    return f"{value:.4g}"
+
+
+def line_chart(
+    title: str,
+    series: Sequence[Series],
+    x_label: str,
+    y_label: str = "",
+    *,
+    zero: bool = False,
+    x_limits: tuple[float, float] | None = None,
+    y_limits: tuple[float, float] | None = None,
+    caption: str = "",
+) -> Chart | None:
+    """Return a chart of lines; None where there is no point to draw."""
+    drawn = tuple(one for one in series if one.points)
+    if not drawn:
+        return None
+    x_axis = Axis.over([x for one in drawn for x, _ in one.points], limits=x_limits or _ends(drawn))
+    y_axis = Axis.over([y for one in drawn for _, y in one.points], zero=zero, limits=y_limits)
+    parts = _frame(x_axis, y_axis, x_label, y_label)
+    parts += [_draw(one, x_axis, y_axis) for one in drawn]
+    return Chart(title, _svg(title, parts), drawn, caption)
+
+
+def _ends(drawn: Sequence[Series]) -> tuple[float, float] | None:
+    xs = [x for one in drawn for x in (one.points[0][0], one.points[-1][0])]
+    return (min(xs), max(xs)) if max(xs) > min(xs) else None
+
+
+def _svg(title: str, parts: Sequence[Markup], width: float = WIDTH, height: float = HEIGHT) -> Markup:
+    head = Markup('<svg viewBox="0 0 {0:g} {1:g}" width="{0:g}" height="{1:g}" role="img"><title>{2}</title>')
+    head = head.format(width, height, title)
+    return Markup("").join([head, *parts, Markup("</svg>")])
+
+
+def _frame(x_axis: Axis, y_axis: Axis, x_label: str, y_label: str) -> list[Markup]:
+    right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
+    parts = []
+    for tick in y_axis.ticks:
+        y = y_axis.place(tick, bottom, TOP)
+        parts.append(Markup('<path class="grid" d="M{:.1f} {:.1f}H{:.1f}"/>').format(LEFT, y, right))
+        parts.append(_text(LEFT - 6, y + 4, format_tick(tick), "end"))
+    for tick in x_axis.ticks:
+        x = x_axis.place(tick, LEFT, right)
+        parts.append(Markup('<path class="axis" d="M{:.1f} {:.1f}v4"/>').format(x, bottom))
+        parts.append(_text(x, bottom + 16, format_tick(tick), "end" if x > right - 12 else "middle"))
+    parts.append(Markup('<path class="axis" d="M{:.1f} {:.1f}H{:.1f}"/>').format(LEFT, bottom, right))
+    parts.append(_text((LEFT + right) / 2, HEIGHT - 4, x_label, "middle"))
+    if y_label:
+        middle = (TOP + bottom) / 2
+        turned = Markup('<text class="t" text-anchor="middle" transform="translate(11 {:.1f}) rotate(-90)">{}</text>')
+        parts.append(turned.format(middle, y_label))
+    return parts
+
+
+def _text(x: float, y: float, text: str, anchor: str) -> Markup:
+    return Markup('<text class="t" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(x, y, anchor, text)
+
+
+def _draw(series: Series, x_axis: Axis, y_axis: Axis) -> Markup:
+    right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
+    places = [
+        (x_axis.place(x, LEFT, right), min(max(y_axis.place(y, bottom, TOP), TOP - 2), bottom + 2))
+        for x, y in series.points
+    ]
+    if series.kind == "dots" or len(places) == 1:
+        dots = Markup("").join(Markup('<circle cx="{:.1f}" cy="{:.1f}" r="2.6"/>').format(x, y) for x, y in places)
+        return Markup('<g class="dots {}">{}</g>').format(series.css, dots)
+    return Markup('<path class="{} {}" d="{}"/>').format(series.kind, series.css, path_of(places, series.kind))
+
+
+def path_of(places: Points, kind: str = "line") -> str:
+    """Return the `d` of a path through places of the view box."""
+    words = [f"M{places[0][0]:.1f} {places[0][1]:.1f}"]
+    for x, y in places[1:]:
+        words.append(f"H{x:.1f}V{y:.1f}" if kind == "step" else f"L{x:.1f} {y:.1f}")
+    return "".join(words)
+
+
+def thin(points: Points, most: int = MOST_POINTS) -> list[tuple[float, float]]:
+    """Return at most about `most` points: of each stretch of x the lowest and the highest, so that no spike is lost."""
+    if len(points) <= most:
+        return list(points)
+    size = -(-len(points) * 2 // most)
+    kept: list[tuple[float, float]] = []
+    for start in range(0, len(points), size):
+        stretch = range(start, min(start + size, len(points)))
+        ends = {min(stretch, key=lambda i: points[i][1]), max(stretch, key=lambda i: points[i][1])}
+        kept += [points[i] for i in sorted(ends)]
+    return kept
+
+
+def smooth(points: Points, share: float = 0.05) -> list[tuple[float, float]]:
+    """Return the centred moving average over `share` of the points, at most MOST_POINTS of it."""
+    half = max(1, round(len(points) * share / 2))
+    sums = [0.0]
+    for _, y in points:
+        sums.append(sums[-1] + y)
+    stride = max(1, len(points) // MOST_POINTS)
+    found = []
+    for i in [*range(0, len(points), stride), len(points) - 1]:
+        start, end = max(0, i - half), min(len(points), i + half + 1)
+        found.append((points[i][0], (sums[end] - sums[start]) / (end - start)))
+    return found
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One row of stacked parts."""
+
+    name: str
+    parts: tuple[float, ...]
+
+
+def bar_chart(title: str, bars: Sequence[Bar], part_names: Sequence[str], unit: str, caption: str = "") -> Chart | None:
+    """Return rows of stacked bars, one colour a part; None without any length."""
+    longest = max((sum(bar.parts) for bar in bars), default=0.0)
+    if longest <= 0:
+        return None
+    row, left = 22.0, 84.0
+    height = TOP + row * len(bars) + BOTTOM
+    axis = Axis.over([0.0, longest], zero=True, limits=(0.0, longest))
+    right, bottom = WIDTH - RIGHT, height - BOTTOM
+    parts = []
+    for tick in axis.ticks:
+        x = axis.place(tick, left, right)
+        parts.append(Markup('<path class="grid" d="M{:.1f} {:.1f}V{:.1f}"/>').format(x, TOP, bottom))
+        parts.append(_text(x, bottom + 16, format_tick(tick), "end" if x > right - 12 else "middle"))
+    parts.append(_text((left + right) / 2, height - 4, unit, "middle"))
+    for i, bar in enumerate(bars):
+        y, x = TOP + row * i, left
+        parts.append(_text(left - 6, y + 15, bar.name, "end"))
+        for number, length in enumerate(bar.parts):
+            wide = axis.place(length, 0.0, right - left)
+            rect = Markup('<rect class="fill c{}" x="{:.2f}" y="{:.1f}" width="{:.2f}" height="{:g}"/>')
+            parts.append(rect.format(number % NUM_COLOURS, x, y + 3, wide, row - 6))
+            x += wide
+    key = tuple(Series(name, ((0.0, 0.0),), i) for i, name in enumerate(part_names))
+    return Chart(title, _svg(title, parts, height=height), key, caption)
+
+
+def matrix_chart(title: str, names: Sequence[str], cells: Sequence[Sequence[float]], caption: str = "") -> Chart | None:
+    """Return a square of shaded cells, rows by columns, each 0 to 1, with its names beside and above."""
+    if not names:
+        return None
+    size = max(14.0, min(30.0, 320.0 / len(names)))
+    longest = max(len(name) for name in names)
+    margin = min(8.0 + 6.2 * longest, 110.0)
+    side = margin + size * len(names) + 4
+    parts = []
+    for i, name in enumerate(names):
+        short = name if len(name) <= 17 else name[:16] + "…"
+        place = margin + size * (i + 0.5) + 4
+        parts.append(_text(margin - 4, place, short, "end"))
+        turned = Markup('<text class="t" transform="translate({:.1f} {:.1f}) rotate(-90)">{}</text>')
+        parts.append(turned.format(place, margin - 4, short))
+    for i, row in enumerate(cells):
+        for j, value in enumerate(row):
+            if value < 0.005:
+                continue
+            cell = Markup(
+                '<rect class="cell{0}" x="{1:.1f}" y="{2:.1f}" width="{3:.1f}" height="{3:.1f}" fill-opacity="{4:.2f}">'
+                "<title>{5}</title></rect>"
+            )
+            css, text = " own" if i == j else "", f"{names[i]} → {names[j]}: {value:.0%}"
+            parts.append(cell.format(css, margin + size * j, margin + size * i, size - 1, value, text))
+    frame = Markup('<rect class="frame" x="{0:.0f}" y="{0:.0f}" width="{1:.0f}" height="{1:.0f}"/>')
+    parts.append(frame.format(margin, size * len(names)))
+    return Chart(title, _svg(title, parts, side, side), (), caption)
+
+
+def spark(points: Points, css: str = "c0", *, diagonal: bool = False, title: str = "") -> Markup:
+    """Return a square of 64 with a curve from (0, 0) to (1, 1) in it."""
+    places = [(2 + 60 * min(max(x, 0), 1), 62 - 60 * min(max(y, 0), 1)) for x, y in points]
+    parts = [Markup('<rect class="frame" x="2" y="2" width="60" height="60"/>')]
+    if diagonal:
+        parts.append(Markup('<path class="grid" d="M2 62L62 2"/>'))
+    parts.append(Markup('<path class="line {}" d="{}"/>').format(css, path_of(places)))
+    return _svg(title, parts, 64, 64)
+
+
+def histogram(negatives: Sequence[float], positives: Sequence[float], title: str = "") -> Markup:
+    """Return two histograms, each as shares of its own sum: negatives upwards, positives downwards, 0 to 1 from left to right."""
+    top = max([*negatives, *positives, 1e-9])
+    wide = 116 / max(1, len(negatives))
+    parts = [Markup('<path class="axis" d="M2 32H118"/>')]
+    for i, (low, high) in enumerate(zip(negatives, positives, strict=True)):
+        for share, css, up in ((low, "muted-fill", True), (high, "fill c1", False)):
+            tall = 29 * share / top
+            if tall > 0.05:
+                rect = Markup('<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>')
+                parts.append(rect.format(css, 2 + wide * i, 32 - tall if up else 32, wide - 0.6, tall))
+    return _svg(title, parts, 120, 64)
+
+
+def clean(text: object, most: int = 80) -> str:
+    """Return a name as one short line: control characters and newlines become visible, the rest is cut off."""
+    line = "".join(c if c.isprintable() else "␤" if c == "\n" else "�" for c in str(text))
+    return line if len(line) <= most else line[: most - 1] + "…"

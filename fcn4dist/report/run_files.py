@@ -1,0 +1,219 @@
+"""Everything that a run folder holds, read for the report: what is missing or damaged is noted, never fatal."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from fcn4dist.errors import ConfigError
+from fcn4dist.run_dir import RunDir
+from fcn4dist.run_state import RunState, read_json, read_state
+
+Record = dict[str, Any]
+MOST_LINES = 4000  # of one file that are looked at, spread evenly; more are not seen on a page
+BLOCK_BYTES = 16 << 20
+TEXT_BYTES = 32 << 20  # a config, plan or failure beyond this is not the run's own
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """scores.npz, without the clips whose scores are not numbers."""
+
+    clip_ids: NDArray[np.int64]  # (N,)
+    labels: NDArray[np.bool_]  # (N, num_tags)
+    scores: NDArray[np.float64]  # (N, num_tags), 0..1
+    tags: tuple[str, ...]
+
+
+@dataclass
+class RunFiles:
+    """One run."""
+
+    run: RunDir
+    name: str
+    state: RunState
+    config: dict[str, Record] = field(default_factory=dict)
+    plan: Record = field(default_factory=dict)
+    environment: Record = field(default_factory=dict)
+    steps: dict[int, list[Record]] = field(default_factory=dict)  # rank -> its records, thinned, in the order of steps
+    evaluations: list[Record] = field(default_factory=list)
+    evaluation: Record = field(default_factory=dict)
+    scores: ScoreTable | None = None
+    events: list[Record] = field(default_factory=list)
+    failures: dict[int, Record] = field(default_factory=dict)  # attempt -> its failure.json
+    usage: list[Record] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what could not be read
+
+    @property
+    def chief(self) -> list[Record]:
+        """The records of rank 0."""
+        return self.steps.get(0, [])
+
+
+def number(record: Any, key: str) -> float | None:
+    """Return a finite number under `key`, else None."""
+    value = record.get(key) if isinstance(record, dict) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None
+
+
+def load_run(path: Path, *, is_over: bool = False) -> RunFiles:
+    """Read the run in `path`; `is_over`: its own launcher asks.
+
+    Raises ConfigError where there is no run.
+    """
+    run = RunDir(path)
+    if not path.is_dir():
+        raise ConfigError(f"{path}: no such folder; expected the folder of a run")
+    if not (run.config.exists() or run.metrics(0).exists() or run.evaluation.exists() or run.events.exists()):
+        raise ConfigError(f"{path}: no run here (no {run.config.name}, no metrics, no {run.evaluation.name})")
+    files = RunFiles(run, path.resolve().name or str(path), read_state(run, is_over=is_over))
+    files.config = _load_config(run.config, files.notes)
+    files.plan = _load_object(run.plan, files.notes)
+    files.environment = _load_object(run.environment, files.notes)
+    for file in run.metrics(0).parent.glob("rank-*.jsonl"):
+        if match := re.fullmatch(r"rank-(\d{1,6})", file.stem):
+            files.steps[int(match[1])] = _in_order(_load_lines(file, files.notes))
+    files.steps = dict(sorted(files.steps.items()))
+    files.evaluations = _in_order(_load_lines(run.evaluations, files.notes))
+    files.evaluation = _load_object(run.evaluation, files.notes)
+    files.scores = _load_scores(run.scores, files.evaluation, files.notes)
+    files.events = _load_lines(run.events, files.notes)
+    for file in run.logs(1).parent.glob(f"attempt-*/{run.failure.name}"):
+        if match := re.fullmatch(r"attempt-(\d{1,9})", file.parent.name):
+            files.failures[int(match[1])] = _load_object(file, files.notes)
+    if files.state.failure is not None:
+        attempt = number(files.state.failure, "attempt")
+        files.failures.setdefault(int(attempt) if attempt is not None else files.state.attempt, files.state.failure)
+    for file in sorted(run.usage.parent.glob("usage*.jsonl")):
+        node = file.stem.removeprefix("usage").removeprefix("-node")
+        files.usage += [{**line, "node": node} for line in _load_lines(file, files.notes)]  # "": node 0
+    return files
+
+
+def _note(notes: list[str], path: Path, text: str) -> None:
+    notes.append(f"{path.name}: {text}")
+
+
+def _load_config(path: Path, notes: list[str]) -> dict[str, Record]:
+    try:
+        if path.stat().st_size > TEXT_BYTES:
+            raise ValueError("too large")
+        values = yaml.safe_load(path.read_text(encoding="utf-8", errors="replace"))
+    except OSError as error:
+        _note(notes, path, f"cannot be read: {error.strerror}")
+        return {}
+    except (yaml.YAMLError, ValueError, RecursionError):
+        _note(notes, path, "is not whole YAML")
+        return {}
+    if not isinstance(values, dict):
+        _note(notes, path, "has no sections")
+        return {}
+    return {str(k): v for k, v in values.items() if isinstance(v, dict)}
+
+
+def _load_object(path: Path, notes: list[str]) -> Record:
+    if not path.exists():
+        return {}
+    document = read_json(path) if path.stat().st_size <= TEXT_BYTES else None
+    if isinstance(document, dict):
+        return document
+    _note(notes, path, "is not a whole JSON object")
+    return {}
+
+
+def _load_lines(path: Path, notes: list[str]) -> list[Record]:
+    """Return at most about MOST_LINES lines, the first and the last among them; what follows the last newline is half-written."""
+    try:
+        with path.open("rb") as file:
+            ends = _newlines(file)
+            total = len(ends)
+            stride = max(1, -(-total // MOST_LINES))
+            wanted = []
+            for i in sorted({*range(0, total, stride), *range(max(0, total - 1), total)}):
+                start = int(ends[i - 1]) + 1 if i else 0
+                file.seek(start)
+                wanted.append(file.read(int(ends[i]) - start))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        _note(notes, path, f"cannot be read: {error.strerror}")
+        return []
+    found, damaged = [], 0
+    for line in wanted:
+        try:
+            record = json.loads(line, parse_constant=lambda _: None)
+        except (ValueError, RecursionError):
+            record = None
+        if isinstance(record, dict):
+            found.append(record)
+        elif line.strip():
+            damaged += 1
+    if damaged:
+        _note(notes, path, f"{damaged} of {len(wanted)} lines are damaged and left out")
+    if stride > 1:
+        _note(notes, path, f"{total} lines, of which one in {stride} is used here")
+    return found
+
+
+def _newlines(file: BinaryIO) -> NDArray[np.int64]:
+    """Return where the newlines of a file are; a file of gigabytes must not cost seconds."""
+    found, start = [np.zeros(0, np.int64)], 0
+    while block := file.read(BLOCK_BYTES):
+        found.append(np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")) + start)
+        start += len(block)
+    return np.concatenate(found)
+
+
+def _in_order(records: list[Record]) -> list[Record]:
+    """Return the records that have a step, by step; of one that was done twice the last."""
+    by_step = {int(step): record for record in records if (step := number(record, "step")) is not None}
+    return [by_step[step] for step in sorted(by_step)]
+
+
+def _load_scores(path: Path, evaluation: Record, notes: list[str]) -> ScoreTable | None:
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            clip_ids, labels, scores = arrays["clip_ids"], arrays["labels"], arrays["scores"]
+        scores = scores.astype(np.float64)
+        labels, clip_ids = labels.astype(np.float64) > 0, clip_ids.astype(np.int64)
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, MemoryError):
+        _note(notes, path, "is damaged or not whole; the curves of the tags are left out")
+        return None
+    if scores.ndim != 2 or labels.shape != scores.shape or clip_ids.shape != scores.shape[:1] or not scores.size:
+        _note(notes, path, f"shapes {clip_ids.shape}, {labels.shape}, {scores.shape} do not belong together")
+        return None
+    finite = np.isfinite(scores).all(axis=1)
+    if not finite.all():
+        _note(notes, path, f"{(~finite).sum()} of {len(scores)} clips have a NaN or infinite score; they are left out")
+    names = tag_names(evaluation)
+    if len(names) != scores.shape[1]:
+        _note(notes, path, f"{scores.shape[1]} tags, evaluation.json has {len(names)}; they are numbered here")
+        names = tuple(f"tag {i}" for i in range(scores.shape[1]))
+    return ScoreTable(clip_ids[finite], labels[finite], np.clip(scores[finite], 0, 1), names)
+
+
+def tag_entries(evaluation: Record) -> list[Record]:
+    """Return the entries of `tags` in an evaluation.json that are objects."""
+    entries = evaluation.get("tags")
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+
+
+def tag_names(evaluation: Record) -> tuple[str, ...]:
+    """Return the names of the tags in the order of the scores."""
+    return tuple(str(entry.get("tag")) for entry in tag_entries(evaluation))

@@ -1,0 +1,241 @@
+"""The page's part about tags: their table, curves and histograms, what is taken for what, and the hardest clips."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from fcn4dist.data.manifest import CLIPS
+from fcn4dist.report.chart import Chart, Series, clean, histogram, line_chart, matrix_chart, spark
+from fcn4dist.report.curves import (
+    clip_losses,
+    co_predictions,
+    confusions,
+    delong_interval,
+    histograms,
+    roc_of,
+    top_tags,
+)
+from fcn4dist.report.published import Published, find_published
+from fcn4dist.report.run_files import Record, RunFiles, ScoreTable, number, tag_entries
+
+MOST_TAGS = 500  # rows of the table; those with the most positives
+MOST_CARDS = 100  # tags that get pictures of their own
+MOST_CELLS = 60  # tags in the matrix
+NUM_HARDEST = 20
+NUM_PAIRS = 12
+CURVE_POINTS = 60  # of one tag's curve
+
+
+@dataclass(frozen=True)
+class TagRow:
+    """One tag."""
+
+    tag: str
+    positives: float | None
+    roc_auc: float | None
+    roc_ci: tuple[float, float] | None
+    pr_auc: float | None
+    f1: float | None = None  # at the evaluation's threshold, where it has one
+    is_delong: bool = False  # the interval was computed here
+
+
+@dataclass(frozen=True)
+class TagCard:
+    """One tag's pictures."""
+
+    tag: str
+    roc: Markup
+    pr: Markup
+    scores: Markup
+
+
+@dataclass(frozen=True)
+class HardClip:
+    """One clip that the model gets wrong."""
+
+    clip_id: int
+    path: str
+    loss: float
+    tags: str  # its own, each with its score
+    taken_for: str  # what it got instead
+
+
+@dataclass(frozen=True)
+class TagPart:
+    """All of it."""
+
+    rows: tuple[TagRow, ...]
+    num_tags: int
+    undefined: tuple[str, ...]
+    is_delong: bool  # the intervals are computed here, from the scores alone
+    published: tuple[Published, ...]
+    charts: tuple[Chart, ...]
+    cards: tuple[TagCard, ...]
+    matrix: Chart | None
+    pairs: tuple[tuple[str, str, int], ...]
+    hardest: tuple[HardClip, ...]
+
+
+def describe_tags(files: RunFiles) -> TagPart:
+    """Return the part for one run; empty pieces where it has no evaluation or no scores."""
+    entries, table = tag_entries(files.evaluation), files.scores
+    rows = [_row(entry, table, i) for i, entry in enumerate(entries)]
+    undefined = tuple(row.tag for row in rows if row.roc_auc is None)
+    is_delong = any(row.is_delong for row in rows)
+    shown = sorted(rows, key=lambda row: -(row.positives or 0))[:MOST_TAGS]
+    published = find_published([str(entry.get("tag")) for entry in entries])
+    head = (tuple(shown), len(rows), undefined, is_delong, published)
+    if table is None or not len(table.scores):
+        return TagPart(*head, (), (), None, (), ())
+    order = np.argsort(-table.labels.sum(axis=0), kind="stable")
+    return TagPart(
+        *head,
+        _overlays(table, order[:MOST_CARDS]),
+        tuple(card for i in order[:MOST_CARDS] if (card := _card(table, int(i)))),
+        _matrix(table, np.sort(order[:MOST_CELLS])),
+        _pairs(table),
+        _hardest(table, files.config.get("data", {})),
+    )
+
+
+def _row(entry: Record, table: ScoreTable | None, index: int) -> TagRow:
+    roc_auc, bounds = number(entry, "roc_auc"), _bounds(entry.get("roc_auc_ci95"))
+    is_delong = bounds is None and roc_auc is not None and table is not None and index < table.scores.shape[1]
+    if is_delong and table is not None:
+        bounds = delong_interval(table.labels[:, index], table.scores[:, index])
+    figures = (number(entry, "pr_auc"), number(entry, "f1"))
+    return TagRow(clean(entry.get("tag")), number(entry, "positives"), roc_auc, bounds, *figures, is_delong)
+
+
+def _bounds(interval: Any) -> tuple[float, float] | None:
+    if not isinstance(interval, list) or len(interval) != 2:
+        return None
+    low, high = (number({"v": value}, "v") for value in interval)
+    return None if low is None or high is None else (low, high)
+
+
+def _pick(length: int) -> list[int]:
+    return sorted(set(np.linspace(0, length - 1, min(length, CURVE_POINTS)).round().astype(int).tolist()))
+
+
+def _curves(table: ScoreTable, index: int) -> tuple[list[tuple[float, float]], list[tuple[float, float]]] | None:
+    """Return one tag's ROC points and its precision over recall, thinned."""
+    roc = roc_of(table.labels[:, index], table.scores[:, index])
+    if roc is None:
+        return None
+    x, y, p = roc.false_positive_rate, roc.true_positive_rate, roc.precision
+    kept = _pick(len(x))
+    return [(float(x[i]), float(y[i])) for i in kept], [(float(y[i]), float(p[i])) for i in kept]
+
+
+def _overlays(table: ScoreTable, indices: Any) -> tuple[Chart, ...]:
+    """Return the ROC and the precision-recall curves of all tags in one picture each, their mean on top."""
+    rocs, prs, roc_grid, pr_grid = [], [], [], []
+    grid = np.linspace(0, 1, 51)
+    for index in indices:
+        curves = _curves(table, int(index))
+        full = roc_of(table.labels[:, index], table.scores[:, index])
+        if curves is None or full is None:
+            continue
+        rocs.append(Series("", curves[0], "muted", "faint"))
+        prs.append(Series("", curves[1], "muted", "faint"))
+        roc_grid.append(np.interp(grid, full.false_positive_rate, full.true_positive_rate))
+        best = np.maximum.accumulate(full.precision[1:][::-1])[::-1]  # the most precise point at this recall or more
+        pr_grid.append(best[np.searchsorted(full.true_positive_rate[1:], grid - 1e-12).clip(0, len(best) - 1)])
+    if not rocs:
+        return ()
+    roc_mean = Series("mean of the tags", list(zip(grid.tolist(), np.mean(roc_grid, 0).tolist(), strict=True)), 0)
+    pr_mean = Series("mean of the tags", list(zip(grid.tolist(), np.mean(pr_grid, 0).tolist(), strict=True)), 1)
+    chance = Series("chance", [(0.0, 0.0), (1.0, 1.0)], "grid")
+    ends = (0.0, 1.0)
+    drawn = (
+        line_chart(
+            "ROC curves",
+            [chance, *rocs, roc_mean],
+            "false positive rate",
+            "true positive rate",
+            x_limits=ends,
+            y_limits=ends,
+            caption="A grey line is one tag.",
+        ),
+        line_chart(
+            "Precision over recall",
+            [*prs, pr_mean],
+            "recall",
+            "precision",
+            x_limits=ends,
+            y_limits=ends,
+            caption="A grey line is one tag. The coloured one is the mean of the best precision at each recall or above.",
+        ),
+    )
+    return tuple(chart for chart in drawn if chart is not None)
+
+
+def _card(table: ScoreTable, index: int) -> TagCard | None:
+    curves, name = _curves(table, index), clean(table.tags[index], 40)
+    if curves is None:
+        return None
+    negatives, positives = histograms(table.labels[:, index], table.scores[:, index])
+    return TagCard(
+        name,
+        spark(curves[0], "c0", diagonal=True, title=f"ROC curve of {name}"),
+        spark(curves[1], "c1", title=f"precision over recall of {name}"),
+        histogram(negatives, positives, f"scores of {name}"),
+    )
+
+
+def _matrix(table: ScoreTable, indices: Any) -> Chart | None:
+    shares = co_predictions(table.labels, table.scores)[np.ix_(indices, indices)]
+    names = [clean(table.tags[i], 40) for i in indices]
+    return matrix_chart(
+        *("What is taken for what", names, shares.tolist()),
+        caption="Of the clips that have the tag of a row, the share that gets the tag of a column, when each clip gets as many "
+        "tags as it has: those with its highest scores. On the diagonal it is right.",
+    )
+
+
+def _pairs(table: ScoreTable) -> tuple[tuple[str, str, int], ...]:
+    counts = confusions(table.labels, table.scores)
+    found = []
+    for place in np.argsort(-counts, axis=None, kind="stable")[:NUM_PAIRS]:
+        i, j = np.unravel_index(place, counts.shape)
+        if counts[i, j] > 0:
+            found.append((clean(table.tags[i], 40), clean(table.tags[j], 40), int(counts[i, j])))
+    return tuple(found)
+
+
+def _hardest(table: ScoreTable, data: Record) -> tuple[HardClip, ...]:
+    losses, predicted = clip_losses(table.labels, table.scores), top_tags(table.labels, table.scores)
+    paths, found = load_paths(data.get("records_dir")), []
+    for i in np.argsort(-losses, kind="stable")[:NUM_HARDEST]:
+        clip_id = int(table.clip_ids[i])
+        own, wrong = table.labels[i], (predicted[i] | (table.scores[i] >= 0.5)) & ~table.labels[i]
+        found.append(
+            HardClip(
+                *(clip_id, clean(paths.get(clip_id, ""), 120), float(losses[i])),
+                *(_named(table, i, own), _named(table, i, wrong)),
+            )
+        )
+    return tuple(found)
+
+
+def _named(table: ScoreTable, clip: Any, chosen: Any) -> str:
+    indices = sorted(np.flatnonzero(chosen).tolist(), key=lambda j: -table.scores[clip, j])[:8]
+    return ", ".join(f"{clean(table.tags[j], 30)} {table.scores[clip, j]:.2f}" for j in indices)
+
+
+def load_paths(records_dir: Any) -> dict[int, str]:
+    """Return clip id -> path from the data set's clips.tsv; nothing where the run's data is not at hand."""
+    if not isinstance(records_dir, str):
+        return {}
+    try:
+        with (Path(records_dir) / CLIPS).open(encoding="utf-8", errors="replace", newline="") as lines:
+            return {int(row["clip_id"]): str(row["mp3_path"]) for row in csv.DictReader(lines, delimiter="\t")}
+    except (OSError, ValueError, KeyError, TypeError, csv.Error):
+        return {}

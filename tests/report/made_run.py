@@ -1,0 +1,128 @@
+"""Run folders made by the project's own writers, without training anything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+
+from fcn4dist.cluster.events import EventLog, Exited, Started
+from fcn4dist.cluster.failure import FailedProcess, Failure, RankEnd, WorkerError, save_failure
+from fcn4dist.cluster.process import ExitStatus
+from fcn4dist.config import format_config, load_config
+from fcn4dist.environment import describe_environment
+from fcn4dist.evaluate.evaluated import Evaluated
+from fcn4dist.evaluate.evaluation import evaluate_scores, save_evaluation
+from fcn4dist.evaluate.score_file import Scores
+from fcn4dist.files import save_json, save_text
+from fcn4dist.run_dir import RunDir
+from fcn4dist.train.records import EvaluationRecords, StepRecord, StepRecords
+
+START_S = 1.7e9
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "../../etc/passwd",
+    "\"quoted\" 'twice' & more",
+    "two\nlines\r\tand a tab",
+    "long " * 2000,
+    "</title></style><img src=x onerror=alert(2)>",
+    "{{ 7 * 7 }}",
+    "javascript:alert(3)",
+    "\u202eright to left\x00\x1b[31m",
+)
+TAGS = ("guitar", "piano", "drums", "flute")
+
+
+def make_run(
+    folder: Path,
+    *,
+    tags: Sequence[str] = TAGS,
+    num_steps: int = 30,
+    num_ranks: int = 2,
+    num_clips: int = 80,
+    ends: bool = True,
+    settings: Sequence[str] = (),
+    seed: int = 0,
+) -> RunDir:
+    """Write a whole run: one that finished, unless `ends` is false."""
+    run = RunDir(folder)
+    folder.mkdir(parents=True)
+    save_text(run.config, format_config(load_config(None, settings)))
+    save_json(run.environment, describe_environment())
+    save_json(run.plan, {"attempt": 1, "target": "CPU", "world_size": num_ranks})
+    write_steps(run, num_steps, num_ranks)
+    write_evaluations(run, tags, num_clips, seed)
+    log = EventLog(run.events, 1)
+    for rank in range(num_ranks):
+        log.append(Started(START_S, f"rank-{rank}", 100 + rank))
+    lines = [
+        {
+            "time": START_S + 2 * i,
+            "attempt": 1,
+            "processes": {
+                f"rank-{r}": {"cpu_percent": 90.0 + r, "memory_bytes": (1 + i) << 26} for r in range(num_ranks)
+            },
+            "host": {"cpu_percent": 80.0, "free_bytes": 1 << 33},
+        }
+        for i in range(10)
+    ]
+    save_text(run.usage, "".join(json.dumps(line) + "\n" for line in lines))
+    run.logs(1).mkdir(parents=True, exist_ok=True)
+    if ends:
+        for rank in range(num_ranks):
+            log.append(Exited(START_S + 60, f"rank-{rank}", ExitStatus(0)))
+            save_json(run.end(1, f"rank-{rank}"), asdict(RankEnd(num_steps, num_steps)))
+    return run
+
+
+def write_steps(run: RunDir, num_steps: int, num_ranks: int) -> None:
+    """Rank r computes for 100 + 10 r ms, so the last rank is waited for; step 7 overflows."""
+    slowest = 0.1 + 0.01 * (num_ranks - 1)
+    for rank in range(num_ranks):
+        records = StepRecords(run.metrics(rank), 0)
+        own = 0.1 + 0.01 * rank
+        for step in range(1, num_steps + 1):
+            record = StepRecord(
+                step=step,
+                epoch=1 + step // 10,
+                loss=None if step == 7 else 1.0 / step,
+                lr=0.001,
+                loss_scale=1024.0,
+                overflow=step == 7,
+                samples_per_s=16 / (slowest + 0.007),
+                data_wait_s=0.002,
+                checkpoint_wait_s=0.0,
+                step_s=slowest + 0.007,
+                num_steps=num_steps,
+                num_overflows=int(step >= 7),
+                time_left_s=None if step == 1 else 1.0,
+                clip_ids=[step],
+                reduce_s=slowest - own + 0.005 if num_ranks > 1 else None,
+            )
+            records.add(replace(record))
+        records.close()
+
+
+def write_evaluations(run: RunDir, tags: Sequence[str], num_clips: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = (rng.random((num_clips, len(tags))) < 0.3).astype(np.int32)
+    labels[0], labels[1] = 1, 0
+    scores = np.clip(0.3 + 0.3 * labels + rng.normal(0, 0.2, labels.shape), 0.01, 0.99).astype(np.float32)
+    ids = np.arange(num_clips, dtype=np.int32)
+    about = Evaluated("val", "folds:folds.csv:5", num_clips)
+    evaluation = evaluate_scores(Scores(ids, labels, scores), tuple(tags), about, None, num_resamples=50)
+    records = EvaluationRecords(run, 0)
+    for epoch in range(1, 4):
+        records.add(10 * epoch, epoch, evaluation)
+    save_evaluation(evaluation, run.evaluation, run.scores, checkpoint="checkpoints/step-00000030")
+
+
+def add_failure(run: RunDir, message: str = "loss is nan") -> None:
+    """Let rank 1 have failed for good."""
+    error = WorkerError(START_S, "ValueError", message, f"Traceback\nValueError: {message}", 1)
+    culprit = FailedProcess("rank-1", 1, "node-a", 1, None, None, error, "rank-1.log", ["last line"])
+    other = FailedProcess("rank-0", 0, "node-a", None, "SIGKILL", "ended by the launcher", None, "rank-0.log", [])
+    save_failure(Failure(1, START_S + 50, culprit, (other,), ("try again",)), run)

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import confusion_matrix, log_loss, precision_recall_curve, roc_auc_score, roc_curve
+
+from fcn4dist.report.curves import (
+    clip_losses,
+    co_predictions,
+    confusions,
+    delong_interval,
+    histograms,
+    roc_of,
+    top_tags,
+)
+
+
+@pytest.fixture
+def one_tag() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(3)
+    labels = rng.random(300) < 0.2
+    return labels, np.round(np.clip(0.4 * labels + rng.random(300) * 0.6, 0, 1), 2)  # many ties
+
+
+def test_the_curves_are_those_of_scikit_learn(one_tag: tuple[np.ndarray, np.ndarray]) -> None:
+    labels, scores = one_tag
+    found = roc_of(labels, scores)
+    assert found is not None
+    fpr, tpr, _ = roc_curve(labels, scores, drop_intermediate=False)
+    np.testing.assert_allclose(found.false_positive_rate, fpr, atol=1e-12)
+    np.testing.assert_allclose(found.true_positive_rate, tpr, atol=1e-12)
+    precision, recall, _ = precision_recall_curve(labels, scores)
+    np.testing.assert_allclose(found.precision[1:], precision[:-1][::-1], atol=1e-12)
+    np.testing.assert_allclose(found.true_positive_rate[1:], recall[:-1][::-1], atol=1e-12)
+
+
+def test_a_tag_of_one_kind_has_no_curve() -> None:
+    scores = np.array([0.1, 0.2, 0.3])
+    assert roc_of(np.zeros(3, bool), scores) is None
+    assert roc_of(np.ones(3, bool), scores) is None
+    assert delong_interval(np.array([True, False, False]), scores) is None
+    apart = np.array([0.1, 0.2, 0.8, 0.9])
+    assert delong_interval(apart > 0.5, apart) is None
+
+
+def test_delongs_interval_is_its_definition_over_all_pairs(one_tag: tuple[np.ndarray, np.ndarray]) -> None:
+    labels, scores = one_tag
+    kernel = (scores[labels][:, None] > scores[~labels]) + 0.5 * (scores[labels][:, None] == scores[~labels])
+    variance = kernel.mean(1).var(ddof=1) / labels.sum() + kernel.mean(0).var(ddof=1) / (~labels).sum()
+    found = delong_interval(labels, scores)
+    assert found is not None
+    middle = roc_auc_score(labels, scores)
+    assert found == pytest.approx((middle - 1.96 * variance**0.5, middle + 1.96 * variance**0.5), abs=1e-5)
+
+
+def test_where_each_clip_has_one_tag_the_shares_are_the_confusion_matrix() -> None:
+    rng = np.random.default_rng(5)
+    truth, scores = rng.integers(0, 4, 200), rng.random((200, 4))
+    labels = np.eye(4, dtype=bool)[truth]
+    expected = confusion_matrix(truth, scores.argmax(axis=1))
+    np.testing.assert_allclose(co_predictions(labels, scores), expected / expected.sum(1, keepdims=True), atol=1e-12)
+    np.fill_diagonal(expected, 0)
+    np.testing.assert_array_equal(confusions(labels, scores), expected)
+
+
+def test_a_clip_gets_as_many_tags_as_it_has() -> None:
+    labels = np.array([[1, 1, 0], [0, 0, 0], [1, 1, 1]], bool)
+    scores = np.array([[0.1, 0.8, 0.7], [0.9, 0.9, 0.9], [0.1, 0.1, 0.1]])
+    expected = np.array([[0, 1, 1], [0, 0, 0], [1, 1, 1]], bool)
+    np.testing.assert_array_equal(top_tags(labels, scores), expected)
+
+
+def test_the_loss_of_a_clip_is_scikit_learns_log_loss_over_its_tags() -> None:
+    rng = np.random.default_rng(6)
+    labels, scores = rng.random((20, 5)) < 0.5, rng.uniform(0.01, 0.99, (20, 5))
+    expected = [log_loss(row, p, labels=[False, True]) for row, p in zip(labels, scores, strict=True)]
+    np.testing.assert_allclose(clip_losses(labels, scores), expected, rtol=1e-12)
+    assert np.isfinite(clip_losses(np.array([[True]]), np.array([[0.0]]))).all()
+
+
+def test_histograms_hold_shares_of_each_kind() -> None:
+    negatives, positives = histograms(np.array([True, False, False]), np.array([1.0, 0.0, 0.02]))
+    assert (negatives[0], positives[-1], sum(negatives), sum(positives)) == (1.0, 1.0, 1.0, 1.0)

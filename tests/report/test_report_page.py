@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_run import HOSTILE, add_failure, make_run
+
+from fcn4dist.errors import ConfigError
+from fcn4dist.report.chart import Series, format_tick, line_chart, smooth, thin
+from fcn4dist.report.compare import write_comparison
+from fcn4dist.report.page import write_report
+from fcn4dist.report.published import find_published
+from fcn4dist.report.ranks import describe_ranks
+from fcn4dist.report.run_files import load_run
+
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """The elements, attributes and texts of a page, as a browser would take them."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+
+def check_inert(page: Page) -> None:
+    """No element, attribute or address but those of the template."""
+    names = [tag for tag, _ in page.elements]
+    assert names.count("script") == 1
+    assert not {"img", "iframe", "object", "embed", "form", "base", "foreignobject", "use", "image"} & set(names)
+    for tag, attributes in page.elements:
+        assert not [name for name in attributes if name.startswith("on") or name == "style"], (tag, attributes)
+        for name in ("href", "src", "xlink:href"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:")), (tag, attributes)
+    assert page.open == []
+
+
+def test_a_page_holds_all_parts_and_needs_nothing_else(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", settings=["train.lr=0.002"])
+    file = write_report(run.path)
+    assert file == run.report
+    text = file.read_text()
+    page = Page(text)
+    check_inert(page)
+    assert "url(" not in text
+    assert "@import" not in text
+    for part in (
+        "30 of 30 steps on 2 ranks (CPU)",
+        "finished",
+        "Learning rate",
+        "Loss scale and overflows",
+        "ROC curves",
+    ):
+        assert part in page.text, part
+    for part in ("Hardest clips", "Memory of each process", "What is taken for what", "train.lr", "guitar", "numpy"):
+        assert part in page.text, part
+    evaluation = json.loads(run.evaluation.read_text())
+    for tag in evaluation["tags"]:
+        assert f"{tag['roc_auc']:.4f}" in page.text
+    assert f"{evaluation['roc_auc_ci95'][0]:.3f} to {evaluation['roc_auc_ci95'][1]:.3f}" in page.text
+
+
+def test_hostile_names_are_shown_and_do_nothing(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "<b>run & 'co\"", tags=HOSTILE, settings=["checkpoint.prefix=<script>alert(9)</script>"])
+    add_failure(run, "\n".join(HOSTILE))
+    page = Page(write_report(run.path).read_text())
+    check_inert(page)
+    assert "<script>alert(1)</script>" in page.text
+    assert "<script>alert(9)</script>" in page.text
+    assert "../../etc/passwd" in page.text
+    assert "{{ 7 * 7 }}" in page.text
+    assert "<b>run & 'co\"" in page.text
+    assert "\x1b" not in page.text
+    assert run.report.stat().st_size < 1 << 20
+
+
+def test_nan_scores_and_a_tag_without_positives(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    with np.load(run.scores) as arrays:
+        values = dict(arrays)
+    values["scores"][3, 0], values["scores"][5, 1] = np.nan, np.inf
+    values["labels"][:, 2] = 0
+    np.savez(run.scores.open("wb"), **values)
+    document = json.loads(run.evaluation.read_text())
+    document["tags"][2] |= {"positives": 0, "roc_auc": None, "pr_auc": None}
+    document["roc_auc_macro"] = float("nan")
+    run.evaluation.write_text(json.dumps(document))
+    page = Page(write_report(run.path).read_text())
+    assert "2 of 80 clips have a NaN or infinite score" in page.text
+    assert "undefined and in no mean: drums" in page.text
+    assert "nan" not in page.text.lower().replace("a nan or", "")
+
+
+@pytest.mark.parametrize(
+    "name", ["config.yaml", "plan.json", "environment.json", "evaluation.json", "scores.npz", "events.jsonl", "metrics"]
+)
+def test_a_missing_file_leaves_the_rest(tmp_path: Path, name: str) -> None:
+    run = make_run(tmp_path / "run")
+    for file in [run.path / name, *(run.path / name).glob("*")][::-1]:
+        file.unlink() if file.is_file() else file.rmdir()
+    page = Page(write_report(run.path).read_text())
+    check_inert(page)
+    assert "ROC-AUC" in page.text
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.3, 0.97])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("config.yaml", "plan.json", "environment.json", "evaluation.json", "scores.npz", "events.jsonl"),
+        *("failure.json", "metrics/rank-1.jsonl", "metrics/evaluations.jsonl", "metrics/usage.jsonl"),
+    ],
+)
+def test_a_half_written_file_leaves_the_rest(tmp_path: Path, name: str, keep: float) -> None:
+    run = make_run(tmp_path / "run")
+    add_failure(run)
+    file = run.path / name
+    content = file.read_bytes()
+    file.write_bytes(content[: int(len(content) * keep)])
+    check_inert(Page(write_report(run.path).read_text()))
+
+
+@pytest.mark.parametrize(
+    "value", ["[]", "7", '"text"', '{"tags": 3, "processes": 4, "culprit": "x", "step": "y"}', "null"]
+)
+def test_json_of_another_shape_is_no_error(tmp_path: Path, value: str) -> None:
+    run = make_run(tmp_path / "run")
+    add_failure(run)
+    names = ["plan.json", "environment.json", "evaluation.json", "failure.json", "events.jsonl", "config.yaml"]
+    for name in [*names, "metrics/rank-0.jsonl", "metrics/evaluations.jsonl", "metrics/usage.jsonl"]:
+        (run.path / name).write_text(value + "\n")
+    check_inert(Page(write_report(run.path).read_text()))
+
+
+def test_many_tags_ranks_and_steps_stay_small(tmp_path: Path) -> None:
+    tags = [f"tag number {i}" for i in range(188)]
+    run = make_run(tmp_path / "run", tags=tags, num_ranks=40, num_steps=300, num_clips=1500)
+    assert write_report(run.path).stat().st_size < 3_000_000
+
+
+def test_the_slowest_rank_is_named_and_its_wait_measured(tmp_path: Path) -> None:
+    part = describe_ranks(load_run(make_run(tmp_path / "run", num_ranks=3).path))
+    assert part.straggler.startswith("Rank 2 came last to 100% of the allreduces")
+    # rank 0 waits 20 ms for rank 2, as `write_steps` has it; a step is 127 ms, of which rank 2's allreduce is 5
+    assert [row.held_up_ms for row in part.rows] == pytest.approx([0, 10, 20])
+    assert [row.reduce_ms for row in part.rows] == pytest.approx([25, 15, 5])
+    assert [row.compute_ms for row in part.rows] == pytest.approx([100, 110, 120])
+
+
+def test_runs_are_compared(tmp_path: Path) -> None:
+    one = make_run(tmp_path / "one", settings=["train.lr=0.002"])
+    other = make_run(tmp_path / "<i>other", seed=1, num_ranks=1)
+    page = Page(write_comparison([one.path, other.path], tmp_path / "both.html").read_text())
+    check_inert(page)
+    a, b = (json.loads(run.evaluation.read_text())["tags"][0]["roc_auc"] for run in (one, other))
+    assert f"{a:.4f}" in page.text
+    assert f"{b - a:+.4f}" in page.text
+    assert "train.lr 0.002 0.0005" in page.text
+    assert "<i>other" in page.text
+    assert "train.seed" not in page.text
+
+
+def test_an_evaluation_with_more_figures_shows_them(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    document = json.loads(run.evaluation.read_text())
+    for tag in document["tags"]:
+        del tag["roc_auc_ci95"]
+    run.evaluation.write_text(json.dumps(document))
+    assert "DeLong" in Page(write_report(run.path).read_text()).text
+    for tag in document["tags"]:
+        tag |= {"roc_auc_ci95": [0.61, 0.72], "f1": 0.345}
+    document |= {"split_checksum": "0123456789abcdef", "warnings": ["3 tracks are shared with train"]}
+    document |= {"f1_macro": 0.456, "precision_at_k": {"5": 0.321}}
+    document["thresholds"] = {"chosen_on": "val of folds", "on_these_clips": True}
+    run.evaluation.write_text(json.dumps(document))
+    text = Page(write_report(run.path).read_text()).text
+    for part in ("0.610 to 0.720", "0.3450", "0.4560", "precision at 5 0.3210", "0123456789ab", "3 tracks are shared"):
+        assert part in text, part
+    assert "so F1 is flattered" in text
+    assert "DeLong" not in text
+
+
+def test_it_needs_neither_mindspore_nor_a_second_of_imports(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    code = (
+        "import sys; sys.modules['mindspore'] = None\n"
+        "from fcn4dist.cli.main import cli\n"
+        f"for command in ('report', 'watch'): cli([command, {str(run.path)!r}], standalone_mode=False)\n"
+        "print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.report.is_file()
+    assert not {"sklearn", "librosa", "matplotlib"} & set(done.stdout.split())
+
+
+def test_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such folder"):
+        write_report(tmp_path / "nothing")
+    with pytest.raises(ConfigError, match="no run here"):
+        write_report(tmp_path)
+    run = make_run(tmp_path / "run")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        write_report(run.path, tmp_path / "nowhere" / "report.html")
+    with pytest.raises(ConfigError, match="at most 8"):
+        write_comparison([run.path] * 9, tmp_path / "all.html")
+
+
+def test_published_figures_are_found_by_the_tags(shared_data: Path) -> None:
+    header = (shared_data / "esc10/annotations_final.csv").open().readline()
+    tags = [name for name in re.findall(r'"([^"]+)"', header) if name not in ("clip_id", "mp3_path")]
+    assert [one.accuracy for one in find_published(tags)] == [0.80, 0.727, 0.957]
+    assert find_published(["guitar"]) == ()
+
+
+def test_lines_keep_their_spikes_and_axes_round_numbers() -> None:
+    points = [(float(i), 1.0) for i in range(10_000)]
+    points[1234] = (1234.0, 9.0)
+    kept = thin(points)
+    assert len(kept) <= 402
+    assert (1234.0, 9.0) in kept
+    assert all(y == pytest.approx(1.0) for x, y in smooth([(float(i), 1.0) for i in range(50)]))
+    assert [format_tick(v) for v in (0, 0.25, 1500, 20_000, 3e6, 1e-5)] == ["0", "0.25", "1500", "20k", "3M", "1e-05"]
+    assert line_chart("empty", [Series("a", [])], "x") is None
+    for same in (0.0, 1.0, -3.0, 1e-9, 1e12):
+        chart = line_chart("flat", [Series("a", [(1.0, same)])], "x", zero=True)
+        assert chart is not None
+        assert "nan" not in chart.svg
