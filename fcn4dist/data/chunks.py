@@ -34,6 +34,11 @@ Source = Literal["audio", "npy"]  # what a clip's file holds: sound, or its log-
 LIBRARIES = ("numpy", "scipy", "librosa", "soxr", "soundfile")  # that may change the last bits
 
 
+def feature_versions() -> list[int | str]:
+    """Return the versions of the code that makes features: ours, and those of the libraries."""
+    return [FEATURE_VERSION, *(version(name) for name in LIBRARIES)]
+
+
 class DamagedChunkError(Exception):
     """A chunk's file is missing or not what was written."""
 
@@ -92,7 +97,7 @@ def stat_clip(clip_id: int, mp3_path: str, file: Path) -> ClipFile:
 def plan_chunks(clips: Sequence[ClipFile], spec: FeatureSpec, folder: Path) -> list[Chunk]:
     """Cut `clips` into chunks, each with the file it belongs in."""
     common: dict[str, Any] = {
-        "version": [FEATURE_VERSION, *(version(name) for name in LIBRARIES)],
+        "version": feature_versions(),
         "mel": spec.mel.model_dump(mode="json"),
         "dtype": spec.dtype,
     }

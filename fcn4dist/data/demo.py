@@ -7,7 +7,9 @@ and loudness, over noise. Pieces are dealt to five folds, so validation hears no
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
+import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fcn4dist.data.chunks import feature_versions
 from fcn4dist.data.synth import MELODIC, RATE_HZ, Float32, Generator, hihat, kick, snare
 from fcn4dist.files import save_text
 
@@ -61,15 +64,17 @@ class Piece:
 def demo_config(demo_set: Path | None = None) -> dict[str, dict[str, Any]]:
     """Return the config of a run on the demo set, as sections to lay over the defaults.
 
-    `demo_set` is what `ensure_demo_set` returned; none: it is called. The prepared data set goes beside it.
+    `demo_set` is what `ensure_demo_set` returned; none: it is called. The prepared data set goes beside it, in a folder of its
+    own for each set of versions that make features: after an update nothing is in the way, and no running job loses its data.
     """
     folder = demo_set or ensure_demo_set()
+    versions = hashlib.sha256(json.dumps(feature_versions()).encode()).hexdigest()[:8]
     return {
         "data": {
             "audio_dir": folder,
             "annotations": folder / ANNOTATIONS,
             "tags": list(TAGS),
-            "records_dir": folder.with_name(folder.name + "-records"),
+            "records_dir": folder.with_name(f"{folder.name}-records-{versions}"),
             "num_consumer": 2,
             "split": f"folds:{FOLDS}:5",
         },

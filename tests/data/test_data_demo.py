@@ -61,6 +61,15 @@ def test_the_config_of_the_demo_fits_it(demo_set: Path) -> None:
     assert {part: len(rows) for part, rows in split.parts.items()} == {"train": 240, "val": 60, "test": 0}
 
 
+def test_other_versions_of_the_features_have_a_folder_of_their_own(
+    demo_set: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an older fcn4dist left in the cache must not be in the way of a newer one."""
+    before = demo.demo_config(demo_set)["data"]["records_dir"]
+    monkeypatch.setattr("fcn4dist.data.chunks.FEATURE_VERSION", 99)
+    assert demo.demo_config(demo_set)["data"]["records_dir"] != before
+
+
 def test_loudness_and_tempo_can_be_heard(demo_set: Path) -> None:
     table = load_annotations(demo_set / "annotations_final.csv")
     waves = [soundfile.read(demo_set / path, dtype="float32")[0] for path in table.mp3_paths]
