@@ -73,7 +73,7 @@ def imagine_job(
         meeting = Meeting(layout.nodes[0].address, port, node.address, world_size, node.first_rank, rank == 0)
         own = _resize(host, node.devices)
         plans.append(plan_job(config, RunDir(run_path, rank), own, meeting, launcher, table))
-    memory = estimate_memory(config.model, config.mel, config.train, batches, tags)
+    memory = estimate_memory(config.model, config.mel, config.train, batches, tags, host.target)
     return DryRun(layout, plans, num_clips, shards, memory, notes)
 
 

@@ -22,13 +22,14 @@ def test_activations_follow_from_the_shapes() -> None:
 def test_what_changes_the_estimate() -> None:
     model, mel, train = ModelConfig(), MelConfig(), TrainConfig()
     whole = BatchPlan(64, 2)
-    base = estimate_memory(model, mel, train, whole, 50)
+    base = estimate_memory(model, mel, train, whole, 50, "Ascend")
     assert base.optimizer_bytes == 2 * 4 * 17_362_610
-    halves = estimate_memory(model, mel, train, replace(whole, accumulation=4), 50)
+    halves = estimate_memory(model, mel, train, replace(whole, accumulation=4), 50, "Ascend")
     assert halves.activations_bytes * 4 == pytest.approx(base.activations_bytes)
     assert halves.gradients_bytes > base.gradients_bytes
-    mixed = estimate_memory(model, mel, TrainConfig(amp="O2"), whole, 50)
+    assert estimate_memory(model, mel, train, whole, 50, "CPU").activations_bytes < base.activations_bytes
+    mixed = estimate_memory(model, mel, TrainConfig(amp="O3"), whole, 50, "Ascend")
     assert mixed.activations_bytes * 2 == pytest.approx(base.activations_bytes)
-    assert estimate_memory(model, mel, train, BatchPlan(32, 1), 50).gradients_bytes == 4 * 17_362_610
+    assert estimate_memory(model, mel, train, BatchPlan(32, 1), 50, "Ascend").gradients_bytes == 4 * 17_362_610
     assert base.to_json()["total_bytes"] == base.total_bytes
     assert "memory a device: about 12.5 GB" in format_memory(base)
