@@ -10,6 +10,8 @@ import click
 
 from fcn4dist.cli.options import config_options, json_option, verbosity_options
 from fcn4dist.config import EvaluateConfig, RunConfig
+from fcn4dist.errors import ConfigError
+from fcn4dist.run_dir import RunDir
 
 if TYPE_CHECKING:
     from fcn4dist.evaluate.evaluation import Evaluation
@@ -58,6 +60,8 @@ def evaluate(
     if compare is not None:
         _compare(compare, data_dir, config.evaluate, as_json)
         return
+    if output is not None:
+        _check_output(output)
     source: str | None
     if checkpoint is not None and data_dir is not None:
         evaluation, source = _score(checkpoint, data_dir, split or config.evaluate.split, thresholds, config)
@@ -88,6 +92,12 @@ def _check_modes(given: dict[str, Any]) -> None:
     odd = [name for name in ("split", "thresholds", "output") if given[name]]
     if given["compare"] and odd:
         raise click.UsageError(f"--{odd[0]} does not go with --compare")
+
+
+def _check_output(output: Path) -> None:
+    """Raise ConfigError where `output` is a run: its own evaluation.json and scores.npz would be lost."""
+    if RunDir(output).config.is_file():
+        raise ConfigError(f"--output {output}: a run, whose own evaluation would be lost; expected another folder")
 
 
 def _score(

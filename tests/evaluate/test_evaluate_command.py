@@ -1,0 +1,42 @@
+"""`fcn4dist evaluate --scores` on made-up scores: where its figures may go, and what is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from score_runs import make_scores, write_run
+
+from fcn4dist.cli.main import main
+
+QUICK = ("--set", "evaluate.num_resamples=20")
+
+
+def evaluate(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """Return the exit code and what was printed."""
+    code = 0
+    try:
+        main(["evaluate", *map(str, arguments), *QUICK])
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+def test_a_run_is_no_place_for_other_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path / "run", make_scores(1, 0.5))
+    (run / "config.yaml").write_text("")
+    before = (run / "evaluation.json").read_bytes()
+    code, _, said = evaluate(capsys, "--scores", run, "--output", run)
+    assert (code, said.count("\n")) == (2, 1)
+    assert f"--output {run}: a run, whose own evaluation would be lost" in said
+    assert (run / "evaluation.json").read_bytes() == before
+    assert evaluate(capsys, "--scores", run, "--output", tmp_path / "other")[0] == 0
+    assert (tmp_path / "other" / "scores.npz").is_file()
+
+
+def test_scores_of_val_are_not_relabelled_as_test(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path / "run", make_scores(1, 0.5))
+    code, _, said = evaluate(capsys, "--scores", run, "--split", "test")
+    assert (code, said.count("\n")) == (2, 1)
+    assert "run: its scores are of val; expected test (--split)" in said
