@@ -39,12 +39,15 @@ def find_evaluation(model: TrainedModel, file: Path | None = None) -> dict[str, 
 
     The run has all figures of its last and of its best checkpoint, in evaluation.json and evaluation-best.json; of another one
     metrics/evaluations.jsonl has the macro figures and what was scored.
-    Raises CheckpointError when `file` cannot be read or is of other tags.
+    Raises CheckpointError when `file` cannot be read, or is of other tags or of another checkpoint.
     """
     if file is not None:
         evaluation = _read_json(file)
         if [tag["tag"] for tag in evaluation.get("tags", [])] != model.card.tags:
             raise CheckpointError(f"{file}: its tags are not those of {model.path}")
+        named = evaluation.get("checkpoint")
+        if named is not None and (found := Path(str(named)).name) != model.path.name:
+            raise CheckpointError(f"{file}: figures of {found}; expected those of {model.path}")
         return evaluation
     run = run_of(model)
     if run is None:

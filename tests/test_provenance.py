@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fcn4dist.config import MelConfig, ModelConfig
+from fcn4dist.errors import CheckpointError
 
 TAGS = ("rock", "jazz")
 
@@ -71,3 +72,15 @@ def test_another_checkpoint_has_macro_figures_and_says_of_what(run: Path) -> Non
     }
     assert load_thresholds(model_of(run, 10)) is None
     assert find_evaluation(model_of(run, 40)) is None
+
+
+def test_a_file_with_figures_of_another_checkpoint_is_refused(run: Path) -> None:
+    from fcn4dist.provenance import find_evaluation
+
+    file = run / "evaluation.json"
+    with pytest.raises(CheckpointError, match=r"evaluation\.json: figures of step-00000030; expected .*step-00000020"):
+        find_evaluation(model_of(run, 20), file)
+    document = find_evaluation(model_of(run, 30), file)
+    assert document == json.loads(file.read_text())
+    file.write_text(json.dumps({**document, "checkpoint": None}))  # measured from scores alone: it does not say
+    assert find_evaluation(model_of(run, 20), file) == {**document, "checkpoint": None}
