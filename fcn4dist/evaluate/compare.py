@@ -15,6 +15,9 @@ from fcn4dist.evaluate.bootstrap import Interval, Resampling, interval_of, macro
 from fcn4dist.evaluate.evaluated import shorten_checksum
 from fcn4dist.evaluate.score_file import ScoreSource
 
+UNKNOWN_TRACKS = (
+    "warning: tracks are not known (--data DIR tells them, where its paths do): clips of one track count as independent"
+)
 METRICS = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC"}
 
 
@@ -141,7 +144,7 @@ def format_comparison(comparison: Comparison) -> str:
     if c.undefined_tags:
         lines.append(f"undefined tags left out: {', '.join(c.undefined_tags)}")
     if c.unit == "clip":
-        lines.append("warning: tracks are not known (--data DIR tells them): clips of one track count as independent")
+        lines.append(UNKNOWN_TRACKS)
     return "\n".join(lines)
 
 

@@ -71,6 +71,11 @@ def test_without_tracks_clips_are_drawn_and_it_says_so(tmp_path: Path) -> None:
     found = compare(a, a, Resampling(50))
     assert (found.unit, found.num_units) == ("clip", NUM_CLIPS)
     assert "warning: tracks are not known" in format_comparison(found)
+    data = write_clip_list(tmp_path / "data", names_tracks=False)
+    b = load_score_source(tmp_path / "a", data)
+    found = compare(b, b, Resampling(50))
+    assert (found.unit, found.num_units) == ("clip", NUM_CLIPS)
+    assert "warning: tracks are not known" in format_comparison(found)
 
 
 def test_other_clips_labels_or_tags_are_refused_by_the_first_difference(tmp_path: Path) -> None:
