@@ -40,3 +40,21 @@ def test_scores_of_val_are_not_relabelled_as_test(tmp_path: Path, capsys: pytest
     code, _, said = evaluate(capsys, "--scores", run, "--split", "test")
     assert (code, said.count("\n")) == (2, 1)
     assert "run: its scores are of val; expected test (--split)" in said
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "/proc/x", "long" * 100])
+def test_an_output_that_cannot_be_is_told_before_the_scoring(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    code, printed, said = evaluate(capsys, "--scores", tmp_path / "not looked at", "--output", tmp_path / place)
+    assert (code, printed, said.count("\n")) == (2, "", 1)
+    assert f"--output {tmp_path / place}: cannot be written: " in said
+
+
+def test_figures_that_cannot_be_written_are_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path / "run", make_scores(1, 0.5))
+    (tmp_path / "out" / "evaluation.json").mkdir(parents=True)
+    code, _, said = evaluate(capsys, "--scores", run, "--output", tmp_path / "out")
+    assert (code, said.count("\n")) == (2, 1)
+    assert f"--output {tmp_path / 'out'}: cannot be written: Is a directory" in said
