@@ -12,12 +12,9 @@ from fcn4dist.data.clip_list import digest_clip_list
 from fcn4dist.errors import DataError
 from fcn4dist.evaluate.auc import exact_aucs
 from fcn4dist.evaluate.bootstrap import Interval, Resampling, interval_of, macro_means, resample_aucs
-from fcn4dist.evaluate.evaluated import shorten_checksum
+from fcn4dist.evaluate.evaluated import UNKNOWN_TRACKS, shorten_checksum
 from fcn4dist.evaluate.score_file import ScoreSource
 
-UNKNOWN_TRACKS = (
-    "warning: tracks are not known (--data DIR tells them, where its paths do): clips of one track count as independent"
-)
 METRICS = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC"}
 
 

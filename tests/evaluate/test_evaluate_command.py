@@ -5,18 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from score_runs import make_scores, write_run
+from score_runs import make_scores, write_clip_list, write_run
 
 from fcn4dist.cli.main import main
 
 QUICK = ("--set", "evaluate.num_resamples=20")
 
 
-def evaluate(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+def evaluate(capsys: pytest.CaptureFixture[str], *arguments: object, is_quick: bool = True) -> tuple[int, str, str]:
     """Return the exit code and what was printed."""
     code = 0
     try:
-        main(["evaluate", *map(str, arguments), *QUICK])
+        main(["evaluate", *map(str, arguments), *(QUICK if is_quick else ())])
     except SystemExit as ended:
         code = int(ended.code or 0)
     printed = capsys.readouterr()
@@ -58,3 +58,13 @@ def test_figures_that_cannot_be_written_are_one_message(tmp_path: Path, capsys: 
     code, _, said = evaluate(capsys, "--scores", run, "--output", tmp_path / "out")
     assert (code, said.count("\n")) == (2, 1)
     assert f"--output {tmp_path / 'out'}: cannot be written: Is a directory" in said
+
+
+def test_it_says_what_was_resampled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path / "run", make_scores(1, 0.5))
+    printed = evaluate(capsys, "--scores", run / "scores.npz")[1]
+    assert "120 clips, 20 resamples of clips, seed 0\nwarning: tracks are not known" in printed
+    printed = evaluate(capsys, "--scores", run, "--data", write_clip_list(tmp_path / "data"))[1]
+    assert "30 tracks, 20 resamples of tracks, seed 0\n" in printed
+    assert "warning" not in printed
+    assert "resamples" not in evaluate(capsys, "--scores", run, "--set", "evaluate.num_resamples=0", is_quick=False)[1]
