@@ -56,7 +56,12 @@ def test_a_run_does_not_differ_from_itself_and_skill_does(tmp_path: Path) -> Non
     a, b = sources(tmp_path, 0.1, 1.5)
     same = compare(a, a, Resampling(200))
     assert (same.macro["roc_auc"].difference, same.macro["roc_auc"].p_value) == (0.0, 1.0)
-    assert "may well be chance" in format_comparison(same)
+    assert same.is_identical
+    assert "the scores are identical\n30 tracks" in format_comparison(same)
+    assert "chance" not in format_comparison(same)
+    other = compare(a, b, Resampling(20))
+    assert not other.is_identical
+    assert "identical" not in format_comparison(other)
     real = compare(a, b, Resampling(200)).macro["pr_auc"]
     assert real.p_value is not None
     assert real.p_value < 0.02
