@@ -20,6 +20,7 @@ from fcn4dist.train.checkpoint import STATE, State, load_state
 from fcn4dist.trained_model import TrainedModel
 
 logger = logging.getLogger(__name__)
+LINE_KEYS = ("split", "split_name", "split_checksum", "roc_auc_macro", "pr_auc_macro")  # of metrics/evaluations.jsonl
 
 
 def run_of(model: TrainedModel) -> RunDir | None:
@@ -36,27 +37,27 @@ def state_of(model: TrainedModel) -> State | None:
 def find_evaluation(model: TrainedModel, file: Path | None = None) -> dict[str, Any] | None:
     """Return the figures of this very checkpoint: those in `file`, else those that its run left.
 
-    The run's evaluation.json is of its last checkpoint; of an earlier one metrics/evaluations.jsonl has the macro figures.
-    Raises CheckpointError when `file` cannot be read or is of other tags.
+    The run has all figures of its last and of its best checkpoint, in evaluation.json and evaluation-best.json; of another one
+    metrics/evaluations.jsonl has the macro figures and what was scored.
+    Raises CheckpointError when `file` cannot be read, or is of other tags or of another checkpoint.
     """
     if file is not None:
         evaluation = _read_json(file)
         if [tag["tag"] for tag in evaluation.get("tags", [])] != model.card.tags:
             raise CheckpointError(f"{file}: its tags are not those of {model.path}")
+        named = evaluation.get("checkpoint")
+        if named is not None and (found := Path(str(named)).name) != model.path.name:
+            raise CheckpointError(f"{file}: figures of {found}; expected those of {model.path}")
         return evaluation
     run = run_of(model)
     if run is None:
         return None
-    try:
-        evaluation = _read_json(run.evaluation)
-        if Path(str(evaluation.get("checkpoint"))).name == model.path.name:
-            return evaluation
-        lines = run.evaluations.read_text(encoding="utf-8").splitlines()
-        found = [line for line in map(json.loads, lines) if model.path.name == f"step-{line['step']:08d}"]
-    except (CheckpointError, OSError, ValueError, KeyError, TypeError) as error:
-        logger.info("no figures of %s: %s", model.path.name, error)
-        return None
-    return {key: found[-1][key] for key in ("roc_auc_macro", "pr_auc_macro")} if found else None
+    for whole in (run.evaluation, run.best_evaluation):
+        with contextlib.suppress(CheckpointError):  # missing or damaged: the other may do
+            evaluation = _read_json(whole)
+            if Path(str(evaluation.get("checkpoint"))).name == model.path.name:
+                return evaluation
+    return _find_macro_figures(model, run)
 
 
 def load_thresholds(model: TrainedModel, evaluation: dict[str, Any] | None = None) -> tuple[float | None, ...] | None:
@@ -99,6 +100,16 @@ def list_versions(state: State | None, mindspore: str) -> dict[str, str]:
     if state is not None:
         versions |= {"trained_with_fcn4dist": state.fcn4dist, "trained_with_mindspore": state.mindspore}
     return versions
+
+
+def _find_macro_figures(model: TrainedModel, run: RunDir) -> dict[str, Any] | None:
+    try:
+        lines = run.evaluations.read_text(encoding="utf-8").splitlines()
+        found = [line for line in map(json.loads, lines) if model.path.name == f"step-{line['step']:08d}"]
+        return {key: found[-1][key] for key in LINE_KEYS if key in found[-1]} if found else None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        logger.info("no figures of %s: %s", model.path.name, error)
+        return None
 
 
 def _read_json(file: Path) -> dict[str, Any]:

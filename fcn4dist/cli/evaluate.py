@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +13,8 @@ import click
 
 from fcn4dist.cli.options import config_options, json_option, verbosity_options
 from fcn4dist.config import EvaluateConfig, RunConfig
+from fcn4dist.errors import ConfigError
+from fcn4dist.run_dir import RunDir
 
 if TYPE_CHECKING:
     from fcn4dist.evaluate.evaluation import Evaluation
@@ -58,6 +63,8 @@ def evaluate(
     if compare is not None:
         _compare(compare, data_dir, config.evaluate, as_json)
         return
+    if output is not None:
+        _make_output(output)
     source: str | None
     if checkpoint is not None and data_dir is not None:
         evaluation, source = _score(checkpoint, data_dir, split or config.evaluate.split, thresholds, config)
@@ -68,8 +75,8 @@ def evaluate(
     from fcn4dist.evaluate.evaluation_text import tabulate_evaluation
 
     if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
-        save_evaluation(evaluation, output / "evaluation.json", output / "scores.npz", checkpoint=source)
+        with _named(output):
+            save_evaluation(evaluation, output / "evaluation.json", output / "scores.npz", checkpoint=source)
     if as_json:
         click.echo(json.dumps(format_evaluation(evaluation, source), indent=2))
     else:
@@ -88,6 +95,24 @@ def _check_modes(given: dict[str, Any]) -> None:
     odd = [name for name in ("split", "thresholds", "output") if given[name]]
     if given["compare"] and odd:
         raise click.UsageError(f"--{odd[0]} does not go with --compare")
+
+
+def _make_output(output: Path) -> None:
+    """Make the folder, before the work. Raises ConfigError where nothing can be written there, or where it is a run."""
+    with _named(output):
+        if RunDir(output).config.is_file():  # its own evaluation.json and scores.npz would be lost
+            raise ConfigError(f"--output {output}: a run, whose own evaluation would be lost; expected another folder")
+        output.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=output).close()
+
+
+@contextmanager
+def _named(output: Path) -> Iterator[None]:
+    """Turn an OSError into a ConfigError that names --output."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"--output {output}: cannot be written: {error.strerror or error}") from None
 
 
 def _score(

@@ -70,7 +70,10 @@ def load_clip_list(data_dir: Path) -> list[ListedClip] | None:
 
 
 def load_tracks(data_dir: Path, clip_ids: NDArray[np.integer[Any]]) -> NDArray[Any] | None:
-    """Return the source track (N,) of each clip, by its path; none where the data set has no clips.tsv. Raises DataError."""
+    """Return the source track (N,) of each clip, by its path.
+
+    None where the data set has no clips.tsv, or where the path of no such clip names its track (`parse_track`). Raises DataError.
+    """
     clips = load_clip_list(data_dir)
     if clips is None:
         return None
@@ -78,7 +81,8 @@ def load_tracks(data_dir: Path, clip_ids: NDArray[np.integer[Any]]) -> NDArray[A
     for clip_id in clip_ids.tolist():
         if clip_id not in paths:
             raise DataError(f"{data_dir / CLIPS}: clip {clip_id} is not listed; the list is of another data set")
-    return np.array([parse_track(paths[clip_id]).track for clip_id in clip_ids.tolist()])
+    tracks = [parse_track(paths[clip_id]) for clip_id in clip_ids.tolist()]
+    return np.array([track.track for track in tracks]) if any(track.is_parsed for track in tracks) else None
 
 
 def _parse_clip(row: dict[str, Any], place: str) -> ListedClip:

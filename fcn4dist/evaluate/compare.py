@@ -12,7 +12,7 @@ from fcn4dist.data.clip_list import digest_clip_list
 from fcn4dist.errors import DataError
 from fcn4dist.evaluate.auc import exact_aucs
 from fcn4dist.evaluate.bootstrap import Interval, Resampling, interval_of, macro_means, resample_aucs
-from fcn4dist.evaluate.evaluated import shorten_checksum
+from fcn4dist.evaluate.evaluated import UNKNOWN_TRACKS, shorten_checksum
 from fcn4dist.evaluate.score_file import ScoreSource
 
 METRICS = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC"}
@@ -39,6 +39,7 @@ class Comparison:
     split_name: str
     split_checksum: str  # of the clips
     num_clips: int
+    is_identical: bool  # every score is the same in both
     num_resamples: int
     seed: int
     unit: str  # what was drawn: "track", or "clip" where the tracks are not known
@@ -87,6 +88,7 @@ def compare(a: ScoreSource, b: ScoreSource, resampling: Resampling) -> Compariso
         split_name=about.split_name,
         split_checksum=digest_clip_list(a.scores.clip_ids.tolist()),
         num_clips=len(labels),
+        is_identical=np.array_equal(a.scores.scores, b.scores.scores),
         num_resamples=resampling.num_resamples,
         seed=resampling.seed,
         unit="clip" if tracks is None else "track",
@@ -133,15 +135,17 @@ def format_comparison(comparison: Comparison) -> str:
         if found.a is None or found.b is None or found.difference is None:
             return "\n".join([*lines, "no tag has both positives and negatives: nothing to compare"])
         line = f"{METRICS[metric]:<8} A {found.a:.4f}  B {found.b:.4f}  B - A {found.difference:+.4f}"
-        if found.ci95 is not None and found.p_value is not None:
+        if found.ci95 is not None and found.p_value is not None and not c.is_identical:
             verdict = "unlikely to be chance" if found.p_value < 0.05 else "may well be chance"
             line += f" (95 % interval {found.ci95[0]:+.4f} to {found.ci95[1]:+.4f}, p = {found.p_value:.4f}: {verdict})"
         lines.append(line)
+    if c.is_identical:
+        lines.append("the scores are identical")
     lines.append(f"{c.num_units} {c.unit}s, {c.num_resamples} paired resamples of {c.unit}s, seed {c.seed}")
     if c.undefined_tags:
         lines.append(f"undefined tags left out: {', '.join(c.undefined_tags)}")
     if c.unit == "clip":
-        lines.append("warning: tracks are not known (--data DIR tells them): clips of one track count as independent")
+        lines.append(UNKNOWN_TRACKS)
     return "\n".join(lines)
 
 

@@ -9,6 +9,9 @@ from fcn4dist.data.leaks import warn_of_leaks
 from fcn4dist.data.manifest import MANIFEST, load_manifest
 
 CHECKSUM_DIGITS = 12  # in print
+UNKNOWN_TRACKS = (
+    "warning: tracks are not known (--data DIR tells them, where its paths do): clips of one track count as independent"
+)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fcn4dist.evaluate.evaluated import UNKNOWN_TRACKS
 from fcn4dist.evaluate.evaluation import Evaluation
 from fcn4dist.evaluate.metrics import Metrics
 from fcn4dist.names import shorten_name
@@ -10,8 +11,9 @@ TAG_WIDTH = 24  # letters of a tag in print
 
 
 def tabulate_evaluation(evaluation: Evaluation) -> str:
-    """Return the evaluation for people: the summary, what was decided, a line a tag."""
-    return "\n".join([evaluation.summary, *_format_decisions(evaluation), *_format_tags(evaluation.metrics)])
+    """Return the evaluation for people: the summary, what was decided, a line a tag, what was resampled."""
+    parts = (_format_decisions(evaluation), _format_tags(evaluation.metrics), _format_resampling(evaluation))
+    return "\n".join([evaluation.summary, *(line for part in parts for line in part)])
 
 
 def _format_decisions(evaluation: Evaluation) -> list[str]:
@@ -44,3 +46,12 @@ def _format_tags(metrics: Metrics) -> list[str]:
         f1 = "-" if tag.f1 is None else f"{tag.f1:.4f}"
         lines.append(f"{start}   {tag.roc_auc:.4f}  {interval:>18}   {tag.pr_auc:.4f}  {f1:>6}")
     return lines
+
+
+def _format_resampling(evaluation: Evaluation) -> list[str]:
+    drawn = evaluation.resampling
+    if not drawn.get("num_resamples") or evaluation.metrics.roc_auc_ci95 is None:
+        return []
+    units = f"{drawn['unit']}s"
+    line = f"{drawn['num_units']} {units}, {drawn['num_resamples']} resamples of {units}, seed {drawn['seed']}"
+    return [line, UNKNOWN_TRACKS] if drawn["unit"] == "clip" else [line]

@@ -47,9 +47,11 @@ class ScoreSource:
     def describe(self, split: str | None = None) -> Evaluated:
         """Return what was scored, by evaluation.json, else by the data set; `split`: the part, where the user says it.
 
-        Raises DataError where evaluation.json is damaged.
+        Raises DataError where evaluation.json is damaged, or where it or the data set names another part than `split`.
         """
         document = self.evaluation or self._find_part()
+        if split is not None and (known := document.get("split", split)) != split:
+            raise DataError(f"{self.path}: its scores are of {known}; expected {split} (--split)")
         try:
             trained = document.get("trained_on")
             return Evaluated(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fcn4dist.report.chart import clean
-from fcn4dist.report.run_files import Record, number
+from fcn4dist.report.run_files import Record, RunFiles, number, step_of
 
 FIGURES = {
     "roc_auc_micro": "ROC-AUC, micro",
@@ -73,6 +73,21 @@ def describe_evaluation(evaluation: Record, macro: Macro) -> str:
     if macro.checksum:
         text += f" Checksum of the clips: {macro.checksum[:12]}."
     return text
+
+
+def describe_best(files: RunFiles) -> str:
+    """Say which checkpoint is the best, and its figures; nothing where it is the one of the last evaluation, or not known."""
+    step = files.best_step
+    if step is None or step == step_of(files.evaluation.get("checkpoint")):
+        return ""
+    figures = files.best_evaluation
+    if step_of(figures.get("checkpoint")) != step:  # of an older fcn4dist, or of another checkpoint
+        figures = next((line for line in files.evaluations if number(line, "step") == step), {})
+    words = [f"Best: step-{step}"]
+    for key, name in (("roc_auc_macro", "ROC-AUC"), ("pr_auc_macro", "PR-AUC")):
+        if (value := number(figures, key)) is not None:
+            words.append(f"{name} {value:.4f}")
+    return ", ".join(words) + "."
 
 
 def list_warnings(evaluation: Record) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from fcn4dist.files import save_text
 from fcn4dist.report.chart import clean
 from fcn4dist.report.evaluated import (
     Macro,
+    describe_best,
     describe_evaluation,
     format_figure,
     format_percent,
@@ -96,7 +97,7 @@ def render_run(files: RunFiles) -> str:
         progress=draw_progress(files),
         tags=tags,
         macro=macro,
-        evaluation_text=describe_evaluation(files.evaluation, macro),
+        evaluation_text=f"{describe_evaluation(files.evaluation, macro)} {describe_best(files)}".strip(),
         evaluation_warnings=list_warnings(files.evaluation),
         more_figures=list_figures(files.evaluation),
         ranks=ranks,
@@ -184,7 +185,7 @@ def summarise(files: RunFiles, macro: Macro) -> str:
     text = " ".join(words) + "."
     if macro.roc is not None:
         text += f" ROC-AUC {macro.roc:.4f} on {macro.clips}."
-    return text
+    return f"{text} {describe_best(files)}".strip()
 
 
 def list_tiles(files: RunFiles, macro: Macro, ranks: RankPart) -> list[Tile]:

@@ -22,6 +22,7 @@ Record = dict[str, Any]
 MOST_LINES = 4000  # of one file that are looked at, spread evenly; more are not seen on a page
 BLOCK_BYTES = 16 << 20
 TEXT_BYTES = 32 << 20  # a config, plan or failure beyond this is not the run's own
+NAME_LETTERS = 100  # checkpoints/best has the name of a folder
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class RunFiles:
     steps: dict[int, list[Record]] = field(default_factory=dict)  # rank -> its records, thinned, in the order of steps
     evaluations: list[Record] = field(default_factory=list)
     evaluation: Record = field(default_factory=dict)
+    best_step: int | None = None  # of the checkpoint that checkpoints/best names
+    best_evaluation: Record = field(default_factory=dict)  # evaluation-best.json
     scores: ScoreTable | None = None
     events: list[Record] = field(default_factory=list)
     failures: dict[int, Record] = field(default_factory=dict)  # attempt -> its failure.json
@@ -70,6 +73,12 @@ def number(record: Any, key: str) -> float | None:
         return None
 
 
+def step_of(checkpoint: object) -> int | None:
+    """Return the step of "checkpoints/step-00000030" or "step-00000030"; None where it is no such name."""
+    match = re.fullmatch(r"(?:.*/)?step-(\d{8,18})", checkpoint) if isinstance(checkpoint, str) else None
+    return int(match[1]) if match else None
+
+
 def load_run(path: Path, *, is_over: bool = False) -> RunFiles:
     """Read the run in `path`; `is_over`: its own launcher asks.
 
@@ -90,6 +99,8 @@ def load_run(path: Path, *, is_over: bool = False) -> RunFiles:
     files.steps = dict(sorted(files.steps.items()))
     files.evaluations = _in_order(_load_lines(run.evaluations, files.notes))
     files.evaluation = _load_object(run.evaluation, files.notes)
+    files.best_step = step_of(_load_name(run.checkpoints / "best"))
+    files.best_evaluation = _load_object(run.best_evaluation, files.notes)
     files.scores = _load_scores(run.scores, files.evaluation, files.notes)
     files.events = _load_lines(run.events, files.notes)
     for file in run.logs(1).parent.glob(f"attempt-*/{run.failure.name}"):
@@ -133,6 +144,14 @@ def _load_object(path: Path, notes: list[str]) -> Record:
         return document
     _note(notes, path, "is not a whole JSON object")
     return {}
+
+
+def _load_name(path: Path) -> str:
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return file.read(NAME_LETTERS).strip()
+    except OSError:
+        return ""
 
 
 def _load_lines(path: Path, notes: list[str]) -> list[Record]:

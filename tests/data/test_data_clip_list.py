@@ -63,5 +63,15 @@ def test_no_list_is_no_error(tmp_path: Path) -> None:
     assert load_tracks(tmp_path, np.array([1])) is None
 
 
+def test_where_no_path_names_a_track_the_tracks_are_not_known(tmp_path: Path) -> None:
+    paths = ["audio/1-100032-A-0.wav", "audio/1-100038-A-14.wav", "audio/a-b-1-c-0-29.wav"]
+    clips = [ListedClip(i, "val", path) for i, path in enumerate(paths)]
+    (tmp_path / "clips.tsv").write_text(format_clip_list(clips))
+    assert load_tracks(tmp_path, np.array([0, 1])) is None
+    tracks = load_tracks(tmp_path, np.array([0, 2]))
+    assert tracks is not None
+    assert tracks.tolist() == ["audio/1-100032-A-0", "a-b-1-c"]
+
+
 def test_the_checksum_does_not_depend_on_the_order() -> None:
     assert digest_clip_list([10, 9]) == digest_clip_list([9, 10]) == hashlib.sha256(b"9\n10\n").hexdigest()

@@ -32,12 +32,10 @@ def write_run(folder: Path, scores: Scores, split: str = "val") -> Path:
     return folder
 
 
-def write_clip_list(folder: Path, num_clips: int = NUM_CLIPS) -> Path:
+def write_clip_list(folder: Path, num_clips: int = NUM_CLIPS, *, names_tracks: bool = True) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    clips = [
-        ListedClip(100 + i, "val", f"0/artist-album-{i // CLIPS_A_TRACK:02d}-title-{i}-{i + 29}.mp3")
-        for i in range(num_clips)
-    ]
+    path = "0/artist-album-{:02d}-title-{}-{}.mp3" if names_tracks else "audio/{1}.wav"
+    clips = [ListedClip(100 + i, "val", path.format(i // CLIPS_A_TRACK, i, i + 29)) for i in range(num_clips)]
     (folder / "clips.tsv").write_text(format_clip_list(clips))
     return folder
 

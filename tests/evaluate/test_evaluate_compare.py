@@ -56,7 +56,12 @@ def test_a_run_does_not_differ_from_itself_and_skill_does(tmp_path: Path) -> Non
     a, b = sources(tmp_path, 0.1, 1.5)
     same = compare(a, a, Resampling(200))
     assert (same.macro["roc_auc"].difference, same.macro["roc_auc"].p_value) == (0.0, 1.0)
-    assert "may well be chance" in format_comparison(same)
+    assert same.is_identical
+    assert "the scores are identical\n30 tracks" in format_comparison(same)
+    assert "chance" not in format_comparison(same)
+    other = compare(a, b, Resampling(20))
+    assert not other.is_identical
+    assert "identical" not in format_comparison(other)
     real = compare(a, b, Resampling(200)).macro["pr_auc"]
     assert real.p_value is not None
     assert real.p_value < 0.02
@@ -69,6 +74,11 @@ def test_a_run_does_not_differ_from_itself_and_skill_does(tmp_path: Path) -> Non
 def test_without_tracks_clips_are_drawn_and_it_says_so(tmp_path: Path) -> None:
     a = load_score_source(write_run(tmp_path / "a", make_scores(1, 0.3)))
     found = compare(a, a, Resampling(50))
+    assert (found.unit, found.num_units) == ("clip", NUM_CLIPS)
+    assert "warning: tracks are not known" in format_comparison(found)
+    data = write_clip_list(tmp_path / "data", names_tracks=False)
+    b = load_score_source(tmp_path / "a", data)
+    found = compare(b, b, Resampling(50))
     assert (found.unit, found.num_units) == ("clip", NUM_CLIPS)
     assert "warning: tracks are not known" in format_comparison(found)
 

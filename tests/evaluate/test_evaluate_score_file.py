@@ -82,6 +82,15 @@ def test_a_run_tells_tags_and_split_unless_its_evaluation_is_of_other_clips(tmp_
     assert load_score_source(run).tags == ("tag0", "tag1", "tag2")
 
 
+def test_scores_of_one_part_are_not_measured_as_another(tmp_path: Path) -> None:
+    source = load_score_source(write_run(tmp_path / "run", make_scores(1, 0.5)))
+    assert source.describe("val") == source.describe()
+    with pytest.raises(DataError, match=r"run: its scores are of val; expected test \(--split\)"):
+        source.describe("test")
+    (tmp_path / "run" / "evaluation.json").unlink()
+    assert load_score_source(tmp_path / "run").describe("test").split == "test"
+
+
 def test_tracks_come_from_the_data_set_that_the_run_names(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", make_scores(1, 0.5))
     (run / "config.yaml").write_text(f"data:\n  records_dir: {write_clip_list(tmp_path / 'data')}\n")
