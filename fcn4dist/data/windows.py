@@ -39,7 +39,7 @@ def iter_windows(file: Path, mel: MelConfig, hop_s: float) -> Iterator[Window]:
     """Yield the windows of `file`, mel.clip_s long, one every `hop_s`.
 
     Any format, rate and number of channels that libsndfile reads. Raises UnusableClipError with the reason: missing,
-    empty, damaged, not finite. What was yielded before is then not the whole piece.
+    empty, damaged, not finite, shorter than one frame. What was yielded before is then not the whole piece.
     """
     size, hop, rate_hz = mel.num_samples, max(1, round(hop_s * mel.sample_rate_hz)), mel.sample_rate_hz
     rest = mel.n_fft  # less than this at the end is not worth a window
@@ -54,6 +54,11 @@ def iter_windows(file: Path, mel: MelConfig, hop_s: float) -> Iterator[Window]:
         kept = kept[-(size + rest) :]
     if num_samples == 0:
         raise UnusableClipError("no samples")
+    if num_samples < mel.n_fft:
+        raise UnusableClipError(
+            f"too short: {num_samples / rate_hz:.3f} s, {num_samples} samples at {rate_hz} Hz; "
+            f"expected {mel.n_fft} or more, one frame of the spectrogram"
+        )
     if heard == 0:  # one window: just the clip that training takes of such a piece
         begin = max(0, num_samples - size) // 2
         yield Window(begin / rate_hz, min(num_samples, begin + size) / rate_hz, crop_or_pad(kept, size))
