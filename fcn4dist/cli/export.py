@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from fcn4dist.cli.options import config_options, json_option, verbosity_options
-from fcn4dist.cluster.devices import Target, require_mindspore, resolve_target
+from fcn4dist.cluster.devices import Target, missing_for_ascend, require_mindspore, resolve_target
 from fcn4dist.config import RunConfig
 from fcn4dist.errors import ConfigError, DeviceError
 from fcn4dist.train.runtime import prepare_imports
@@ -81,12 +81,12 @@ def _target_of(file_format: Format, config: RunConfig) -> Target:
     """Return where the network runs; raises DeviceError for AIR without Ascend."""
     if file_format != "air":
         return resolve_target(config.launch.device_target)
-    try:
-        return resolve_target("Ascend")
-    except DeviceError as error:
+    if missing := missing_for_ascend():
         raise DeviceError(
-            f"AIR files are written by CANN, on Ascend alone; use --format mindir or onnx here. {error}"
-        ) from None
+            "AIR files are written by CANN, on Ascend alone; use --format mindir or onnx here; missing for Ascend: "
+            + "; ".join(missing)
+        )
+    return "Ascend"
 
 
 def format_card(card: ExportCard, output: Path) -> str:

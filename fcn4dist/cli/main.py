@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import logging
+import os
 import signal
 import sys
 
@@ -11,6 +13,7 @@ import click
 
 from fcn4dist import __version__
 from fcn4dist.errors import NO_MINDSPORE, Fcn4distError, UserError
+from fcn4dist.names import shorten_name
 
 # command -> "module:attribute", in the order of --help; a module is imported only when its command runs
 COMMANDS = {
@@ -90,6 +93,12 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of our output went away: `fcn4dist ... | head`
         sys.stderr.close()
         sys.exit(128 + signal.SIGPIPE)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        name = shorten_name(os.fsdecode(error.filename or "a path"), 60)
+        click.echo(f"fcn4dist: {name}: file name too long", err=True)
+        sys.exit(UserError.exit_code)
 
 
 if __name__ == "__main__":

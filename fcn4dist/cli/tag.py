@@ -93,6 +93,7 @@ def tag(
     plan = plan_windows(scorer.listener, window_s, hop_s, combine)
     documents: list[dict[str, Any]] = []
     num_failed = 0
+    tagging: Tagging | None = None
     for file in files:
         try:
             with told_on_terminal(file) as say:
@@ -102,14 +103,14 @@ def tag(
             documents.append({"file": str(file), "error": str(error)})
             click.echo(f"fcn4dist: {printable(str(file))}: {_with_hint(error)}", err=True)
             continue
-        if picture is not None:
-            draw_taggram(tagging, max(top, min(20, len(tagging.tags))), picture)
         if as_json:
             documents.append(as_document(tagging, scorer.listener, top, combine, timeline=timeline))
         else:
             click.echo(format_tagging(tagging, scorer.listener, top, timeline=timeline))
     if as_json:
         click.echo(json.dumps({"checkpoint": str(checkpoint), "files": documents}, indent=2, allow_nan=False))
+    if picture is not None and tagging is not None:  # last, so that a picture that fails costs no scores
+        draw_taggram(tagging, max(top, min(20, len(tagging.tags))), picture)
     if num_failed:
         raise SystemExit(UserError.exit_code)
 

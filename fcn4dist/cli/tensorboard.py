@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from fcn4dist.errors import ConfigError
+
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
@@ -16,10 +18,12 @@ def tensorboard(run: Path) -> None:
     """
     from fcn4dist.report.event_files import convert_run
     from fcn4dist.run_dir import RunDir
-    from fcn4dist.run_folder import check_run_dir, locked
+    from fcn4dist.run_folder import locked
 
     run_dir = RunDir(run)
-    check_run_dir(run_dir, resume=True)
+    if not run_dir.config.is_file():
+        found = f"no run here (no {run_dir.config.name})" if run.is_dir() else "no such folder"
+        raise ConfigError(f"{run}: {found}; expected the folder of a run")
     with locked(run_dir):  # a launcher that is at work may be writing there
         num_records = convert_run(run_dir)
     click.echo(f"{run_dir.tensorboard}: {num_records} steps and evaluations; tensorboard --logdir {run}")

@@ -35,6 +35,7 @@ TOP_DB = 80.0
 UNKNOWN_FRAMES = 1 << 48  # libsndfile reports 2**63 - 1 for streams that do not say how long they are
 MARGIN_S = 0.25  # read beside the crop, so that the resampler's edges fall outside it
 BLOCK_FRAMES = 1 << 20
+NOT_AUDIO = ("File does not exist", "Format not recognised")
 BLOCK_SPECTRA = 128  # whose arrays stay in the cache: a whole clip's are 3 MB each, new pages from the system each time
 
 
@@ -154,6 +155,8 @@ def _read_middle(file: Path, mel: MelConfig) -> tuple[Float32, int, int, int]:
     import soundfile
 
     try:
+        if file.is_dir():
+            raise UnusableClipError("a folder, not a file")
         if file.stat().st_size == 0:
             raise UnusableClipError("empty file")
         with soundfile.SoundFile(file) as sound:
@@ -168,11 +171,20 @@ def _read_middle(file: Path, mel: MelConfig) -> tuple[Float32, int, int, int]:
     except (FileNotFoundError, NotADirectoryError):
         raise UnusableClipError("no such file") from None
     except (OSError, soundfile.SoundFileError, ValueError) as error:
-        text = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
-        raise UnusableClipError(f"cannot be decoded: {text}") from None
+        raise UnusableClipError(describe_failure(error)) from None
     if len(source) < excerpt.num_frames:
         raise UnusableClipError(f"damaged: {len(source)} of {excerpt.num_frames} samples could be decoded")
     return mix_down(source), rate_hz, excerpt.offset, num_resampled
+
+
+def describe_failure(error: Exception) -> str:
+    """Return in words why a file that is there could not be read or decoded."""
+    if isinstance(error, OSError):
+        return f"cannot be read: {error.strerror or error}"
+    text = getattr(error, "error_string", None) or str(error)
+    if text.startswith(NOT_AUDIO):  # the first is what libsndfile says of an .mp3 that holds no sound
+        text = "not audio, or damaged"
+    return f"cannot be decoded: {text}"
 
 
 def mix_down(source: Float32) -> Float32:

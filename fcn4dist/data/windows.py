@@ -6,6 +6,8 @@ of one window is the clip that `load_wave` makes of it: a shorter one gets zeros
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from fcn4dist.config import MelConfig
-from fcn4dist.data.mel import SILENT_PEAK, UNKNOWN_FRAMES, Float32, UnusableClipError, crop_or_pad
+from fcn4dist.data.mel import SILENT_PEAK, UNKNOWN_FRAMES, Float32, UnusableClipError, crop_or_pad, describe_failure
 
 BLOCK_SAMPLES = 1 << 18  # numbers decoded at once, over all channels: 1 MB
 
@@ -37,7 +39,7 @@ def iter_windows(file: Path, mel: MelConfig, hop_s: float) -> Iterator[Window]:
     """Yield the windows of `file`, mel.clip_s long, one every `hop_s`.
 
     Any format, rate and number of channels that libsndfile reads. Raises UnusableClipError with the reason: missing,
-    empty, damaged, not finite. What was yielded before is then not the whole piece.
+    empty, damaged, not finite, shorter than one frame. What was yielded before is then not the whole piece.
     """
     size, hop, rate_hz = mel.num_samples, max(1, round(hop_s * mel.sample_rate_hz)), mel.sample_rate_hz
     rest = mel.n_fft  # less than this at the end is not worth a window
@@ -52,6 +54,11 @@ def iter_windows(file: Path, mel: MelConfig, hop_s: float) -> Iterator[Window]:
         kept = kept[-(size + rest) :]
     if num_samples == 0:
         raise UnusableClipError("no samples")
+    if num_samples < mel.n_fft:
+        raise UnusableClipError(
+            f"too short: {num_samples / rate_hz:.3f} s, {num_samples} samples at {rate_hz} Hz; "
+            f"expected {mel.n_fft} or more, one frame of the spectrogram"
+        )
     if heard == 0:  # one window: just the clip that training takes of such a piece
         begin = max(0, num_samples - size) // 2
         yield Window(begin / rate_hz, min(num_samples, begin + size) / rate_hz, crop_or_pad(kept, size))
@@ -77,17 +84,35 @@ def iter_blocks(file: Path, rate_hz: int) -> Iterator[Float32]:
     import soundfile
 
     try:
+        if file.is_dir():
+            raise UnusableClipError("a folder, not a file")
         if file.stat().st_size == 0:
             raise UnusableClipError("empty file")
-        with soundfile.SoundFile(file) as sound:
+        with _quiet_stderr():  # libmpg123 has its own lines for each header that it cannot read
+            opened = soundfile.SoundFile(file)
+        with opened as sound:
             yield from _iter_resampled(sound, rate_hz)
     except (FileNotFoundError, NotADirectoryError):
         raise UnusableClipError("no such file") from None
-    except IsADirectoryError:
-        raise UnusableClipError("a folder, not a file") from None
     except (OSError, soundfile.SoundFileError, ValueError) as error:
-        text = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
-        raise UnusableClipError(f"cannot be decoded: {text}") from None
+        raise UnusableClipError(describe_failure(error)) from None
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Drop what C libraries write to stderr; only for a process that has one thread at work."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # stderr is closed
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _iter_resampled(sound: Any, rate_hz: int) -> Iterator[Float32]:

@@ -13,7 +13,8 @@ from typing import Literal
 from markupsafe import Markup
 
 WIDTH, HEIGHT = 520.0, 230.0
-LEFT, RIGHT, TOP, BOTTOM = 54.0, 10.0, 10.0, 34.0
+LEFT, RIGHT, TOP, BOTTOM = 54.0, 10.0, 10.0, 34.0  # LEFT is the least: long numbers beside the y axis take more
+LETTER, DOT = 9.6, 4.8  # widths at the largest size that style.css gives to .t, 15, in the widest common font
 NUM_COLOURS = 8
 MOST_POINTS = 400  # of one line
 
@@ -114,8 +115,9 @@ def line_chart(
         return None
     x_axis = Axis.over([x for one in drawn for x, _ in one.points], limits=x_limits or _ends(drawn))
     y_axis = Axis.over([y for one in drawn for _, y in one.points], zero=zero, limits=y_limits)
-    parts = _frame(x_axis, y_axis, x_label, y_label)
-    parts += [_draw(one, x_axis, y_axis) for one in drawn]
+    left = _left_of(y_axis)
+    parts = _frame(x_axis, y_axis, left, x_label, y_label)
+    parts += [_draw(one, x_axis, y_axis, left) for one in drawn]
     return Chart(title, _svg(title, parts), drawn, caption)
 
 
@@ -130,22 +132,28 @@ def _svg(title: str, parts: Sequence[Markup], width: float = WIDTH, height: floa
     return Markup("").join([head, *parts, Markup("</svg>")])
 
 
-def _frame(x_axis: Axis, y_axis: Axis, x_label: str, y_label: str) -> list[Markup]:
+def _left_of(y_axis: Axis) -> float:
+    """Return where the y axis stands, so that its numbers fit between it and the turned label at the edge."""
+    widths = (sum(DOT if letter == "." else LETTER for letter in format_tick(tick)) for tick in y_axis.ticks)
+    return max(LEFT, 26 + max(widths, default=0.0))
+
+
+def _frame(x_axis: Axis, y_axis: Axis, left: float, x_label: str, y_label: str) -> list[Markup]:
     right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
     parts = []
     for tick in y_axis.ticks:
         y = y_axis.place(tick, bottom, TOP)
-        parts.append(Markup('<path class="grid" d="M{:.1f} {:.1f}H{:.1f}"/>').format(LEFT, y, right))
-        parts.append(_text(LEFT - 6, y + 4, format_tick(tick), "end"))
+        parts.append(Markup('<path class="grid" d="M{:.1f} {:.1f}H{:.1f}"/>').format(left, y, right))
+        parts.append(_text(left - 6, y + 4, format_tick(tick), "end"))
     for tick in x_axis.ticks:
-        x = x_axis.place(tick, LEFT, right)
+        x = x_axis.place(tick, left, right)
         parts.append(Markup('<path class="axis" d="M{:.1f} {:.1f}v4"/>').format(x, bottom))
         parts.append(_text(x, bottom + 16, format_tick(tick), "end" if x > right - 12 else "middle"))
-    parts.append(Markup('<path class="axis" d="M{:.1f} {:.1f}H{:.1f}"/>').format(LEFT, bottom, right))
-    parts.append(_text((LEFT + right) / 2, HEIGHT - 4, x_label, "middle"))
+    parts.append(Markup('<path class="axis" d="M{:.1f} {:.1f}H{:.1f}"/>').format(left, bottom, right))
+    parts.append(_text((left + right) / 2, HEIGHT - 4, x_label, "middle"))
     if y_label:
         middle = (TOP + bottom) / 2
-        turned = Markup('<text class="t" text-anchor="middle" transform="translate(11 {:.1f}) rotate(-90)">{}</text>')
+        turned = Markup('<text class="t" text-anchor="middle" transform="translate(14 {:.1f}) rotate(-90)">{}</text>')
         parts.append(turned.format(middle, y_label))
     return parts
 
@@ -154,10 +162,10 @@ def _text(x: float, y: float, text: str, anchor: str) -> Markup:
     return Markup('<text class="t" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(x, y, anchor, text)
 
 
-def _draw(series: Series, x_axis: Axis, y_axis: Axis) -> Markup:
+def _draw(series: Series, x_axis: Axis, y_axis: Axis, left: float) -> Markup:
     right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
     places = [
-        (x_axis.place(x, LEFT, right), min(max(y_axis.place(y, bottom, TOP), TOP - 2), bottom + 2))
+        (x_axis.place(x, left, right), min(max(y_axis.place(y, bottom, TOP), TOP - 2), bottom + 2))
         for x, y in series.points
     ]
     if series.kind == "dots" or len(places) == 1:

@@ -10,7 +10,7 @@ import numpy as np
 from fcn4dist.data.stats import DataStats
 from fcn4dist.errors import DataError
 from fcn4dist.files import save_atomically
-from fcn4dist.names import shorten_name
+from fcn4dist.names import missing_letters_allowed, shorten_name
 
 SUFFIXES = (".png", ".svg", ".pdf")
 COLOURS = {"train": "#0072B2", "val": "#E69F00", "test": "#009E73"}  # told apart by colour-blind eyes, too
@@ -33,7 +33,8 @@ def save_data_picture(stats: DataStats, file: Path) -> None:
 
     num_tags = len(stats.tags)
     side = min(16.0, max(4.0, 0.2 * num_tags))
-    with rc_context({"svg.hashsalt": "fcn4dist", "text.parse_math": False}):  # a tag may hold dollar signs
+    settings = {"svg.hashsalt": "fcn4dist", "text.parse_math": False}  # a tag may hold dollar signs
+    with rc_context(settings), missing_letters_allowed():
         figure = Figure(figsize=(6 + side, side + 3.2), layout="constrained")
         grid = figure.add_gridspec(2, 2, width_ratios=(5, side), height_ratios=(side, 2.2))
         _draw_positives(figure.add_subplot(grid[0, 0]), stats)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fcn4dist.errors import ConfigError
 from fcn4dist.files import save_atomically
+from fcn4dist.names import missing_letters_allowed
 from fcn4dist.tag.printable import printable
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def draw_taggram(tagging: Tagging, num_tags: int, file: Path) -> None:
     figure.colorbar(mesh, ax=axes, label="score", pad=0.01, fraction=0.03)
     file_format = file.suffix.lower().removeprefix(".")
     try:
-        save_atomically(file, lambda target: figure.savefig(target, format=file_format, dpi=120))
+        with missing_letters_allowed():
+            save_atomically(file, lambda target: figure.savefig(target, format=file_format, dpi=120))
     except OSError as error:
         raise ConfigError(f"--picture {file}: cannot be written: {error.strerror or error}") from None
 

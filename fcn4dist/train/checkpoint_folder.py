@@ -11,6 +11,7 @@ state.json proves itself too: its `state_sha256` is the digest of all its other 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import re
@@ -28,6 +29,9 @@ FORMAT_VERSION = 2
 UNPROVEN_VERSION = 1  # without state_sha256; still read
 STATE = "state.json"
 PROOF = "state_sha256"
+EXPECTED = (
+    "expected a checkpoint folder such as RUN/checkpoints/step-00000120, a run, or a file: .ckpt, .onnx or .mindir"
+)
 STEP_FOLDER = re.compile(r"step-(\d{8,})")
 HIDDEN = (".step-*.tmp", ".step-*.old")  # half-written, and on their way out
 
@@ -122,11 +126,20 @@ def has_checkpoint(folder: Path) -> bool:
 
 
 def named(folder: Path, pointer: str) -> Path | None:
-    """Return the checkpoint that the file `latest` or `best` names; none where there is no such file."""
+    """Return the checkpoint that the file `latest` or `best` names; none where there is no such file.
+
+    Raises CheckpointError when the file is there and cannot be read.
+    """
+    file = folder / pointer
     try:
-        return folder / (folder / pointer).read_text(encoding="utf-8").strip()
+        return folder / file.read_text(encoding="utf-8").strip()
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except (OSError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            raise  # one message for all commands: cli/main.py
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"{file}: cannot be read: {reason}; expected the name of a checkpoint folder") from None
 
 
 def find_newest(folder: Path) -> tuple[Path, State, list[str]]:
@@ -173,10 +186,11 @@ def _read_document(file: Path) -> dict[str, Any]:
     try:
         text = file.read_bytes().decode("utf-8")
         document: Any = json.loads(text)
+    except (FileNotFoundError, NotADirectoryError):
+        found = "holds no checkpoint" if file.parent.is_dir() else "no such file or folder"
+        raise CheckpointError(f"{file.parent}: {found}; {EXPECTED}") from None
     except OSError as error:
-        raise CheckpointError(
-            f"{file}: {error.strerror}; expected a checkpoint folder such as RUN/checkpoints/step-00000120"
-        ) from None
+        raise CheckpointError(f"{file}: cannot be read: {error.strerror}; {EXPECTED}") from None
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{file}: damaged: {error}") from None
     version = document.get("format_version") if isinstance(document, dict) else None

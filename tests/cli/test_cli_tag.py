@@ -87,22 +87,34 @@ def test_silent_windows_count_for_nothing(tmp_path: Path, model: Path) -> None:
 
 def test_unusable_files_are_named_and_the_others_tagged(tmp_path: Path, model: Path) -> None:
     (tmp_path / "notes.mp3").write_text("words, not music\n" * 100)
+    (tmp_path / "album").mkdir()
+    write_piece(tmp_path / "click.wav", 511 / 12_000)
     soundfile.write(tmp_path / "none.wav", np.zeros(0), 44_100)
     soundfile.write(tmp_path / "still.wav", np.zeros(44_100), 44_100)
     write_piece(tmp_path / "wide.wav", 3, rate_hz=192_000, channels=8)
     soundfile.write(tmp_path / "coarse.wav", np.random.default_rng(0).normal(0, 0.2, 30_000), 8_000, subtype="PCM_U8")
-    files = ["notes.mp3", "none.wav", "gone\n\x1b[31m.wav", "still.wav", "wide.wav", "coarse.wav"]
+    files = ["notes.mp3", "none.wav", "gone\n\x1b[31m.wav", "still.wav", "wide.wav", "coarse.wav", "album", "click.wav"]
     result = run_tag(tmp_path, *files, "--checkpoint", model, "--json")
     assert result.returncode == 2
     documents = json.loads(result.stdout)["files"]
     assert [document["file"] for document in documents] == files
     assert [document.get("error", "tagged").split(":")[0] for document in documents] == [
-        *("cannot be decoded", "no samples", "no such file", "silent", "tagged", "tagged")
+        *(
+            "cannot be decoded",
+            "no samples",
+            "no such file",
+            "silent",
+            "tagged",
+            "tagged",
+            "a folder, not a file",
+            "too short",
+        )
     ]
-    lines = [line for line in result.stderr.splitlines() if line.startswith("fcn4dist")]  # libmpg123 has its own
-    assert "Traceback" not in result.stderr
-    assert len(lines) == 4
-    assert lines[0].startswith("fcn4dist: notes.mp3: cannot be decoded: ")
+    lines = result.stderr.splitlines()
+    assert len(lines) == 6, result.stderr
+    assert "click.wav: too short: 0.043 s, 511 samples at 12000 Hz; expected 512 or more" in lines[5]
+    assert all(line.startswith("fcn4dist: ") for line in lines)
+    assert lines[0].startswith("fcn4dist: notes.mp3: cannot be decoded: not audio, or damaged (")
     assert "ffmpeg" in lines[0]
     assert lines[2] == r"fcn4dist: gone\n\x1b[31m.wav: no such file"
 
@@ -120,6 +132,31 @@ def test_hostile_tags_stay_on_their_line(tmp_path: Path) -> None:
     assert (tmp_path / "a.svg").read_bytes().startswith(b"<?xml")
     (document,) = json.loads(run_tag(tmp_path, "a.wav", "--checkpoint", model, "--json").stdout)["files"]
     assert {tag["tag"] for tag in document["tags"]} == set(tags)
+
+
+def test_a_picture_comes_after_the_text_and_letters_without_a_glyph_are_no_news(tmp_path: Path) -> None:
+    model = write_small_onnx(tmp_path / "m.onnx", ["民謡", "بيانو", "soft"])
+    write_piece(tmp_path / "a.wav")
+    result = run_tag(tmp_path, "a.wav", "--checkpoint", model, "--picture", "a.png")
+    assert (result.returncode, result.stderr) == (0, "")
+    (tmp_path / "b.png").mkdir()  # a picture cannot go there
+    result = run_tag(tmp_path, "a.wav", "--checkpoint", model, "--picture", "b.png")
+    assert result.returncode == 2
+    assert "b.png: cannot be written" in result.stderr
+    assert "soft" in result.stdout
+
+
+def test_real_music_is_tagged(tmp_path: Path, model: Path, shared_data: Path) -> None:
+    files = sorted((shared_data / "music").glob("*.ogg"))
+    assert len(files) == 4
+    result = run_tag(tmp_path, *files, "--checkpoint", model, "--json", "--top", len(TAGS))
+    assert (result.returncode, result.stderr) == (0, "")
+    documents = json.loads(result.stdout)["files"]
+    assert [document["file"] for document in documents] == [str(file) for file in files]
+    for file, document in zip(files, documents, strict=True):
+        assert document["duration_s"] == pytest.approx(soundfile.info(file).duration, abs=0.05)
+        assert {tag["tag"] for tag in document["tags"]} == set(TAGS)
+        assert all(0 < tag["score"] < 1 for tag in document["tags"])
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,10 @@ def test_hostile_names_and_files_do_no_harm(data_dir: Path, tmp_path: Path) -> N
     assert "<script>" not in picture
     save_data_picture(stats, tmp_path / "again.svg")
     assert (tmp_path / "again.svg").read_bytes() == (tmp_path / "data.svg").read_bytes()
+    stats.tags[0] = "民謡"  # letters that Matplotlib's font lacks
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        save_data_picture(stats, tmp_path / "again.svg")
     for file, message in (("x.jpg", r"ends in \.png, \.svg, \.pdf"), ("none/x.png", "no such folder")):
         with pytest.raises(DataError, match=message):
             check_picture_file(tmp_path / file)

@@ -119,8 +119,8 @@ BAD = {
     "missing": (lambda file: None, "no such file"),
     "empty": (lambda file: file.write_bytes(b""), "empty file"),
     "no samples": (lambda file: soundfile.write(file, np.zeros(0), 44_100, format="WAV"), "no samples"),
-    "text": (lambda file: file.write_text("these are words\n" * 200), "cannot be decoded|no samples"),
-    "folder": (lambda file: file.mkdir(), "cannot be decoded|a folder"),
+    "text": (lambda file: file.write_text("these are words\n" * 200), "cannot be decoded: not audio, or damaged"),
+    "folder": (lambda file: file.mkdir(), "a folder, not a file"),
     "not finite": (not_finite, "NaN or infinite"),
     "cut short": (cut_short, "damaged|cannot be decoded"),
 }

@@ -25,6 +25,19 @@ return [...document.querySelectorAll("svg")].filter(svg => {
 }).map(svg => svg.outerHTML.slice(0, 200));
 """
 
+NARROW_CELLS = """
+return [...document.querySelectorAll("td")].filter(cell => {
+  const width = cell.getBoundingClientRect().width;
+  return cell.checkVisibility() && width < (cell.className === "path" ? 180 : 60);
+}).map(cell => cell.outerHTML.slice(0, 200));
+"""
+LABELS_CUT_OFF = """
+return [...document.querySelectorAll(".charts svg text")].filter(text => {
+  const box = text.getBoundingClientRect(), frame = text.ownerSVGElement.getBoundingClientRect();
+  return box.left < frame.left || box.right > frame.right + 1 || box.top < frame.top - 1 || box.bottom > frame.bottom + 1;
+}).map(text => text.outerHTML);
+"""
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
@@ -80,6 +93,16 @@ def test_every_picture_is_drawn_and_nothing_sticks_out(
     assert browser.execute_script("return document.querySelectorAll('svg').length") >= 4
     assert browser.execute_script(EMPTY_PICTURES) == []
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("name", ["plain", "hostile", "compared"])
+def test_cells_are_wide_enough_to_read_and_labels_are_whole(
+    browser: Any, pages: dict[str, Path], name: str, width: int
+) -> None:
+    show(browser, pages[name], width)
+    assert browser.execute_script(NARROW_CELLS) == []
+    assert browser.execute_script(LABELS_CUT_OFF) == []
 
 
 def test_dark_and_light_differ(browser: Any, pages: dict[str, Path]) -> None:
