@@ -11,6 +11,7 @@ from rich.live import Live
 from fcn4dist.cluster.console import PLAIN_EVERY_S, format_step
 from fcn4dist.cluster.pulse import read_pulse
 from fcn4dist.errors import ConfigError, JobError
+from fcn4dist.names import shorten_name
 from fcn4dist.run_dir import RunDir
 from fcn4dist.run_state import RunState, is_locked
 from fcn4dist.run_view import Drawing, Snapshot, first_rank, take_snapshot, value_of
@@ -85,7 +86,10 @@ def _format_evaluation(snapshot: Snapshot) -> str:
     found = [f"{n} {v:.4f}" for key, n in names.items() if (v := value_of(snapshot.evaluation, key)) is not None]
     epoch = value_of(snapshot.evaluation, "epoch")
     where = f" after epoch {epoch:.0f}" if epoch is not None else ""
-    return f"evaluation{where}: {', '.join(found) or 'no tag can be scored'}"
+    split, checksum = (snapshot.evaluation.get(key) for key in ("split_name", "split_checksum"))
+    on = f" on {shorten_name(split, 80)}" if isinstance(split, str) else ""
+    on += f" (clip list {checksum[:12]})" if on and isinstance(checksum, str) else ""
+    return f"evaluation{where}: {', '.join(found) or 'no tag can be scored'}{on}"
 
 
 def _tell_end(run: RunDir, snapshot: Snapshot, console: Console) -> None:

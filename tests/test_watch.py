@@ -48,7 +48,9 @@ def run(tmp_path: Path) -> RunDir:
     for rank in (0, 1):
         found.metrics(rank).write_text(json.dumps(RECORD) + "\n")
         PulseFile(found.pulse(1, f"rank-{rank}")).beat("step", 6)
-    found.evaluations.write_text('{"step": 4, "epoch": 1, "roc_auc_macro": 0.9, "pr_auc_macro": 0.8}\n')
+    figures = {"step": 4, "epoch": 1, "roc_auc_macro": 0.9, "pr_auc_macro": 0.8}
+    of = {"split_name": "folder\n", "split_checksum": "0123456789abcdef"}
+    found.evaluations.write_text(json.dumps({**figures, **of}) + "\n")
     processes = {"rank-0": {"cpu_percent": 97.0, "memory_bytes": 3 << 29}}
     found.usage.write_text(json.dumps({"time": 1.0, "processes": processes}) + "\n")
     save_json(found.environment, {"host": socket.gethostname()})
@@ -201,3 +203,9 @@ def test_it_follows_a_run_to_its_failure(run: RunDir) -> None:
     _, errors = watcher.communicate(timeout=30)
     assert watcher.returncode == 1
     assert "rank 0 on a: ValueError: nan" in errors
+
+
+def test_figures_name_their_split_and_its_clips_on_one_line(run: RunDir) -> None:
+    for rank in (0, 1):
+        save_json(run.end(1, f"rank-{rank}"), asdict(RankEnd(60, 60)))
+    assert "PR-AUC 0.8000 on folder? (clip list 0123456789ab);" in drawn(run)

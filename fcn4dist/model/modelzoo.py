@@ -60,6 +60,10 @@ def load_modelzoo(path: Path) -> ModelZooWeights:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint file")
     stored = read_parameters(path)
+    if "bn1.running_mean" in stored:
+        raise CheckpointError(
+            f"{path}: an export under PyTorch's names; expected the checkpoint that it was made from, or its .onnx or .mindir"
+        )
     if missing := [name for name in NAMES if name not in stored]:
         raise CheckpointError(
             f"{path}: no parameter {missing[0]!r} (and {len(missing) - 1} more missing); expected an FCN-4, as MindSpore "

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcn4dist.config import MelConfig, ModelConfig, RunConfig
-from fcn4dist.errors import CheckpointError
+from fcn4dist.errors import CheckpointError, ConfigError
 
 Float32 = NDArray[np.float32]
 SAVED_FORMATS = (".onnx", ".mindir")
@@ -46,6 +46,8 @@ def open_scorer(path: Path, config: RunConfig) -> Scorer:
     `config` names the device, and for a checkpoint file of ModelZoo its tags, pools and mel. MindSpore is imported for
     all but ONNX. Raises CheckpointError or DeviceError.
     """
+    if path.suffix in (".onnx", ".mindir") and not path.is_dir():
+        _check_nothing_is_set(path, config)
     if path.suffix == ".onnx" and not path.is_dir():
         from fcn4dist.scoring.onnx_scorer import OnnxScorer
 
@@ -63,6 +65,13 @@ def open_scorer(path: Path, config: RunConfig) -> Scorer:
     if path.suffix == ".mindir" and not path.is_dir():
         return MindirScorer.open(path, target)
     return CheckpointScorer.open(path, config, target)
+
+
+def _check_nothing_is_set(path: Path, config: RunConfig) -> None:
+    """Raise ConfigError where the user sets what the card of an exported file says."""
+    for section in ("mel", "model"):
+        if keys := sorted(getattr(config, section).model_fields_set):
+            raise ConfigError(f"{section}.{keys[0]}: {path} has its own in its card; leave it out")
 
 
 def check_scores(scores: NDArray[Any], num_clips: int, num_tags: int, where: str) -> Float32:

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from small_onnx import MEL, TAGS, expected_scores, write_small_onnx
 
-from fcn4dist.errors import CheckpointError
+from fcn4dist.config import load_config, override_config
+from fcn4dist.errors import CheckpointError, ConfigError
 from fcn4dist.scoring.card import card_file, load_card
 from fcn4dist.scoring.onnx_scorer import OnnxScorer
+from fcn4dist.scoring.scorer import open_scorer
 
 
 def change(file: Path, **values: Any) -> None:
@@ -68,3 +70,9 @@ def test_a_card_with_another_number_of_tags_is_refused(tmp_path: Path) -> None:
     change(file, tags=["one"])
     with pytest.raises(CheckpointError, match=r"scores of shape \(1, 3\); its card says \(1, 1\)"):
         OnnxScorer.open(file).score(np.zeros((1, 1, 24, 40), np.float32))
+
+
+def test_what_the_card_says_cannot_be_set(tmp_path: Path) -> None:
+    config = override_config(load_config(), mel={"clip_s": 20.0})
+    with pytest.raises(ConfigError, match=r"mel\.clip_s: .*m\.onnx has its own in its card"):
+        open_scorer(write_small_onnx(tmp_path / "m.onnx"), config)
