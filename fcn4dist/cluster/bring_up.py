@@ -1,8 +1,7 @@
-"""What a process of the job does first: tie itself to the launcher, take its cores, wait for the scheduler."""
+"""What a process of the job does first: see that its launcher lives, take its cores, wait for the scheduler."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import socket
@@ -11,7 +10,6 @@ from pathlib import Path
 
 import psutil
 
-from fcn4dist.cluster.process import LIBC, PR_SET_PDEATHSIG
 from fcn4dist.errors import JobError
 
 TCP_LISTEN = "0A"  # the `st` column of /proc/net/tcp
@@ -19,15 +17,12 @@ POLL_S = 0.02
 LAUNCHER_GONE = 128 + signal.SIGKILL  # the exit code of a process whose launcher died before it was tied to it
 
 
-def tie_to_parent(launcher_pid: int) -> None:
-    """Make the kernel kill this process when the launcher dies, however the launcher dies.
+def leave_if_orphaned(launcher_pid: int) -> None:
+    """Exit at once when the launcher is gone already.
 
-    Called first thing: until then a dying launcher would leave this process behind. Exits at once when the launcher is
-    already gone. Linux only.
+    The kernel kills this process when the launcher dies (`die_with_parent`), but not when it died before that was set.
     """
-    if LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-        raise JobError(f"prctl(PR_SET_PDEATHSIG): {os.strerror(ctypes.get_errno())}")
-    if os.getppid() != launcher_pid:  # it died between our start and the line above
+    if os.getppid() != launcher_pid:
         os._exit(LAUNCHER_GONE)
 
 

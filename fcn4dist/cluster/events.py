@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import Any, Protocol
 
+from fcn4dist.cluster.poller import Poller
 from fcn4dist.cluster.process import ExitStatus, signal_name
 from fcn4dist.cluster.pulse import Pulse, read_pulse
 from fcn4dist.cluster.stall import Stall
@@ -165,12 +165,13 @@ class WatchedFiles:
     pulses: Mapping[str, Path] = field(default_factory=dict)  # rank -> what it is doing
 
 
-class RunWatcher:
+class RunWatcher(Poller):
     """Reads what the ranks write into the run directory, from now on, and puts it into the inbox."""
 
     POLL_S = 0.25
 
     def __init__(self, files: WatchedFiles, inbox: Inbox, clock: Clock) -> None:
+        super().__init__("watch-run")
         self._metrics, self._evaluation = files.metrics, files.evaluation
         self._errors = dict(files.errors)
         self._pulses: dict[str, Pulse | None] = dict.fromkeys(files.pulses)
@@ -179,20 +180,10 @@ class RunWatcher:
         self._inode, self._offset = self._place()
         self._partial = b""
         self._evaluated = self._stamp(files.evaluation)
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="watch-run", daemon=True)
 
-    def __enter__(self) -> RunWatcher:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._end.wait(self.POLL_S):
-            self.poll()
+    def pause_s(self) -> float:
+        """Return the seconds until the next look."""
+        return self.POLL_S
 
     def poll(self) -> None:
         """Put an event for every whole line, evaluation and exception written since the last call."""

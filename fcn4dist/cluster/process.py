@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
-LIBC = ctypes.CDLL(None, use_errno=True)  # loaded before any fork
+LIBC = ctypes.CDLL(None)  # loaded before any fork
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def signal_name(number: int) -> str:
 def die_with_parent() -> None:
     """Have the kernel kill this process when the thread that started it dies; a later `exec` keeps that. Linux only.
 
-    Set between fork and exec, and again by the worker: one that is suspended while it starts would outlive its launcher.
+    Called between fork and exec: a worker that did it itself would outlive its launcher when it is suspended while it starts.
     """
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 

@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import subprocess
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import psutil
 
 from fcn4dist.cluster.events import Clock, Event, Exited, Started
+from fcn4dist.cluster.poller import Poller
 
 FIRST_LOOKS_S = 2.0  # between looks of a young job
 LOOKS_AN_AGE = 500  # and later its age divided by this
@@ -27,27 +27,23 @@ NPU_LIMIT_S = 5.0  # for npu-smi
 MEGABYTE = 1 << 20
 
 
-class UsageRecorder:
+class UsageRecorder(Poller):
     """Told of starts and ends through `on_event`; writes from a thread of its own until the `with` block ends."""
 
     def __init__(self, path: Path, clock: Clock, attempt: int, pids: Mapping[str, int] | None = None) -> None:
         """`pids`: processes that run already."""
+        super().__init__("usage")
         self._path, self._clock, self._attempt = path, clock, attempt
         self._processes: dict[str, psutil.Process] = {}
         for name, pid in (pids or {}).items():
             self._add(name, pid)
         self._npu_smi = shutil.which("npu-smi")
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="usage", daemon=True)
+        self._start_s = clock()
 
     def __enter__(self) -> UsageRecorder:
         psutil.cpu_percent()  # from here on it counts
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self._thread.join()
+        self._start_s = self._clock()
+        return super().__enter__()
 
     def on_event(self, event: Event) -> None:
         """Note who runs."""
@@ -62,14 +58,17 @@ class UsageRecorder:
             process.cpu_percent()  # from here on it counts
             self._processes[name] = process
 
-    def _run(self) -> None:
-        start_s = self._clock()
-        while not self._end.wait(min(max(FIRST_LOOKS_S, (self._clock() - start_s) / LOOKS_AN_AGE), SELDOM_S)):
-            line = (json.dumps(self.look()) + "\n").encode()
-            with contextlib.suppress(OSError):  # a full disk leaves gaps, nothing more
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                with self._path.open("ab", buffering=0) as file:
-                    file.write(line)
+    def pause_s(self) -> float:
+        """Return the seconds until the next look: the older the job, the more."""
+        return min(max(FIRST_LOOKS_S, (self._clock() - self._start_s) / LOOKS_AN_AGE), SELDOM_S)
+
+    def poll(self) -> None:
+        """Look once and write the line."""
+        line = (json.dumps(self.look()) + "\n").encode()
+        with contextlib.suppress(OSError):  # a full disk leaves gaps, nothing more
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("ab", buffering=0) as file:
+                file.write(line)
 
     def look(self) -> dict[str, Any]:
         """Return one line: percent of one core, resident bytes; percent of all cores and free bytes of the host."""

@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import threading
-
 from fcn4dist.cluster.events import Clock, Event, Exited, Inbox, Started, Suspended
 from fcn4dist.cluster.memory import MemoryUse, OomRecord, read_status
+from fcn4dist.cluster.poller import Poller
 
 SUSPENDED = "T"
 POLL_S = 0.5
 
 
-class Vitals:
+class Vitals(Poller):
     """Told of starts and ends through `on_event`; puts a `Suspended` into the inbox when a process stops or goes on."""
 
     def __init__(self, inbox: Inbox, clock: Clock) -> None:
+        super().__init__("vitals")
         self._inbox, self._clock = inbox, clock
         self._alive: dict[str, int] = {}
         self._pids: dict[str, int] = {}
         self._peaks: dict[str, int] = {}
         self._suspended: set[str] = set()
         self._oom = OomRecord()
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="vitals", daemon=True)
-
-    def __enter__(self) -> Vitals:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        self._thread.join()
 
     def on_event(self, event: Event) -> None:
         """Note who runs."""
@@ -39,9 +29,9 @@ class Vitals:
         elif isinstance(event, Exited):
             self._alive.pop(event.process, None)
 
-    def _run(self) -> None:
-        while not self._end.wait(POLL_S):
-            self.poll()
+    def pause_s(self) -> float:
+        """Return the seconds until the next look."""
+        return POLL_S
 
     def poll(self) -> None:
         """Look once."""

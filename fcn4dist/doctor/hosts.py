@@ -49,11 +49,11 @@ def examine_hosts(hostfile: Path, around: Surroundings) -> Iterator[Check]:
 
 
 def ask_clock(ssh: Sequence[str], host: str) -> Clock:
-    """Read a host's clock; it is compared with the middle of the second of two questions, when ssh has connected.
+    """Read a host's clock; it is compared with the middle of question and answer, once ssh has connected.
 
-    The remote shell prints its time when it starts, and again when it hears a line that this side sends then.
+    The remote shell prints a line when it starts, and its time when it hears the line that this side sends then.
     """
-    command = [*ssh, host, "date +%s.%N; read -r _; date +%s.%N"]
+    command = [*ssh, host, "echo; read -r _; date +%s.%N"]
     try:
         with subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

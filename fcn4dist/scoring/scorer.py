@@ -13,7 +13,6 @@ from fcn4dist.config import MelConfig, ModelConfig, RunConfig
 from fcn4dist.errors import CheckpointError, ConfigError
 
 Float32 = NDArray[np.float32]
-SAVED_FORMATS = (".onnx", ".mindir")
 
 
 @dataclass(frozen=True)

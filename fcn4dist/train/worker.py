@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from fcn4dist.cluster.bring_up import pin_to_cores, tie_to_parent, wait_until_listening
+from fcn4dist.cluster.bring_up import leave_if_orphaned, pin_to_cores, wait_until_listening
 from fcn4dist.cluster.failure import RankEnd, save_error
 from fcn4dist.cluster.pulse import STACK_SIGNAL, PulseFile
 from fcn4dist.cluster.worker_env import WorkerEnv, read_environment
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         worker = read_environment(os.environ)
         name = worker.name
-        tie_to_parent(worker.launcher_pid)
+        leave_if_orphaned(worker.launcher_pid)
         if worker.role == "scheduler":
             join_as_scheduler(worker)
         else:

@@ -28,8 +28,8 @@ SCHEDULER = "import time; time.sleep(600)"
 PREAMBLE = """
 import os, sys, time, signal, subprocess
 from pathlib import Path
-from fcn4dist.cluster.bring_up import tie_to_parent
-tie_to_parent({launcher})
+from fcn4dist.cluster.bring_up import leave_if_orphaned
+leave_if_orphaned({launcher})
 RUN = Path({run!r})
 (RUN / "{name}.pid").write_text(str(os.getpid()))
 """

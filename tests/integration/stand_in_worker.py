@@ -13,7 +13,7 @@ import socket
 from pathlib import Path
 from typing import NoReturn
 
-from fcn4dist.cluster.bring_up import pin_to_cores, tie_to_parent, wait_until_listening
+from fcn4dist.cluster.bring_up import leave_if_orphaned, pin_to_cores, wait_until_listening
 from fcn4dist.cluster.pulse import PulseFile
 from fcn4dist.cluster.worker_env import read_environment
 from fcn4dist.config import load_config
@@ -31,7 +31,7 @@ def serve(address: tuple[str, int]) -> NoReturn:
 
 def main() -> None:
     environment = read_environment(os.environ)
-    tie_to_parent(environment.launcher_pid)
+    leave_if_orphaned(environment.launcher_pid)
     pin_to_cores(environment.share.cores)
     parser = argparse.ArgumentParser()
     parser.add_argument("--run-dir", type=Path, required=True)

@@ -300,13 +300,13 @@ def test_a_reader_that_goes_away_does_not_end_the_job(start: Callable[..., Job])
 
 
 def test_a_worker_whose_launcher_is_gone_already_ends_at_once() -> None:
-    code = "from fcn4dist.cluster.bring_up import tie_to_parent\ntie_to_parent(1 << 22)\nprint('still here')"
+    code = "from fcn4dist.cluster.bring_up import leave_if_orphaned\nleave_if_orphaned(1 << 22)\nprint('still here')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=LIMIT_S)
     assert (done.returncode, done.stdout) == (137, "")
 
 
 def test_a_child_that_was_suspended_before_it_could_tie_itself_dies_with_its_launcher(tmp_path: Path) -> None:
-    """`sleep` never calls tie_to_parent: it is as a worker that is still starting Python."""
+    """`sleep` never calls anything of ours: it is as a worker that is still starting Python."""
     code = (
         "import sys, time; from pathlib import Path; from fcn4dist.cluster.process import Process, ProcessSpec\n"
         "child = Process(ProcessSpec('rank-0', ('sleep', '600')), {'PATH': '/usr/bin:/bin'})\n"
