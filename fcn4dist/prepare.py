@@ -39,6 +39,7 @@ from fcn4dist.data.manifest import (
     load_manifest,
 )
 from fcn4dist.data.plan import DataPlan, plan_data_set
+from fcn4dist.data.row_format import Row, RowFormat
 from fcn4dist.errors import DataError
 from fcn4dist.files import digest_file, save_json, save_text
 
@@ -140,7 +141,7 @@ def _check_skipped(plan: DataPlan, skipped: Sequence[SkippedClip]) -> None:
 
 def _write_data_set(plan: DataPlan, skipped: list[SkippedClip], progress: Progress) -> Manifest:
     """Write shards, clips.tsv, inputs.json and the manifest into the work folder; return the manifest."""
-    from fcn4dist.data.records import Row, RowFormat, write_part  # MindSpore loads here, after the workers' work
+    from fcn4dist.data.records import write_part  # MindSpore loads here, after the workers' work
 
     folder = plan.work.shards
     folder.mkdir()

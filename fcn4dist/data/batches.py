@@ -5,22 +5,26 @@ Shards are those of `fcn4dist prepare`, or ModelZoo's own (columns id, feature, 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
-import mindspore.dataset as ds
 import numpy as np
 from numpy.typing import NDArray
 
 from fcn4dist.data.manifest import MANIFEST, Manifest, load_manifest
 from fcn4dist.data.order import Positions
+from fcn4dist.data.row_format import RowFormat
+from fcn4dist.data.shard_index import ShardIndex, load_shard_index
 from fcn4dist.errors import DataError
 
-COLUMNS = ["id", "feature", "label"]
-PREFETCH_BATCHES = 4  # held ready by MindSpore's pipeline; its default of 16 is 0.27 GB at 32 clips a batch
 SHARD_NAME = re.compile(r"(?P<split>train|val|test)\.mindrecord(?P<number>\d+)")
 
 
@@ -33,49 +37,102 @@ class Batch:
     labels: NDArray[np.int32]  # (N, num_tags), 0 or 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RecordSplit:
     """One part (train, val or test) of a prepared data set. Position p is row p of its shards in order."""
 
     name: str
-    files: tuple[Path, ...]
-    num_clips: int
-    feature_shape: tuple[int, int, int]  # (1, n_mels, frames)
-    feature_dtype: str
+    shards: tuple[ShardIndex, ...]
+    row_format: RowFormat
     tags: tuple[str, ...]
 
-    def iter_batches(self, positions: Positions, batch: int, num_workers: int = 1) -> Iterator[Batch]:
-        """Yield the clips at `positions` (one-dimensional, any order, each at most once) in batches; the last may be smaller.
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The shards' files, in order."""
+        return tuple(shard.file for shard in self.shards)
 
-        Memory is constant in the number of batches. Raises DataError when a shard cannot be read.
+    @property
+    def num_clips(self) -> int:
+        """Rows of all shards."""
+        return len(self._clip_ids)
+
+    @property
+    def feature_shape(self) -> tuple[int, int, int]:
+        """(1, n_mels, frames)."""
+        return self.row_format.feature_shape
+
+    def iter_batches(self, positions: Positions, batch: int) -> Iterator[Batch]:
+        """Yield the clips at `positions` (one-dimensional, any order) in batches; the last may be smaller.
+
+        One batch is read ahead in a thread while the caller works with the one before. Memory is constant in the number of
+        batches. Raises DataError when a shard cannot be read.
         """
-        if positions.size == 0:  # MindSpore refuses an empty sampler
+        parts = [positions[start : start + batch] for start in range(0, len(positions), batch)]
+        if not parts:
             return
-        ds.config.set_prefetch_size(PREFETCH_BATCHES)
-        rows = self._open(COLUMNS, positions, num_workers).batch(batch, drop_remainder=False)
-        try:
-            for clip_ids, features, labels in rows.create_tuple_iterator(num_epochs=1, output_numpy=True):
-                yield Batch(clip_ids, self._decode(features), labels)
-        except RuntimeError as error:
-            raise DataError(
-                f"{self.files[0].parent}: a shard of {self.name!r} cannot be read: {_reason(error)}"
-            ) from None
+        with ExitStack() as stack:
+            files = [stack.enter_context(_open(file)) for file in self.files]
+            thread = stack.enter_context(ThreadPoolExecutor(1, "read-ahead"))
+            ahead = thread.submit(self._read, files, parts[0])
+            for part in parts[1:]:
+                ready = ahead.result()
+                ahead = thread.submit(self._read, files, part)
+                yield ready
+            yield ahead.result()
 
     def load_labels(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Return the ids (N,) and labels (N, num_tags) of all clips, in the order of positions."""
-        rows = self._open(["id", "label"], np.arange(self.num_clips), 1).batch(1024, drop_remainder=False)
-        ids, labels = zip(*rows.create_tuple_iterator(num_epochs=1, output_numpy=True), strict=True)
-        return np.concatenate(ids), np.concatenate(labels)
+        """Return the ids (N,) and labels (N, num_tags) of all clips, in the order of positions. Raises DataError."""
+        tails = np.zeros((self.num_clips, self.row_format.tail_bytes), np.uint8)
+        unread = iter(tails)
+        for shard in self.shards:
+            with _open(shard.file) as file:
+                for end in shard.ends.tolist():
+                    os.preadv(file.fileno(), [next(unread)], end - self.row_format.tail_bytes)
+        return self._clip_ids, self._labels(np.arange(self.num_clips), tails)
 
-    def _open(self, columns: list[str], positions: Positions, num_workers: int) -> Any:
-        files = [str(file) for file in self.files]
-        sampler = ds.SubsetSampler(positions.tolist())  # reads rows in just this order
-        return ds.MindDataset(files, columns, num_parallel_workers=num_workers, sampler=sampler)
+    @cached_property
+    def _clip_ids(self) -> NDArray[np.int32]:
+        return np.concatenate([shard.clip_ids for shard in self.shards])
 
-    def _decode(self, features: NDArray[Any]) -> NDArray[np.float32]:
-        if self.feature_dtype == "float16":  # MindRecord has no float16 arrays: they are stored as bytes
-            features = features.view(np.float16)
-        return features.reshape(-1, *self.feature_shape).astype(np.float32, copy=False)
+    @cached_property
+    def _places(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return of every position the number of its shard and the byte where its row begins there."""
+        sizes = [len(shard.begins) for shard in self.shards]
+        return np.repeat(np.arange(len(sizes)), sizes), np.concatenate([shard.begins for shard in self.shards])
+
+    def _read(self, files: list[FileIO], positions: Positions) -> Batch:
+        row_format = self.row_format
+        heads = np.empty((len(positions), len(row_format.head)), np.uint8)
+        features = np.empty((len(positions), *row_format.feature_shape), np.float32)
+        tails = np.empty((len(positions), row_format.tail_bytes), np.uint8)
+        half = np.empty(row_format.feature_shape, np.float16) if row_format.feature_dtype == "float16" else None
+        shards, begins = (of_all[positions].tolist() for of_all in self._places)
+        row_bytes = row_format.stored_bytes
+        for row, (shard, begin) in enumerate(zip(shards, begins, strict=True)):
+            target: Any = features[row] if half is None else half
+            if (found := os.preadv(files[shard].fileno(), [heads[row], target, tails[row]], begin)) != row_bytes:
+                raise self._damaged(positions[row], f"it ends after {found} of {row_bytes} bytes")
+            if half is not None:
+                features[row] = half
+        self._check_bytes(positions, heads, row_format.head)
+        return Batch(self._clip_ids[positions], features, self._labels(positions, tails))
+
+    def _labels(self, positions: Positions, tails: NDArray[np.uint8]) -> NDArray[np.int32]:
+        """Return the labels in the ends of rows."""
+        length = len(self.row_format.label_head)
+        self._check_bytes(positions, tails[:, :length], self.row_format.label_head)
+        return tails[:, length:].view(np.int8).astype(np.int32)
+
+    def _check_bytes(self, positions: Positions, found: NDArray[np.uint8], expected: bytes) -> None:
+        """Raise DataError where a row's lengths are not those of the format."""
+        wrong = (found != np.frombuffer(expected, np.uint8)).any(axis=1)
+        if wrong.any():
+            row = wrong.argmax()
+            raise self._damaged(positions[row], f"lengths {found[row].tobytes().hex()}; expected {expected.hex()}")
+
+    def _damaged(self, position: np.int64, reason: str) -> DataError:
+        file = self.files[self._places[0][position]]
+        return DataError(f"{file}: clip {self._clip_ids[position]} is damaged: {reason}")
 
 
 def open_split(data_dir: Path, name: str, tags: Sequence[str] | None = None) -> RecordSplit:
@@ -98,43 +155,59 @@ def has_split(data_dir: Path, name: str) -> bool:
 
 
 def _split_of_manifest(data_dir: Path, manifest: Manifest, name: str) -> RecordSplit:
-    files = tuple(data_dir / file for file in manifest.shard_files(name))
-    if not files:
+    shards = [shard for shard in manifest.shards if shard.split == name]
+    if not shards:
         present = ", ".join(sorted({shard.split for shard in manifest.shards}))
         raise DataError(f"{data_dir}: the split {manifest.split.name!r} has no {name} clips; it has {present}")
-    num_clips = sum(shard.num_rows for shard in manifest.shards if shard.split == name)
-    _check_rows(data_dir, [str(file) for file in files], num_clips)
-    return RecordSplit(name, files, num_clips, manifest.feature_shape, manifest.feature_dtype, tuple(manifest.tags))
+    row_format = RowFormat(manifest.feature_shape, manifest.feature_dtype, len(manifest.tags))
+    indexes = tuple(load_shard_index(data_dir / shard.file) for shard in shards)
+    split = _build_split(name, indexes, row_format, tuple(manifest.tags))
+    if split.num_clips != (expected := sum(shard.num_rows for shard in shards)):
+        raise DataError(
+            f"{data_dir}: the shards hold {split.num_clips} rows, {MANIFEST} says {expected}: one is replaced"
+        )
+    return split
 
 
 def _split_of_modelzoo(data_dir: Path, name: str, tags: Sequence[str] | None) -> RecordSplit:
     files = modelzoo_shards(data_dir, name)
     if not files:
         raise DataError(f"{data_dir}: neither {MANIFEST} nor {name}.mindrecord0 here; run `fcn4dist prepare` first")
+    shards = tuple(map(load_shard_index, files))
+    present, written = ({file.name for file in files}, set(shards[0].siblings))
+    if present != written:
+        found, expected = (", ".join(sorted(names)) for names in (present, written))
+        raise DataError(
+            f"{data_dir}: {found} here; {files[0].name} was written with {expected}: a shard is missing or left over"
+        )
+    feature, label = (shards[0].columns[column].shape or () for column in ("feature", "label"))
+    if len(feature) != 3 or feature[0] != 1 or min(feature) < 1:
+        found = str(shards[0].columns["feature"])
+        raise DataError(f"{files[0]}: feature is {found}; expected float32 [1, mel bands, frames]")
+    if len(label) != 1 or label[0] < 1:
+        raise DataError(f"{files[0]}: label is {shards[0].columns['label']}; expected int32 [number of tags]")
+    row_format = RowFormat((1, feature[1], feature[2]), "float32", label[0])
+    names = tuple(f"tag{i}" for i in range(label[0])) if tags is None else tuple(tags)
+    if len(names) != label[0]:
+        raise DataError(
+            f"{files[0]}: labels of {label[0]} columns, but {len(names)} tags are named; expected one a column"
+        )
+    return _build_split(name, shards, row_format, names)
+
+
+def _build_split(
+    name: str, shards: tuple[ShardIndex, ...], row_format: RowFormat, tags: tuple[str, ...]
+) -> RecordSplit:
+    for shard in shards:
+        shard.check_format(row_format)
+    return RecordSplit(name, shards, row_format, tags)
+
+
+def _open(file: Path) -> FileIO:
     try:
-        # opened by the first file alone, MindSpore finds the others through its header and misses none of them
-        rows = ds.MindDataset(str(files[0]), shuffle=False)
-        columns = dict(
-            zip(rows.get_col_names(), zip(rows.output_shapes(), rows.output_types(), strict=True), strict=True)
-        )
-        num_clips = rows.get_dataset_size()
-    except RuntimeError as error:
-        raise DataError(f"{files[0]}: cannot be opened: {_reason(error)}") from None
-    if missing := [column for column in COLUMNS if column not in columns]:
-        raise DataError(
-            f"{files[0]}: no column {missing[0]!r}; found {', '.join(columns)}; expected {', '.join(COLUMNS)}"
-        )
-    shape, dtype = columns["feature"]
-    if len(shape) != 3 or shape[0] != 1 or dtype != np.float32:
-        raise DataError(f"{files[0]}: feature is {dtype} {shape}; expected float32 [1, mel bands, frames]")
-    _check_rows(data_dir, [str(file) for file in files], num_clips)
-    num_tags = int(np.prod(columns["label"][0]))
-    names = tuple(f"tag{i}" for i in range(num_tags)) if tags is None else tuple(tags)
-    if len(names) != num_tags:
-        raise DataError(
-            f"{files[0]}: labels of {num_tags} columns, but {len(names)} tags are named; expected one a column"
-        )
-    return RecordSplit(name, tuple(files), num_clips, (1, shape[1], shape[2]), "float32", names)
+        return FileIO(file)
+    except OSError as error:
+        raise DataError(f"{file}: cannot be opened: {error.strerror}") from None
 
 
 def modelzoo_shards(data_dir: Path, name: str) -> list[Path]:
@@ -144,25 +217,3 @@ def modelzoo_shards(data_dir: Path, name: str) -> list[Path]:
         if match := SHARD_NAME.fullmatch(file.name):
             found[int(match["number"])] = file
     return [found[number] for number in sorted(found)]
-
-
-def _check_rows(data_dir: Path, files: list[str], expected: int) -> None:
-    try:
-        found = ds.MindDataset(files, ["id"], shuffle=False).get_dataset_size()
-    except RuntimeError as error:
-        raise DataError(f"{data_dir}: shards cannot be opened: {_reason(error)}") from None
-    if found != expected:
-        raise DataError(
-            f"{data_dir}: the shards hold {found} rows, expected {expected}: a shard is missing or replaced"
-        )
-
-
-def _reason(error: Exception) -> str:
-    """Return the line that says what is wrong; MindSpore frames it with several that do not."""
-    lines = [line.strip(" -") for line in str(error).splitlines()]
-    told = [
-        line
-        for line in lines
-        if line and not line.startswith(("Exception thrown", "Dataset Pipeline Error", "C++ Call"))
-    ]
-    return (told or lines or ["unknown"])[0].removeprefix("[ERROR] ")

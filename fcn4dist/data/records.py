@@ -12,14 +12,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 from mindspore.dataset import MindDataset
 from mindspore.mindrecord import FileWriter
 from numpy.typing import NDArray
 
 from fcn4dist.data.manifest import SplitPart
+from fcn4dist.data.row_format import Row, RowFormat
 from fcn4dist.errors import DataError
 
 _log = logging.getLogger(__name__)
@@ -28,52 +28,8 @@ BATCH_ROWS = 16  # rows in memory at once, or one a shard if that is more
 MIN_PAGE_BYTES, MAX_PAGE_BYTES = 32 << 10, 256 << 20  # MindRecord's limits
 GOOD_PAGE_BYTES = 32 << 20  # MindRecord's default
 MIN_HEADER_BYTES, MAX_HEADER_BYTES = 16 << 10, 128 << 20
-ROW_OVERHEAD_BYTES = 128  # lengths that MindRecord stores with a row
 PAGE_ENTRY_BYTES = 512  # of a page in the header, generously
 PAGES_A_SHARD = 8  # aimed at in small sets: a shard wastes up to one page
-
-
-@dataclass(frozen=True)
-class Row:
-    """One clip as it is stored."""
-
-    clip_id: int
-    feature: NDArray[Any]  # (1, mel bands, frames), float32 or float16
-    label: NDArray[np.int32]  # (num_tags,)
-
-
-@dataclass(frozen=True)
-class RowFormat:
-    """What all rows of a set have in common."""
-
-    feature_shape: tuple[int, int, int]
-    feature_dtype: Literal["float32", "float16"]
-    num_tags: int
-
-    @property
-    def row_bytes(self) -> int:
-        """Most bytes of a row in a page."""
-        return (
-            int(np.prod(self.feature_shape)) * np.dtype(self.feature_dtype).itemsize
-            + 4 * self.num_tags
-            + ROW_OVERHEAD_BYTES
-        )
-
-    @property
-    def schema(self) -> dict[str, dict[str, Any]]:
-        """MindRecord's schema; it has no float16 arrays, so those are stored as bytes."""
-        feature = {"type": "float32", "shape": list(self.feature_shape)}
-        return {
-            "id": {"type": "int32"},
-            "feature": feature if self.feature_dtype == "float32" else {"type": "bytes"},
-            "label": {"type": "int32", "shape": [self.num_tags]},
-        }
-
-    def encode(self, row: Row) -> dict[str, Any]:
-        """Return the row as FileWriter takes it."""
-        feature = np.ascontiguousarray(row.feature, dtype=self.feature_dtype).reshape(self.feature_shape)
-        stored = feature if self.feature_dtype == "float32" else feature.tobytes()
-        return {"id": row.clip_id, "feature": stored, "label": np.ascontiguousarray(row.label, dtype=np.int32)}
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from fcn4dist.evaluate.score_file import Scores
 from fcn4dist.model.fcn4 import FCN4
 
 
-def score_split(network: FCN4, split: RecordSplit, batch: int, rank: Rank, num_workers: int = 1) -> Scores:
+def score_split(network: FCN4, split: RecordSplit, batch: int, rank: Rank) -> Scores:
     """Score each clip of `split` once: a part on each rank, gathered to all.
 
     `network` is float32 and left in inference mode. Every forward pass has the same shape: the last one is filled up with a
@@ -24,7 +24,7 @@ def score_split(network: FCN4, split: RecordSplit, batch: int, rank: Rank, num_w
     positions = evaluation_part(split.num_clips, rank.world_size, rank.index)
     own = np.zeros((len(positions), len(split.tags)), np.float32)
     start = 0
-    for part in split.iter_batches(positions, batch, num_workers):
+    for part in split.iter_batches(positions, batch):
         size = len(part.mel_db)
         filled = np.resize(part.mel_db, (batch, *part.mel_db.shape[1:]))
         own[start : start + size] = network(Tensor(filled)).asnumpy()[:size]
