@@ -12,7 +12,6 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "fcn4dist"
 WITH_MINDSPORE = (
     "data/records.py",
-    "data/batches.py",
     "collectives.py",
     "model/",
     "train/",

@@ -118,11 +118,10 @@ def load_shard_index(file: Path) -> ShardIndex:
             header = _load_header(file, stream)
             places = _load_places(file, header)
             num_bytes = os.fstat(stream.fileno()).st_size
-            pages = (
-                header.header_size + header.page_size * places[:, [0, 3]]
-            )  # where those of arrays and of scalars begin
+            # where the page of a row's arrays begins, and that of its scalars
+            pages = header.header_size + header.page_size * places[:, [0, 3]]
             begins, ends = pages[:, 0] + places[:, 1], pages[:, 0] + places[:, 2]
-            if places.size and (places.min() < 0 or ends.max() > num_bytes):
+            if places.size and (places[:, :6].min() < 0 or ends.max() > num_bytes):
                 raise DataError(
                     f"{file}: {num_bytes} bytes, rows go to {ends.max()}: truncated, or its .db is of another"
                 )
