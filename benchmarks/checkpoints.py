@@ -2,9 +2,9 @@
 
     python -m benchmarks.checkpoints
 
-Two runs, one with checkpoints and one without, differ by more than a checkpoint costs, so the cost is taken within a run: how much
-longer than this run's other steps the steps take during which a checkpoint is copied and written, the wait before them included.
-That is set against 20 of the other steps. The checkpoint at a run's end is not in it: both sides write that one.
+Two runs differ by more than a checkpoint costs even where neither writes one, so the cost is taken within a run: how much longer
+than the run's other steps those take during which a checkpoint is copied and written, the wait before them included. That is set
+against 20 of the other steps. The checkpoint at a run's end is in neither: a run without any on its way writes that one too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ from benchmarks.side_by_side import Row, number, report
 from benchmarks.training import LaunchedSteps, launch, write_shards
 
 EVERY = 20  # of the row; a try saves more often, to be short
-SAVE_EVERY, WRITING, NUM_STEPS = 5, 3, 18  # saves after steps 5, 10 and 15, each watched for three steps (a write takes one or two)
+SAVE_EVERY, WRITING = (
+    5,
+    3,
+)  # saves after steps 5, 10 and 15; each is watched for three steps, and a write takes one or two
+NUM_STEPS = 3 * SAVE_EVERY + WRITING
 
 
 def cost_of_checkpoints(steps: LaunchedSteps) -> tuple[float, float]:

@@ -102,7 +102,7 @@ class Stepper:
         for line in self.popen.stdout:
             if line.startswith(f"@{word}"):
                 return line.removeprefix(f"@{word}").strip()
-        raise click.ClickException(f"{self.popen.args}: ended with {self.popen.wait()} before it said {word!r}")
+        raise click.ClickException(f"{self.popen.args!r}: ended with {self.popen.wait()} before it said {word!r}")
 
 
 def random_batch(size: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

@@ -17,7 +17,7 @@ from fcn4dist.train.checkpoint import Checkpoints, Progress, Snapshot
 
 logger = logging.getLogger(__name__)
 OnError = Literal["stop", "continue"]
-NICENESS = 10  # a writing thread gets a tenth of the core that it shares with a step, and all of it while the step waits
+NICENESS = 10  # the writing thread gets a tenth of a core that a step computes on, and all of it while the step waits
 
 
 class CheckpointWriter:
