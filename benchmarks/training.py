@@ -29,7 +29,7 @@ GLOBAL_BATCH, RANK_BATCH = 16, 8
 GFLOP_PER_CLIP = 59.8  # 2 x multiplications of the convolutions, three passes; the first convolution has two
 TORCH_KINDS = [
     *("torch-nchw", "torch-nhwc", "torch-nchw-compiled", "torch-nhwc-compiled"),
-    *("torch-nchw-ddp", "torch-nhwc-ddp"),
+    *("torch-nchw-ddp", "torch-nhwc-ddp", "torch-nchw-compiled-ddp", "torch-nhwc-compiled-ddp"),
 ]
 WRITE_SHARDS = """
 import sys
