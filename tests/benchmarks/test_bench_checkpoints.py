@@ -12,7 +12,10 @@ def steps_of(longer: dict[int, float], waited: dict[int, float]) -> LaunchedStep
     """Steps 2 to 18 of 6 s each, some of them longer, some after a wait."""
     steps = range(2, NUM_STEPS + 1)
     return LaunchedSteps(
-        [6.0 + longer.get(step, 0.0) for step in steps], [0.0] * len(steps), [waited.get(step, 0.0) for step in steps]
+        step_s=[6.0 + longer.get(step, 0.0) for step in steps],
+        data_wait_s=[0.0] * len(steps),
+        checkpoint_wait_s=[waited.get(step, 0.0) for step in steps],
+        reduce_s=[0.3] * len(steps),
     )
 
 
