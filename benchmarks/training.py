@@ -90,9 +90,11 @@ def launch(data: Path, run: Path, num_steps: int, *settings: str, devices: int =
     if done.returncode:
         raise click.ClickException(f"{' '.join(command)}: exit code {done.returncode}\n{done.stderr[-2000:]}")
     ranks = [read_records(file) for file in sorted((run / "metrics").glob("rank-*.jsonl"))]
-    names = ("step_s", "data_wait_s", "checkpoint_wait_s")
     reduce_s = [statistics.fmean(record["reduce_s"] for record in step) for step in zip(*ranks, strict=True)]
-    return LaunchedSteps(*([record[name] for record in ranks[0]] for name in names), reduce_s)
+    step_s, data_wait_s, checkpoint_wait_s = (
+        [record[name] for record in ranks[0]] for name in ("step_s", "data_wait_s", "checkpoint_wait_s")
+    )
+    return LaunchedSteps(step_s, data_wait_s, checkpoint_wait_s, reduce_s)
 
 
 def read_records(file: Path) -> list[dict[str, float]]:
