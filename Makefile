@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 BENCH_READY := $(VENV)/bench-ready
+# builds without CUDA; where this is out of reach, pip says so and takes PyPI's, which is larger and computes the same
+TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
 .PHONY: demo test test-slow chaos bench bench-quick lint clean
 
@@ -40,5 +42,5 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	touch $@
 
 $(BENCH_READY): $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --extra-index-url https://download.pytorch.org/whl/cpu "torch>=2.13"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[bench]" --constraint constraints.txt --extra-index-url $(TORCH_INDEX)
 	touch $@

@@ -21,14 +21,16 @@ QUICK = ("commands", "preparing", "starting", "training")
 @click.option("--quick", is_flag=True, help="The guard.")
 def main(quick: bool) -> None:
     """Run the benchmarks; a benchmark that fails does not keep the others from running."""
-    failed = []
-    begin = time.monotonic()
+    failed, seconds = [], {}
     for name in QUICK if quick else ALL:
         click.echo(f"{name}:", err=True)
+        begin = time.monotonic()
         command = [sys.executable, "-m", f"benchmarks.{name}", *(["--quick"] if quick else [])]
         if subprocess.run(command, cwd=ROOT).returncode:
             failed.append(name)
-    click.echo(f"{time.monotonic() - begin:.0f} s; benchmarks/RESULTS.md has the table", err=True)
+        seconds[name] = time.monotonic() - begin
+    each = ", ".join(f"{name} {took_s:.0f}" for name, took_s in seconds.items())
+    click.echo(f"{sum(seconds.values()):.0f} s ({each}); benchmarks/RESULTS.md has the table", err=True)
     if failed:
         click.echo(f"failed: {', '.join(failed)}", err=True)
         sys.exit(1)

@@ -11,9 +11,11 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.side_by_side import Row, alternate, both, report
 from fcn4dist.evaluate.auc import exact_aucs
@@ -21,7 +23,7 @@ from fcn4dist.evaluate.auc import exact_aucs
 NUM_CLIPS, NUM_TAGS = 25_863, 50
 
 
-def histogram_auc(labels: np.ndarray, scores: np.ndarray) -> float:
+def histogram_auc(labels: NDArray[Any], scores: NDArray[Any]) -> float:
     """Return one tag's ROC-AUC by histograms of the positive and the negative scores, half as many bins as clips."""
     num_bins = len(labels) // 2
     positive, negative = np.zeros(num_bins), np.zeros(num_bins)
@@ -35,7 +37,7 @@ def histogram_auc(labels: np.ndarray, scores: np.ndarray) -> float:
     for i in range(num_bins):
         pairs += positive[i] * (below + negative[i] / 2)
         below += negative[i]
-    return pairs / (positive.sum() * negative.sum())
+    return float(pairs / (positive.sum() * negative.sum()))
 
 
 def timed(work: Callable[[], object]) -> Callable[[], float]:

@@ -16,10 +16,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 import psutil
+from numpy.typing import NDArray
 
 from benchmarks.side_by_side import Row, alternate, both, report
 from benchmarks.steppers import ROOT
@@ -45,24 +47,25 @@ def make_clips(music: Path, folder: Path, arguments: list[str], count: int) -> l
     return files
 
 
-def plain_recipe(file: Path) -> np.ndarray:
+def plain_recipe(file: Path) -> NDArray[Any]:
     """Features as librosa's documentation would have one make them; ModelZoo's choice of scale."""
     import librosa
 
     wave, _ = librosa.load(file, sr=12000)
     wave = librosa.util.fix_length(wave, size=349440)
     mel = librosa.feature.melspectrogram(y=wave, sr=12000, n_fft=512, hop_length=256, n_mels=96)
-    return librosa.amplitude_to_db(mel).astype(np.float32)
+    mel_db: NDArray[Any] = librosa.amplitude_to_db(mel)
+    return mel_db.astype(np.float32)
 
 
-def our_features(file: Path) -> np.ndarray:
+def our_features(file: Path) -> NDArray[Any]:
     """Features as `prepare` makes them."""
     from fcn4dist.data.mel import load_wave, log_mel
 
     return log_mel(load_wave(file, MelConfig()), MelConfig())
 
 
-def seconds_of(make: Callable[[Path], np.ndarray], files: list[Path]) -> Callable[[], float]:
+def seconds_of(make: Callable[[Path], NDArray[Any]], files: list[Path]) -> Callable[[], float]:
     """Return what measures the seconds a file."""
 
     def run() -> float:
@@ -83,12 +86,12 @@ def compare_mel(files: list[Path], tries: int) -> list[Row]:
 
     waves = [load_wave(file, MelConfig()) for file in files]
 
-    def theirs_of(wave: np.ndarray) -> np.ndarray:
-        return librosa.amplitude_to_db(
-            librosa.feature.melspectrogram(y=wave, sr=12000, n_fft=512, hop_length=256, n_mels=96)
-        )
+    def theirs_of(wave: NDArray[Any]) -> NDArray[Any]:
+        mel = librosa.feature.melspectrogram(y=wave, sr=12000, n_fft=512, hop_length=256, n_mels=96)
+        mel_db: NDArray[Any] = librosa.amplitude_to_db(mel)
+        return mel_db
 
-    def time_of(make: Callable[[np.ndarray], np.ndarray]) -> Callable[[], float]:
+    def time_of(make: Callable[[NDArray[Any]], NDArray[Any]]) -> Callable[[], float]:
         def run() -> float:
             start = time.process_time()
             for wave in waves:
@@ -139,7 +142,7 @@ def measure_workers(files: list[Path], name: str, tries: int) -> list[Row]:
     folder = files[0].parent
     lines = [f"{i}\t{i % 2}\t{(i + 1) % 2}\t{file.name}\n" for i, file in enumerate(files)]
     (folder / "annotations.csv").write_text("".join(["clip_id\ta\tb\tmp3_path\n", *lines]))
-    peaks = []
+    peaks: list[float] = []
 
     def run(workers: int) -> Callable[[], float]:
         def once() -> float:

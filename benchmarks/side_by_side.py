@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import statistics
@@ -10,8 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TypedDict
 
 import click
+import psutil
 
 from fcn4dist.files import save_text
 
@@ -60,8 +63,15 @@ class Row:
         return [self.number, self.what, self.ours, self.against, spread, must, verdict]
 
 
+class Sides(TypedDict):
+    """A Row's two sides in words."""
+
+    ours: str
+    against: str
+
+
 def number(value: float) -> str:
-    """Three significant digits, without an exponent."""
+    """Three significant digits; with an exponent only under 0.0001."""
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
@@ -78,17 +88,17 @@ def alternate(ours: Callable[[], float], theirs: Callable[[], float], tries: int
     return pairs
 
 
-def both(pairs: Sequence[tuple[float, float]], unit: str) -> dict[str, str]:
+def both(pairs: Sequence[tuple[float, float]], unit: str) -> Sides:
     """Return the medians of the two sides as a Row's `ours` and `against`."""
     mine, other = (statistics.median(side) for side in zip(*pairs, strict=True))
     return {"ours": f"{number(mine)} {unit}", "against": f"{number(other)} {unit}"}
 
 
-def report(rows: Sequence[Row], command: str, *, guard: bool = False) -> None:
-    """Print the rows and write them into RESULTS.md; with `guard` exit 1 where one is under 0.85 of its bar."""
+def report(rows: Sequence[Row], command: str, *, guard: bool = False, file: Path = RESULTS) -> None:
+    """Print the rows and write them into RESULTS.md; with `guard` exit 1 where one is beyond 0.85 of its bar."""
     for row in rows:
         click.echo("  ".join(cell for cell in row.cells() if cell))
-    save_rows(rows, command)
+    save_rows(rows, command, file)
     failed = [row for row in rows if guard and not row.holds(QUICK_MARGIN)]
     for row in failed:
         click.echo(f"row {row.number}: {row.median:.3g}{row.unit} is beyond {QUICK_MARGIN} of its bar", err=True)
@@ -97,12 +107,15 @@ def report(rows: Sequence[Row], command: str, *, guard: bool = False) -> None:
 
 
 def save_rows(rows: Sequence[Row], command: str, file: Path = RESULTS) -> None:
-    """Put the rows into the table of `file` in place of earlier ones of the same number."""
-    kept: dict[str, str] = {}
-    if file.exists():
-        for line in file.read_text().splitlines():
-            if match := re.match(r"\| (\d+[a-z]?) \|", line):
-                kept[match[1]] = line
+    """Put the rows into the table of `file` in place of earlier ones of the same number, in the order of the numbers.
+
+    Raises ClickException when there is a file and it cannot be read: nothing is written then.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.ClickException(f"{file}: cannot be read, so the rows above are not in it: {error}") from None
+    kept = {match[1]: line for line in lines if (match := re.match(r"\| (\d+[a-z]?) \|", line))}
     where = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC, {describe_machine()}, `{command}`"
     for row in rows:
         kept[row.number] = "| " + " | ".join([*row.cells(), where]) + " |"
@@ -111,9 +124,9 @@ def save_rows(rows: Sequence[Row], command: str, file: Path = RESULTS) -> None:
 
 
 def describe_machine() -> str:
-    """Return the processor and the number of cores."""
-    import psutil
-
+    """Return the processor, the cores that this process may use and the machine's, its memory, its kernel and its load."""
     names = re.findall(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())
-    load = psutil.getloadavg()[0]
-    return f"{psutil.cpu_count()} cores of {names[0] if names else platform.processor()}, load {load:.1f}"
+    processor = names[0] if names else platform.machine()
+    cores = f"{len(os.sched_getaffinity(0))} of {os.cpu_count()} cores of {processor}"
+    memory_gb = psutil.virtual_memory().total / 1e9
+    return f"{cores}, {memory_gb:.0f} GB, Linux {platform.release()}, load {os.getloadavg()[0]:.1f}"

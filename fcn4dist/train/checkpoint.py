@@ -162,7 +162,7 @@ def load_optimizer(path: Path, parameters: Sequence[Parameter]) -> None:
 
 def _save_arrays(folder: Path, name: str, arrays: Arrays, file_format: Format) -> None:
     file = folder / f"{name}.{file_format}"
-    entries = [{"name": key, "data": ms.Tensor(array)} for key, array in arrays.items()]
+    entries = [{"name": key, "data": ms.Tensor.from_numpy(array)} for key, array in arrays.items()]  # no second copy
     try:
         ms.save_checkpoint(entries, str(file), format=file_format)
     except Exception as error:  # MindSpore raises bare RuntimeError or OSError for a full disk

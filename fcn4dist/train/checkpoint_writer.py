@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from fcn4dist.train.checkpoint import Checkpoints, Progress, Snapshot
 
 logger = logging.getLogger(__name__)
 OnError = Literal["stop", "continue"]
+NICENESS = 10  # the writing thread gets a tenth of a core that a step computes on, and all of it while the step waits
 
 
 class CheckpointWriter:
@@ -72,6 +74,7 @@ class CheckpointWriter:
 
     def _start(self, write: Callable[[], Path | None], name: str) -> None:
         def run() -> None:
+            os.nice(NICENESS)  # on Linux of this thread alone
             try:
                 write()
             except (OSError, CheckpointError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,19 @@ def test_training_goes_on_while_a_copy_of_the_step_is_written(tmp_path: Path, mo
     checkpoint.load_weights(tmp_path / "step-00000001", [fresh])
     np.testing.assert_array_equal(fresh.asnumpy(), np.full(4, 1.0))
     assert writer.waited_s > 0
+
+
+def test_the_write_gives_way_to_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fcn4dist.train import checkpoint
+
+    writer, weight, seen = build(tmp_path), parameter(1.0), []
+    monkeypatch.setattr(checkpoint.Checkpoints, "write", lambda *_: seen.append(os.getpriority(os.PRIO_PROCESS, 0)))
+    before = os.getpriority(os.PRIO_PROCESS, 0)  # of the calling thread
+    for step in (1, 2):
+        writer.save(progress(step), [weight], [weight])
+        writer.wait()
+    assert seen == [min(19, before + 10)] * 2
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before
 
 
 def refuse(*_: object) -> None:
