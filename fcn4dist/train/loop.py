@@ -136,7 +136,8 @@ class _Run:
             with stop:
                 while stopped_by is None and not self._is_done:
                     if not self.progress.is_evaluated:
-                        evaluation = self._evaluate()
+                        with stop.shielded():  # a wish to stop waits for the next step in any case
+                            evaluation = self._evaluate()
                     else:
                         stopped_by = self._train_epoch(stop)
                 self._beat("saving")
@@ -159,7 +160,7 @@ class _Run:
     def _train_epoch(self, stop: StopRequest) -> int | None:
         """Train to the end of the epoch, to the last step, or until `stop`: then return the signal (0: of another rank)."""
         self._beat("data")
-        for batch, wait_s in timed(self._batches(self.progress.epoch)):
+        for batch, wait_s in timed(self._batches(self.progress.epoch), stop):
             self.writer.check()
             is_stop = self._train_step(batch, wait_s, stop)
             if not self.progress.is_evaluated:
@@ -352,11 +353,12 @@ def card_of(config: RunConfig, data_dir: Path, split: RecordSplit) -> ModelCard:
     )
 
 
-def timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
+def timed(batches: Iterator[Batch], stop: StopRequest) -> Iterator[tuple[Batch, float]]:
     """Yield each batch with the seconds it was waited for."""
     while True:
         start = time.perf_counter()
-        batch = next(batches, None)
+        with stop.shielded():
+            batch = next(batches, None)
         if batch is None:
             return
         yield batch, time.perf_counter() - start

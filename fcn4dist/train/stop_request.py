@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -29,6 +31,20 @@ class StopRequest:
     def is_set(self) -> bool:
         """Whether this process was asked to stop."""
         return self.signal is not None
+
+    @contextmanager
+    def shielded(self) -> Iterator[None]:
+        """Hold signals back while a data pipeline of MindSpore may start: it sets its own handler of SIGINT, taken back here.
+
+        A thread of the pipeline may still set it a moment later; MindSpore then passes SIGINT on as SIGTERM.
+        """
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, self._numbers)
+        try:
+            yield
+        finally:
+            for number in self._before:
+                signal.signal(number, self._hear)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _hear(self, number: int, _frame: FrameType | None) -> None:
         self.signal = self.signal or number
