@@ -15,10 +15,10 @@ from collections.abc import Iterator
 
 SLEEP_S = 3  # of MindSpore's between two looks, of which it takes NUM_LOOKS
 NUM_LOOKS = 19
-SHORTEST_S = 0.25
-# A sleep that begins early is cut after 0.4 of the time waited until then. So a rank that is late is waited for over
-# half a minute, though the looks are counted.
-GROWTH = 0.4
+# Seconds from the start of init(); the others' addresses come after 0.6 to 2.6 s. The looks are counted: with gaps that
+# grow, a rank that is late is still waited for over half a minute.
+FIRST_S = 0.8
+GROWTH = 1.3
 ALARM = signal.SIGRTMAX  # nobody else's, unlike SIGALRM
 
 CLOCK_MONOTONIC = 1  # linux/time.h
@@ -39,10 +39,10 @@ class _TimerSpec(ctypes.Structure):
 
 
 def alarm_times() -> list[float]:
-    """Return when the sleeps are cut, in seconds from the start, until MindSpore's own are as short."""
-    times = [SHORTEST_S]
-    while (gap := max(SHORTEST_S, GROWTH * times[-1])) < SLEEP_S:
-        times.append(times[-1] + gap)
+    """Return when the sleeps are cut, in seconds from the start, until they would be as long as MindSpore's own."""
+    times = [FIRST_S]
+    while times[-1] * (GROWTH - 1) < SLEEP_S:
+        times.append(times[-1] * GROWTH)
     return times
 
 

@@ -21,11 +21,9 @@ from fcn4dist.cluster.failure import RankEnd, save_error
 from fcn4dist.cluster.pulse import STACK_SIGNAL, PulseFile
 from fcn4dist.cluster.short_sleeps import short_sleeps
 from fcn4dist.cluster.worker_env import WorkerEnv, read_environment
-from fcn4dist.config import load_config
 from fcn4dist.errors import Fcn4distError
 from fcn4dist.files import save_json
 from fcn4dist.run_dir import RunDir
-from fcn4dist.train.checkpoint_folder import has_checkpoint
 from fcn4dist.train.stop_request import StopRequest
 
 JOIN_LIMIT_S = 120.0
@@ -77,7 +75,7 @@ def stacks_into(path: Path) -> Iterator[None]:
 
 
 def join_as_scheduler(worker: WorkerEnv) -> None:
-    """Introduce the ranks to each other; returns when they have left."""
+    """Introduce the ranks to each other; does not return when all of them have left well."""
     if worker.target == "CPU":
         from fcn4dist.train.scheduler import introduce_ranks
 
@@ -92,6 +90,8 @@ def join_as_scheduler(worker: WorkerEnv) -> None:
 def train_as_rank(worker: WorkerEnv, run: RunDir, attempt: int) -> None:
     """Train as one rank, and note how it ended."""
     pin_to_cores(worker.share.cores)
+    from fcn4dist.config import load_config  # not at the top: the scheduler would wait for it too
+    from fcn4dist.train.checkpoint_folder import has_checkpoint
     from fcn4dist.train.runtime import join_job, start_device
 
     rank = worker.as_rank()
