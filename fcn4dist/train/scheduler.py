@@ -12,9 +12,10 @@ from collections.abc import Callable
 
 
 def introduce_ranks() -> None:
-    """Introduce the ranks to each other; MindSpore ends the process when they have left, and raises RuntimeError when one is lost.
+    """Introduce the ranks to each other; MindSpore ends the process when they have left.
 
-    Nothing else of MindSpore may be used in this process, whose `mindspore` is left without contents.
+    Raises RuntimeError when one is lost. Nothing else of MindSpore may be used in this process, whose `mindspore` is left
+    without contents.
     """
     cluster_of_core()()
 
