@@ -13,8 +13,7 @@ import signal
 import threading
 from collections.abc import Iterator
 
-SLEEP_S = 3  # of MindSpore's between two looks, of which it takes NUM_LOOKS
-NUM_LOOKS = 19
+SLEEP_S = 3  # of MindSpore's between two looks, of which it takes 19
 # Seconds from the start of init(); the others' addresses come after 0.6 to 2.6 s. The looks are counted: with gaps that
 # grow, a rank that is late is still waited for over half a minute.
 FIRST_S = 0.8
