@@ -29,7 +29,7 @@ GLOBAL_BATCH, RANK_BATCH = 16, 8
 GFLOP_PER_CLIP = 59.8  # 2 x multiplications of the convolutions, three passes; the first convolution has two
 TORCH_KINDS = [
     *("torch-nchw", "torch-nhwc", "torch-nchw-compiled", "torch-nhwc-compiled"),
-    *("torch-nchw-ddp", "torch-nhwc-ddp"),
+    *("torch-nchw-ddp", "torch-nhwc-ddp", "torch-nchw-compiled-ddp", "torch-nhwc-compiled-ddp"),
 ]
 WRITE_SHARDS = """
 import sys
@@ -56,11 +56,12 @@ print(2 * 4096**3 / best / 1e9)
 
 @dataclass(frozen=True)
 class LaunchedSteps:
-    """What the records of a launched job say; the first step, which compiles, is left out."""
+    """What the records of a launched job's rank 0 say; the first step, which compiles, is left out."""
 
     step_s: list[float]
     data_wait_s: list[float]
     checkpoint_wait_s: list[float]
+    reduce_s: list[float]  # mean over the ranks, the wait for slower ones included
 
 
 def write_shards(folder: Path, num_clips: int, frames: int = 1366) -> Path:
@@ -88,9 +89,20 @@ def launch(data: Path, run: Path, num_steps: int, *settings: str, devices: int =
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         raise click.ClickException(f"{' '.join(command)}: exit code {done.returncode}\n{done.stderr[-2000:]}")
-    records = [json.loads(line) for line in (run / "metrics" / "rank-0.jsonl").read_text().splitlines()][1:]
+    ranks = [read_records(file) for file in sorted((run / "metrics").glob("rank-*.jsonl"))]
     names = ("step_s", "data_wait_s", "checkpoint_wait_s")
-    return LaunchedSteps(*([record[name] for record in records] for name in names))
+    reduce_s = [statistics.fmean(record["reduce_s"] for record in step) for step in zip(*ranks, strict=True)]
+    return LaunchedSteps(*([record[name] for record in ranks[0]] for name in names), reduce_s)
+
+
+def read_records(file: Path) -> list[dict[str, float]]:
+    """Return the records of a rank but the first."""
+    return [json.loads(line) for line in file.read_text().splitlines()][1:]
+
+
+def share_of_step(parts: list[float], steps: list[float]) -> float:
+    """Return the median share of a step that a part of it takes, in percent."""
+    return 100 * statistics.median(part / step for part, step in zip(parts, steps, strict=True))
 
 
 @contextlib.contextmanager
@@ -148,11 +160,11 @@ class Try:
     """The seconds of a step of each side, measured one after the other."""
 
     ours: float
-    data_share: float
+    data_share: float  # percent of a step
+    reduce_share: float
     torch: float
     plain: float
     single: float  # one rank, one core, batch 8
-    pair: float  # two such at once, without a job
     matmul: float  # GFLOP/s
 
 
@@ -164,23 +176,21 @@ def measure(tries: int, kinds: list[str], *, quick: bool) -> list[Row]:
         data = write_shards(Path(name) / "data", 32)
         best, _ = (kinds[0], {}) if len(kinds) == 1 else best_torch(cores, kinds)
         torch_side = waiting.enter_context(torch_job(best, cores))
-        planned = [("ours", [cores[0]], RANK_BATCH), ("ours", [cores[1]], RANK_BATCH)]
+        planned = [("ours", cores[:1], RANK_BATCH)]
         if not quick:
             planned.append(("plain", cores, GLOBAL_BATCH))
-        with steppers(*planned) as (one, other, *plain):
+        with steppers(*planned) as (one, *plain):
             for attempt in range(tries):
-                ours = launch(data, Path(name) / f"run-{attempt}", 4 if quick else 5)
-                step = statistics.median(ours.step_s)
-                waits = [wait / total for wait, total in zip(ours.data_wait_s, ours.step_s, strict=True)]
+                ours = launch(data, Path(name) / f"run-{attempt}", 3 if quick else 6)
                 rounds.append(
                     Try(
-                        ours=step,
-                        data_share=100 * statistics.median(waits),
+                        ours=statistics.median(ours.step_s),
+                        data_share=share_of_step(ours.data_wait_s, ours.step_s),
+                        reduce_share=share_of_step(ours.reduce_s, ours.step_s),
                         torch=step_together(torch_side),
                         plain=plain[0].step() if plain else float("nan"),
                         single=one.step(),
-                        pair=step_together([one, other]),
-                        matmul=measure_matmul(cores),
+                        matmul=float("nan") if quick else measure_matmul(cores),
                     )
                 )
                 click.echo(f"  {rounds[-1]}", err=True)
@@ -200,9 +210,8 @@ def rows_of(rounds: list[Try], best: str, *, quick: bool) -> list[Row]:
         Row("4", "2 ranks against 1, batch 8 a rank", [2 * r.single / r.ours for r in rounds], 1.8, False, "x", mine,
             f"1 rank on 1 core {rate([r.single for r in rounds], RANK_BATCH)}"),
         Row("5a", "share of a step that waits for data", [r.data_share for r in rounds], 2, True, "%"),
-        Row("5b", "share of a step for the allreduce, batch 8 a rank", [100 * (1 - r.pair / r.ours) for r in rounds], 6, True,
-            "%", f"{number(statistics.median(r.ours for r in rounds))} s",
-            f"the same two ranks without a job {number(statistics.median(r.pair for r in rounds))} s"),
+        Row("5b", "share of a step for the allreduce, batch 8 a rank, mean of the ranks, waiting for the slower one included",
+            [r.reduce_share for r in rounds], 6, True, "%"),
     ]  # fmt: skip
     if not quick:
         shares = [100 * GLOBAL_BATCH * GFLOP_PER_CLIP / r.ours / r.matmul for r in rounds]

@@ -32,6 +32,9 @@ STALE_NAMES = frozenset({
     "MS_RECOVERY_PATH", "MS_ENABLE_TFT", "MS_SIMULATION_LEVEL", "MS_ENABLE_GRACEFUL_EXIT",
 })  # fmt: skip
 
+# malloc asks for huge pages: MindSpore's AllReduce takes fresh memory for what it sends and receives (docs/log.md)
+HUGE_PAGES = "glibc.malloc.hugetlb=1"
+
 
 @dataclass(frozen=True)
 class WorkerEnv:
@@ -64,7 +67,8 @@ class WorkerEnv:
 def format_environment(worker: WorkerEnv, *, avx512_guard: bool, user: Mapping[str, str]) -> dict[str, str]:
     """Return the variables to set for `worker`, on top of `strip_stale(user)`.
 
-    `user` is the launcher's own environment: GLOG_v and ONEDNN_MAX_CPU_ISA are left alone where the user set them.
+    `user` is the launcher's own environment: GLOG_v, ONEDNN_MAX_CPU_ISA and GLIBC_TUNABLES are left alone where the user
+    set them.
     """
     environment = {
         "MS_ROLE": MS_ROLES[worker.role],
@@ -94,6 +98,8 @@ def format_environment(worker: WorkerEnv, *, avx512_guard: bool, user: Mapping[s
         environment["GLOG_v"] = "3"  # errors only
     if avx512_guard and worker.target == "CPU" and "ONEDNN_MAX_CPU_ISA" not in user:
         environment["ONEDNN_MAX_CPU_ISA"] = "AVX2"
+    if worker.target == "CPU" and "GLIBC_TUNABLES" not in user:
+        environment["GLIBC_TUNABLES"] = HUGE_PAGES
     return environment
 
 

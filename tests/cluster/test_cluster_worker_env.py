@@ -53,6 +53,7 @@ def test_the_contract_of_a_worker() -> None:
         "DEVICE_ID": "5",
         "GLOG_v": "3",
         "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
         "OMP_NUM_THREADS": "2",
         "OPENBLAS_NUM_THREADS": "2",
         "MKL_NUM_THREADS": "2",
@@ -76,19 +77,26 @@ def test_the_rank_table_goes_to_ascend_only() -> None:
 
 
 def test_what_the_user_set_stays() -> None:
-    environment = written(guard=True, user={"GLOG_v": "1", "ONEDNN_MAX_CPU_ISA": "SSE41"})
-    assert not {"GLOG_v", "ONEDNN_MAX_CPU_ISA"} & environment.keys()
+    user = {"GLOG_v": "1", "ONEDNN_MAX_CPU_ISA": "SSE41", "GLIBC_TUNABLES": "glibc.malloc.arena_max=2"}
+    assert not user.keys() & written(guard=True, user=user).keys()
 
 
 def test_the_guard_is_for_cpu_with_avx512() -> None:
     assert "ONEDNN_MAX_CPU_ISA" not in written(guard=False)
-    assert "ONEDNN_MAX_CPU_ISA" not in written(replace(RANK_3, target="Ascend"), guard=True)
+    on_ascend = written(replace(RANK_3, target="Ascend"), guard=True)
+    assert not {"ONEDNN_MAX_CPU_ISA", "GLIBC_TUNABLES"} & on_ascend.keys()
 
 
 @pytest.mark.parametrize("worker", [RANK_3, SCHEDULER])
 def test_a_missing_variable_is_an_error_never_rank_0(worker: WorkerEnv) -> None:
     environment = written(worker)
-    unread = {"MS_CPU_COMM_OP_TIMEOUT", "MS_RETRY_INTERVAL_LOWER", "MS_RETRY_INTERVAL_UPPER", "GLOG_v"}
+    unread = {
+        "MS_CPU_COMM_OP_TIMEOUT",
+        "MS_RETRY_INTERVAL_LOWER",
+        "MS_RETRY_INTERVAL_UPPER",
+        "GLOG_v",
+        "GLIBC_TUNABLES",
+    }
     unread |= {"OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"}  # as OMP_NUM_THREADS
     for name in environment.keys() - unread:
         rest = {k: v for k, v in environment.items() if k != name}
