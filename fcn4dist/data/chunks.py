@@ -29,9 +29,9 @@ from fcn4dist.data.mel_npy import load_mel_npy
 from fcn4dist.files import save_atomically
 
 CHUNK_CLIPS = 16
-FEATURE_VERSION = 2  # raise it when the same audio gives other features
+FEATURE_VERSION = 3  # raise it when the same audio gives other features
 Source = Literal["audio", "npy"]  # what a clip's file holds: sound, or its log-mel spectrogram
-LIBRARIES = ("numpy", "scipy", "librosa", "soxr", "soundfile")  # that may change the last bits
+LIBRARIES = ("numpy", "scipy", "soxr", "soundfile")  # that may change the last bits
 
 
 def feature_versions() -> list[int | str]:

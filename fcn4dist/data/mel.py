@@ -22,11 +22,13 @@ import functools
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fcn4dist.config import MelConfig
+from fcn4dist.data.resample import resample
 
 Float32 = NDArray[np.float32]
 
@@ -62,7 +64,7 @@ def load_wave(file: Path, mel: MelConfig) -> Float32:
     source, rate_hz, offset, num_resampled = _read_middle(file, mel)
     if not np.isfinite(source).all():
         raise UnusableClipError("holds NaN or infinite samples")
-    wave = _resample(source, rate_hz, mel.sample_rate_hz)
+    wave = resample(source, rate_hz, mel.sample_rate_hz)
     if num_resampled > mel.num_samples:
         wave = wave[offset : offset + mel.num_samples]
     wave = crop_or_pad(wave, mel.num_samples)
@@ -112,7 +114,7 @@ def log_mel(wave: Float32, mel: MelConfig) -> Float32:
             spectrum = fft.rfft(frames[part] * window, axis=1, overwrite_x=True)  # complex64 (block, 1 + n_fft / 2)
             power = np.square(spectrum.real)
             power += np.square(spectrum.imag)
-            mel_power[:, part] = bank @ power.T
+            mel_power[:, part] = bank @ power.T  # sparse: a band sees a few of the 257 bins
     if not np.isfinite(mel_power).all():
         raise UnusableClipError("too loud: the power of the spectrum overflows")
     if mel.db == "amplitude":
@@ -124,30 +126,38 @@ def log_mel(wave: Float32, mel: MelConfig) -> Float32:
 
 
 @functools.lru_cache(maxsize=4)
-def _filter_bank(mel: MelConfig) -> Float32:
-    from librosa.filters import mel as build_bank
+def _filter_bank(mel: MelConfig) -> Any:
+    """Return Slaney's triangles of area 1 as a sparse matrix (n_mels, 1 + n_fft / 2), the values of librosa.filters.mel.
 
-    bank: Float32 = build_bank(sr=mel.sample_rate_hz, n_fft=mel.n_fft, n_mels=mel.n_mels)
-    return bank
+    Written out, since importing librosa costs each worker process a second or two and the memory of numba.
+    """
+    from scipy.sparse import csr_matrix
+
+    edges_hz = _mel_to_hz(np.linspace(0.0, _hz_to_mel(mel.sample_rate_hz / 2), mel.n_mels + 2))
+    widths_hz = np.diff(edges_hz)
+    ramps = np.subtract.outer(edges_hz, np.fft.rfftfreq(mel.n_fft, 1 / mel.sample_rate_hz))
+    rising, falling = -ramps[:-2] / widths_hz[:-1, None], ramps[2:] / widths_hz[1:, None]
+    bank = np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+    bank *= (2 / (edges_hz[2:] - edges_hz[:-2]))[:, None]
+    return csr_matrix(bank)
+
+
+def _hz_to_mel(hz: float) -> float:
+    """Slaney's scale: linear, 15 mel a kHz, to 1 kHz; above it 27 mel for each factor of 6.4."""
+    return hz * 3 / 200 if hz < 1000 else 15 + 27 * math.log(hz / 1000) / math.log(6.4)
+
+
+def _mel_to_hz(mels: NDArray[np.float64]) -> NDArray[np.float64]:
+    hz: NDArray[np.float64] = np.where(mels < 15, mels * 200 / 3, 1000 * np.exp((mels - 15) * math.log(6.4) / 27))
+    return hz
 
 
 @functools.lru_cache(maxsize=4)
 def _window(mel: MelConfig) -> Float32:
-    from scipy import signal
-
-    window: Float32 = signal.get_window("hann", mel.n_fft, fftbins=True).astype(np.float32)
+    """Return the periodic Hann window; scipy.signal would be a slow import for one cosine."""
+    turns = np.arange(mel.n_fft) / mel.n_fft
+    window: Float32 = (0.5 - 0.5 * np.cos(2 * np.pi * turns)).astype(np.float32)
     return window
-
-
-def _resample(source: Float32, rate_hz: int, target_hz: int) -> Float32:
-    if rate_hz == target_hz:
-        return source
-    import soxr
-
-    # as librosa.resample(res_type="soxr_hq") calls it, without that function's copies
-    wave: Float32 = soxr.resample(source, rate_hz, target_hz, quality="HQ")
-    num_samples = math.ceil(len(source) * target_hz / rate_hz)
-    return wave[:num_samples] if len(wave) >= num_samples else np.pad(wave, (0, num_samples - len(wave)))
 
 
 def _read_middle(file: Path, mel: MelConfig) -> tuple[Float32, int, int, int]:

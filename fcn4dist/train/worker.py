@@ -19,12 +19,11 @@ from pathlib import Path
 from fcn4dist.cluster.bring_up import leave_if_orphaned, pin_to_cores, wait_until_listening
 from fcn4dist.cluster.failure import RankEnd, save_error
 from fcn4dist.cluster.pulse import STACK_SIGNAL, PulseFile
+from fcn4dist.cluster.short_sleeps import short_sleeps
 from fcn4dist.cluster.worker_env import WorkerEnv, read_environment
-from fcn4dist.config import load_config
 from fcn4dist.errors import Fcn4distError
 from fcn4dist.files import save_json
 from fcn4dist.run_dir import RunDir
-from fcn4dist.train.checkpoint_folder import has_checkpoint
 from fcn4dist.train.stop_request import StopRequest
 
 JOIN_LIMIT_S = 120.0
@@ -76,7 +75,12 @@ def stacks_into(path: Path) -> Iterator[None]:
 
 
 def join_as_scheduler(worker: WorkerEnv) -> None:
-    """Introduce the ranks to each other; returns when they have left."""
+    """Introduce the ranks to each other; does not return when all of them have left well."""
+    if worker.target == "CPU":
+        from fcn4dist.train.scheduler import introduce_ranks
+
+        introduce_ranks()
+        return
     from fcn4dist.train.runtime import join_job, start_device
 
     start_device("CPU", 0)
@@ -86,6 +90,8 @@ def join_as_scheduler(worker: WorkerEnv) -> None:
 def train_as_rank(worker: WorkerEnv, run: RunDir, attempt: int) -> None:
     """Train as one rank, and note how it ended."""
     pin_to_cores(worker.share.cores)
+    from fcn4dist.config import load_config  # not at the top: the scheduler would wait for it too
+    from fcn4dist.train.checkpoint_folder import has_checkpoint
     from fcn4dist.train.runtime import join_job, start_device
 
     rank = worker.as_rank()
@@ -95,7 +101,8 @@ def train_as_rank(worker: WorkerEnv, run: RunDir, attempt: int) -> None:
     from fcn4dist.train.loop import train  # MindSpore's import, done while the scheduler starts
 
     wait_until_listening(worker.scheduler_host, worker.scheduler_port, JOIN_LIMIT_S)
-    join_job(worker.world_size)
+    with short_sleeps() if worker.target == "CPU" else contextlib.nullcontext():
+        join_job(worker.world_size)
     assert config.data.records_dir is not None, "the launcher resolves data.records_dir"
     resume = has_checkpoint(run.checkpoints)
     report = train(config, run, config.data.records_dir, rank, resume=resume, stop=StopRequest(), pulse=pulse)
