@@ -4,17 +4,20 @@
 
 FOLDER holds recordings in any format that ffmpeg reads; clips are cut from them and encoded at run time, as 16 kHz mono at
 32 kbit/s (MagnaTagATune's kind) and as 44.1 kHz at 128 kbit/s. One thread, features in memory, CPU time, since a core is what is
-counted; then the features with one worker and two, and the whole command.
+counted; each side in a process of its own, since in one either would work in memory that the other has freed (docs/log.md). Then
+the features with one worker and two, and the whole command.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ from numpy.typing import NDArray
 from benchmarks.side_by_side import Row, alternate, both, report
 from benchmarks.steppers import ROOT
 from fcn4dist.config import MelConfig
+from fcn4dist.data.mel import load_wave, log_mel
 
 CLIP_S = 29.1
 KINDS = {"16 kHz mono": ["-ar", "16000", "-ac", "1", "-b:a", "32k"], "44.1 kHz": ["-ar", "44100", "-b:a", "128k"]}
@@ -47,62 +51,69 @@ def make_clips(music: Path, folder: Path, arguments: list[str], count: int) -> l
     return files
 
 
+def repeat(files: list[Path], folder: Path, count: int) -> list[Path]:
+    """Return `count` files in a folder of their own, links to `files` in turn."""
+    folder.mkdir()
+    links = [folder / f"{i}.mp3" for i in range(count)]
+    for i, link in enumerate(links):
+        os.link(files[i % len(files)], link)
+    return links
+
+
 def plain_recipe(file: Path) -> NDArray[Any]:
     """Features as librosa's documentation would have one make them; ModelZoo's choice of scale."""
     import librosa
 
     wave, _ = librosa.load(file, sr=12000)
-    wave = librosa.util.fix_length(wave, size=349440)
+    return plain_mel(librosa.util.fix_length(wave, size=349440)).astype(np.float32)
+
+
+def plain_mel(wave: NDArray[Any]) -> NDArray[Any]:
+    """The mel part of the recipe."""
+    import librosa
+
     mel = librosa.feature.melspectrogram(y=wave, sr=12000, n_fft=512, hop_length=256, n_mels=96)
     mel_db: NDArray[Any] = librosa.amplitude_to_db(mel)
-    return mel_db.astype(np.float32)
+    return mel_db
 
 
 def our_features(file: Path) -> NDArray[Any]:
     """Features as `prepare` makes them."""
-    from fcn4dist.data.mel import load_wave, log_mel
-
-    return log_mel(load_wave(file, MelConfig()), MelConfig())
+    return our_mel(load_wave(file, MelConfig()))
 
 
-def seconds_of(make: Callable[[Path], NDArray[Any]], files: list[Path]) -> Callable[[], float]:
-    """Return what measures the seconds a file."""
+def our_mel(wave: NDArray[Any]) -> NDArray[Any]:
+    """The mel part of it."""
+    return log_mel(wave, MelConfig())
 
-    def run() -> float:
-        start = time.process_time()
-        for file in files:
-            make(file)
-        return (time.process_time() - start) / len(files)
 
-    make(files[0])  # imports, caches
-    return run
+def seconds_each(make: Callable[[Any], NDArray[Any]], inputs: Sequence[Any]) -> float:
+    """Return the CPU seconds of `make` for one of `inputs`."""
+    start = time.process_time()
+    for item in inputs:
+        make(item)
+    return (time.process_time() - start) / len(inputs)
+
+
+def in_turn(
+    ours: Callable[[Any], NDArray[Any]], theirs: Callable[[Any], NDArray[Any]], inputs: Sequence[Any], tries: int
+) -> list[tuple[float, float]]:
+    """Return the CPU seconds an input of both sides, each in its own process."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn) as our_process, ProcessPoolExecutor(1, spawn) as their_process:
+
+        def run(process: ProcessPoolExecutor, make: Callable[[Any], NDArray[Any]]) -> Callable[[], float]:
+            process.submit(seconds_each, make, inputs[:1]).result()  # imports, caches
+            return lambda: process.submit(seconds_each, make, inputs).result()
+
+        return alternate(run(our_process, ours), run(their_process, theirs), tries)
 
 
 def compare_mel(files: list[Path], tries: int) -> list[Row]:
     """The mel alone: time and largest difference."""
-    import librosa
-
-    from fcn4dist.data.mel import load_wave, log_mel
-
     waves = [load_wave(file, MelConfig()) for file in files]
-
-    def theirs_of(wave: NDArray[Any]) -> NDArray[Any]:
-        mel = librosa.feature.melspectrogram(y=wave, sr=12000, n_fft=512, hop_length=256, n_mels=96)
-        mel_db: NDArray[Any] = librosa.amplitude_to_db(mel)
-        return mel_db
-
-    def time_of(make: Callable[[NDArray[Any]], NDArray[Any]]) -> Callable[[], float]:
-        def run() -> float:
-            start = time.process_time()
-            for wave in waves:
-                make(wave)
-            return 1000 * (time.process_time() - start) / len(waves)
-
-        make(waves[0])
-        return run
-
-    pairs = alternate(time_of(lambda wave: log_mel(wave, MelConfig())), time_of(theirs_of), 4 * tries)
-    apart = [float(np.abs(log_mel(wave, MelConfig()) - theirs_of(wave)).max()) for wave in waves]
+    pairs = [(1000 * our, 1000 * their) for our, their in in_turn(our_mel, plain_mel, waves, tries)]
+    apart = [float(np.abs(our_mel(wave) - plain_mel(wave)).max()) for wave in waves]
     return [
         Row("7d", "the mel alone", [their / our for our, their in pairs], 1.8, **both(pairs, "ms")),
         Row("7e", "largest difference from librosa's mel", [max(apart)], 0.01, is_at_most=True, unit=" dB"),
@@ -188,23 +199,14 @@ def measure(music: Path, tries: int, *, quick: bool) -> list[Row]:
     """Return the rows."""
     rows = []
     with tempfile.TemporaryDirectory(prefix="bench-") as temporary:
-        count = 8 if quick else 12
         for letter, bar, (kind, arguments) in zip("ab", (1.3, 1.1), KINDS.items(), strict=True):
-            files = make_clips(music, Path(temporary) / letter, arguments, count)
-            pairs = alternate(seconds_of(our_features, files), seconds_of(plain_recipe, files), 4 * tries)
-            rates = [(1 / our, 1 / their) for our, their in pairs]
-            rows.append(
-                Row(
-                    f"7{letter}",
-                    f"features of MP3, {kind}",
-                    [our / their for our, their in rates],
-                    bar,
-                    **both(rates, "clips/s"),
-                )
-            )
+            files = make_clips(music, Path(temporary) / letter, arguments, 12)
+            rates = [(1 / our, 1 / their) for our, their in in_turn(our_features, plain_recipe, files, tries)]
+            figures = [our / their for our, their in rates]
+            rows.append(Row(f"7{letter}", f"features of MP3, {kind}", figures, bar, **both(rates, "clips/s")))
         rows += compare_mel(files[:6], tries)
         if not quick:
-            many = make_clips(music, Path(temporary) / "many", KINDS["44.1 kHz"], 288)
+            many = repeat(files, Path(temporary) / "many", 288)
             rows.append(measure_workers(many, tries))
             rows += measure_command(many, "out", tries)
     return rows

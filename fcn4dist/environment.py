@@ -17,7 +17,7 @@ import psutil
 from fcn4dist import __version__
 
 PACKAGES = (
-    *("mindspore", "numpy", "scipy", "scikit-learn", "librosa", "soundfile", "soxr"),
+    *("mindspore", "numpy", "scipy", "scikit-learn", "soundfile", "soxr"),
     *("pydantic", "rich", "psutil", "safetensors", "onnxruntime"),
 )
 CPUINFO = Path("/proc/cpuinfo")

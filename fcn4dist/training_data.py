@@ -63,7 +63,7 @@ def resolve_data(
 
 
 def _prepare(config: RunConfig, say: Callable[[str], None], progress: Progress | None) -> None:
-    from fcn4dist.prepare import prepare  # librosa and MindSpore load here, not for a run on prepared data
+    from fcn4dist.prepare import prepare  # MindSpore loads here, not for a run on prepared data
 
     say(f"data: {config.data.records_dir}, prepared now unless it is up to date")
     prepare(config, progress=progress)

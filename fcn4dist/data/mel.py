@@ -28,7 +28,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcn4dist.config import MelConfig
-from fcn4dist.data.resample import resample
 
 Float32 = NDArray[np.float32]
 
@@ -64,7 +63,7 @@ def load_wave(file: Path, mel: MelConfig) -> Float32:
     source, rate_hz, offset, num_resampled = _read_middle(file, mel)
     if not np.isfinite(source).all():
         raise UnusableClipError("holds NaN or infinite samples")
-    wave = resample(source, rate_hz, mel.sample_rate_hz)
+    wave = _resample(source, rate_hz, mel.sample_rate_hz)
     if num_resampled > mel.num_samples:
         wave = wave[offset : offset + mel.num_samples]
     wave = crop_or_pad(wave, mel.num_samples)
@@ -158,6 +157,17 @@ def _window(mel: MelConfig) -> Float32:
     turns = np.arange(mel.n_fft) / mel.n_fft
     window: Float32 = (0.5 - 0.5 * np.cos(2 * np.pi * turns)).astype(np.float32)
     return window
+
+
+def _resample(source: Float32, rate_hz: int, target_hz: int) -> Float32:
+    if rate_hz == target_hz:
+        return source
+    import soxr
+
+    # as librosa.resample(res_type="soxr_hq") calls it, without that function's copies
+    wave: Float32 = soxr.resample(source, rate_hz, target_hz, quality="HQ")
+    num_samples = math.ceil(len(source) * target_hz / rate_hz)
+    return wave[:num_samples] if len(wave) >= num_samples else np.pad(wave, (0, num_samples - len(wave)))
 
 
 def _read_middle(file: Path, mel: MelConfig) -> tuple[Float32, int, int, int]:
