@@ -59,7 +59,7 @@ def eight_at_once(side: str, data: Path, passes: int) -> tuple[float, float]:
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": ROOT}
     ranks = [subprocess.Popen([*command, "--rank", str(rank)], **pipes) for rank in range(NUM_RANKS)]
     for rank in ranks:
-        assert rank.stdin is not None and rank.stdout is not None
+        assert rank.stdout is not None
         rank.stdout.readline()  # it is ready
     for rank in ranks:
         assert rank.stdin is not None
