@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from benchmarks.side_by_side import Row, alternate, both, report
 from benchmarks.steppers import ROOT
 from fcn4dist.config import MelConfig
+from fcn4dist.data.kept_memory import keep_freed_memory
 from fcn4dist.data.mel import load_wave, log_mel
 
 CLIP_S = 29.1
@@ -79,6 +80,7 @@ def plain_mel(wave: NDArray[Any]) -> NDArray[Any]:
 
 def our_features(file: Path) -> NDArray[Any]:
     """Features as `prepare` makes them."""
+    keep_freed_memory()
     return our_mel(load_wave(file, MelConfig()))
 
 

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcn4dist.config import MelConfig
+from fcn4dist.data.kept_memory import keep_freed_memory
 from fcn4dist.data.mel import UnusableClipError, load_wave, log_mel, measure_duration
 from fcn4dist.data.mel_npy import load_mel_npy
 from fcn4dist.files import save_atomically
@@ -123,6 +124,7 @@ def compute_chunk(chunk: Chunk, spec: FeatureSpec, parent: int) -> Chunk:
     from threadpoolctl import threadpool_limits
 
     _end_with(parent)
+    keep_freed_memory()
     features, skipped, durations_s = {}, {}, []
     with threadpool_limits(1):
         for clip in chunk.clips:

@@ -8,10 +8,11 @@ from pathlib import Path
 import librosa
 import numpy as np
 import pytest
+import scipy.signal
 import soundfile
 
 from fcn4dist.config import MelConfig
-from fcn4dist.data.mel import UnusableClipError, crop_or_pad, load_wave, log_mel
+from fcn4dist.data.mel import UnusableClipError, _filter_bank, _window, crop_or_pad, load_wave, log_mel
 
 SHORT = MelConfig(clip_s=2.0)
 
@@ -48,6 +49,20 @@ def test_log_mel_equals_librosa(mel: MelConfig, db: str) -> None:
     assert mel_db.shape == (mel.n_mels, mel.num_frames)
     assert mel_db.dtype == np.float32
     np.testing.assert_allclose(mel_db, librosa_mel_db(wave, mel), atol=0.01)
+
+
+@pytest.mark.parametrize(
+    "mel",
+    [
+        MelConfig(),
+        MelConfig(sample_rate_hz=16000, n_fft=1024, n_mels=64),
+        MelConfig(sample_rate_hz=44100, n_fft=2048, n_mels=128),
+    ],
+)
+def test_filter_bank_and_window_are_librosa_s_and_scipy_s(mel: MelConfig) -> None:
+    bank = librosa.filters.mel(sr=mel.sample_rate_hz, n_fft=mel.n_fft, n_mels=mel.n_mels)
+    np.testing.assert_allclose(_filter_bank(mel).toarray(), bank, rtol=1e-5, atol=1e-9)
+    np.testing.assert_allclose(_window(mel), scipy.signal.get_window("hann", mel.n_fft), atol=1e-7)
 
 
 def test_the_paper_has_1366_frames() -> None:
