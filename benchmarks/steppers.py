@@ -49,7 +49,7 @@ class Stepper:
     ) -> Stepper:
         """Start the process on `cores`, as many threads as cores; do not wait for it."""
         from fcn4dist.cluster.devices import needs_avx512_guard
-        from fcn4dist.cluster.worker_env import HUGE_PAGES
+        from fcn4dist.cluster.worker_env import MALLOC
 
         environment = {**os.environ, "GLOG_v": "3", **(extra or {})}
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -57,7 +57,7 @@ class Stepper:
         if not kind.startswith("torch") and needs_avx512_guard():
             environment.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
         if kind == "ours":
-            environment.setdefault("GLIBC_TUNABLES", HUGE_PAGES)
+            environment.setdefault("GLIBC_TUNABLES", MALLOC)
         command = [
             python,
             "-m",

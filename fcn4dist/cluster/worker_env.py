@@ -32,8 +32,12 @@ STALE_NAMES = frozenset({
     "MS_RECOVERY_PATH", "MS_ENABLE_TFT", "MS_SIMULATION_LEVEL", "MS_ENABLE_GRACEFUL_EXIT",
 })  # fmt: skip
 
-# malloc asks for huge pages: MindSpore's AllReduce takes fresh memory for what it sends and receives (docs/log.md)
-HUGE_PAGES = "glibc.malloc.hugetlb=1"
+# MindSpore's AllReduce takes fresh memory for what it sends and receives: malloc keeps what is freed, in huge pages, so that
+# a step does not wait for tens of thousands of new ones (docs/log.md)
+MALLOC = ":".join(
+    f"glibc.malloc.{name}={value}"
+    for name, value in {"hugetlb": 1, "mmap_threshold": 1 << 30, "trim_threshold": 1 << 32, "top_pad": 1 << 26}.items()
+)
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ def format_environment(worker: WorkerEnv, *, avx512_guard: bool, user: Mapping[s
     if avx512_guard and worker.target == "CPU" and "ONEDNN_MAX_CPU_ISA" not in user:
         environment["ONEDNN_MAX_CPU_ISA"] = "AVX2"
     if worker.target == "CPU" and "GLIBC_TUNABLES" not in user:
-        environment["GLIBC_TUNABLES"] = HUGE_PAGES
+        environment["GLIBC_TUNABLES"] = MALLOC
     return environment
 
 
