@@ -183,7 +183,7 @@ def measure(tries: int, kinds: list[str], *, quick: bool) -> list[Row]:
             planned.append(("plain", cores, GLOBAL_BATCH))
         with steppers(*planned) as (one, *plain):
             for attempt in range(tries):
-                ours = launch(data, Path(name) / f"run-{attempt}", 3 if quick else 6)
+                ours = launch(data, Path(name) / f"run-{attempt}", 2 if quick else 6)
                 rounds.append(
                     Try(
                         ours=statistics.median(ours.step_s),
