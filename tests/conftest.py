@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+# librosa compiles as it is imported; two processes that do so at once leave a cache behind that crashes whoever loads it
+os.environ["NUMBA_CACHE_DIR"] = str(
+    Path(__file__).parents[1] / ".pytest_cache" / f"numba-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
+)
 NAMES = ("DEVICE_ID", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "VK_TASK_INDEX")
 
 
