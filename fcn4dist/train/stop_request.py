@@ -34,9 +34,9 @@ class StopRequest:
 
     @contextmanager
     def shielded(self) -> Iterator[None]:
-        """Hold signals back while a data pipeline of MindSpore may start: it sets its own handler of SIGINT, taken back here.
+        """Hold signals back while a batch is read or an evaluation runs, and set the handlers again: MindSpore may set its own.
 
-        A thread of the pipeline may still set it a moment later; MindSpore then passes SIGINT on as SIGTERM.
+        It does so while a graph runs, too, and then passes SIGINT on as SIGTERM.
         """
         before = signal.pthread_sigmask(signal.SIG_BLOCK, self._numbers)
         try:
