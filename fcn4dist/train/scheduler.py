@@ -7,33 +7,31 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
+
+# whole jobs were tried with 2.10; older releases load their core in the same way, but no job was
+CORE_STANDS_ALONE = (2, 10)
 
 
 def introduce_ranks() -> None:
     """Introduce the ranks to each other; MindSpore ends the process when they have left.
 
-    Raises RuntimeError when one is lost. Nothing else of MindSpore may be used in this process, whose `mindspore` is left
+    Raises RuntimeError when one is lost. Nothing else of MindSpore may be used in this process, whose `mindspore` may be left
     without contents.
     """
-    cluster_of_core()()
+    cluster_of_core(version("mindspore"))()
 
 
-def cluster_of_core() -> Callable[[], None]:
-    """Return what `mindspore.communication.init` calls for a scheduler, of a core that needs no more if there is one."""
-    spec = importlib.util.find_spec("mindspore")
+def cluster_of_core(release: str) -> Callable[[], None]:
+    """Return what `mindspore.communication.init` calls for a scheduler, of MindSpore `release`."""
+    stands_alone = tuple(map(int, re.findall(r"\d+", release)[:2])) >= CORE_STANDS_ALONE
+    spec = importlib.util.find_spec("mindspore") if stands_alone else None
     if spec is not None and "mindspore" not in sys.modules:
         sys.modules["mindspore"] = importlib.util.module_from_spec(spec)  # a package whose __init__ has not run
-        try:
-            return _init_cluster()
-        except (ImportError, AttributeError):  # a release whose core leans on the package
-            for name in [name for name in sys.modules if name.partition(".")[0] == "mindspore"]:
-                del sys.modules[name]
-    importlib.import_module("mindspore")
-    return _init_cluster()
-
-
-def _init_cluster() -> Callable[[], None]:
+    else:
+        importlib.import_module("mindspore")
     found: Callable[[], None] = importlib.import_module("mindspore._c_expression").init_cluster
     return found
