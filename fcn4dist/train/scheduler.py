@@ -10,7 +10,7 @@ import importlib.util
 import re
 import sys
 from collections.abc import Callable
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 # whole jobs were tried with 2.10; older releases load their core in the same way, but no job was
 CORE_STANDS_ALONE = (2, 10)
@@ -22,7 +22,11 @@ def introduce_ranks() -> None:
     Raises RuntimeError when one is lost. Nothing else of MindSpore may be used in this process, whose `mindspore` may be left
     without contents.
     """
-    cluster_of_core(version("mindspore"))()
+    try:
+        release = version("mindspore")
+    except PackageNotFoundError:  # a nightly build has another name
+        release = "0"
+    cluster_of_core(release)()
 
 
 def cluster_of_core(release: str) -> Callable[[], None]:
