@@ -87,7 +87,7 @@ class RecordSplit:
         for shard in self.shards:
             with _open(shard.file) as file:
                 for end in shard.ends.tolist():
-                    os.preadv(file.fileno(), [next(unread)], end - self.row_format.tail_bytes)
+                    _read_into([next(unread)], file, end - self.row_format.tail_bytes)
         return self._clip_ids, self._labels(np.arange(self.num_clips), tails)
 
     @cached_property
@@ -110,7 +110,7 @@ class RecordSplit:
         row_bytes = row_format.stored_bytes
         for row, (shard, begin) in enumerate(zip(shards, begins, strict=True)):
             target: Any = features[row] if half is None else half
-            if (found := os.preadv(files[shard].fileno(), [heads[row], target, tails[row]], begin)) != row_bytes:
+            if (found := _read_into([heads[row], target, tails[row]], files[shard], begin)) != row_bytes:
                 raise self._damaged(positions[row], f"it ends after {found} of {row_bytes} bytes")
             if half is not None:
                 features[row] = half
@@ -208,6 +208,14 @@ def _open(file: Path) -> FileIO:
         return FileIO(file)
     except OSError as error:
         raise DataError(f"{file}: cannot be opened: {error.strerror}") from None
+
+
+def _read_into(buffers: list[Any], file: FileIO, begin: int) -> int:
+    """Fill `buffers` one after the other from byte `begin` on; return the bytes read."""
+    try:
+        return os.preadv(file.fileno(), buffers, begin)
+    except OSError as error:  # a disk or a network share that fails
+        raise DataError(f"{file.name}: cannot be read: {error.strerror}") from None
 
 
 def modelzoo_shards(data_dir: Path, name: str) -> list[Path]:

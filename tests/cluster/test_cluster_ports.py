@@ -36,8 +36,8 @@ def test_ports_that_cannot_work_are_refused(port: int, message: str) -> None:
 
 
 def test_waiting_ends_when_somebody_listens(taken: int) -> None:
-    wait_until_listening("127.0.0.1", taken, limit_s=0.0)
-    wait_until_listening("localhost", taken, limit_s=0.0)
+    for host in ("127.0.0.1", "localhost"):
+        wait_until_listening(host, taken, limit_s=0.0)  # raises where nobody listens: the next test
 
 
 def test_waiting_has_a_limit_and_says_where_to_look() -> None:

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 from mindspore.mindrecord import FileWriter
 
-from fcn4dist.data.batches import Batch, RecordSplit, has_split, open_split
+from fcn4dist.data.batches import Batch, RecordSplit, _read_into, has_split, open_split
 from fcn4dist.data.manifest import MANIFEST
 from fcn4dist.errors import DataError
 
@@ -285,3 +286,12 @@ def test_a_missing_column_other_tags_and_the_manifests_word_are_refused(tmp_path
     describe(tmp_path / "described", 40, "float16")
     with pytest.raises(DataError, match=r"mindrecord0: feature is float32 \[1, 8, 30\]; expected bytes"):
         open_split(tmp_path / "described", "val")
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="the failing file is Linux's")
+def test_a_disk_that_fails_while_it_is_read_is_one_message() -> None:
+    with (
+        FileIO("/proc/self/mem") as file,  # nothing is mapped at 0: EIO
+        pytest.raises(DataError, match="/proc/self/mem: cannot be read: Input/output error"),
+    ):
+        _read_into([bytearray(8)], file, 0)
