@@ -30,7 +30,7 @@ BYTES_A_CLIP = 4 * 96 * 1366
 
 def read_batches(data: Path, rank: int, world_size: int, passes: int) -> float:
     """Read a rank's clips in batches of 8, as training does, and return the seconds a clip."""
-    from fcn4dist.data.batches import open_split
+    from fcn4dist.data.dataset import open_split
     from fcn4dist.data.order import epoch_order
 
     split = open_split(data, "train")
@@ -71,7 +71,7 @@ def eight_at_once(side: str, data: Path, passes: int) -> tuple[float, float]:
 
 def read_as_told(side: str, data: Path, rank: int, passes: int) -> None:
     """Be one of eight: say that it is ready, read when told to, and print the seconds a clip and the memory in MB."""
-    import fcn4dist.data.batches  # noqa: F401  # before the start
+    import fcn4dist.data.dataset  # noqa: F401  # before the start
 
     print("ready", flush=True)
     sys.stdin.readline()

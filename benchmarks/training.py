@@ -35,7 +35,7 @@ WRITE_SHARDS = """
 import sys
 from pathlib import Path
 import numpy as np
-from fcn4dist.data.records import Row, RowFormat, write_part
+from fcn4dist.data.shards import Row, RowFormat, write_part
 folder, num_clips, frames = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 rng = np.random.default_rng(0)
 form = RowFormat((1, 96, frames), "float32", 50)

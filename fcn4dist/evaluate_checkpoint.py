@@ -9,7 +9,7 @@ from pathlib import Path
 from fcn4dist.cluster.devices import Target
 from fcn4dist.cluster.rank import SINGLE
 from fcn4dist.config import EvaluateConfig, RunConfig
-from fcn4dist.data.batches import has_split, open_split
+from fcn4dist.data.dataset import has_split, open_split
 from fcn4dist.data.manifest import MANIFEST, check_shards, load_manifest
 from fcn4dist.errors import CheckpointError, DataError
 from fcn4dist.evaluate.evaluated import TrainedOn

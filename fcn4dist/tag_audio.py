@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcn4dist.config import MelConfig
+from fcn4dist.data.audio import iter_windows
 from fcn4dist.data.mel import UnusableClipError, log_mel
-from fcn4dist.data.windows import iter_windows
 from fcn4dist.errors import ConfigError
 from fcn4dist.scoring.scorer import Listener, Scorer
 

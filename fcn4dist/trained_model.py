@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fcn4dist.config import RunConfig
 from fcn4dist.data.manifest import MANIFEST, load_manifest
-from fcn4dist.data.tag_list import is_rarest_first, named_tags
+from fcn4dist.data.tags import is_rarest_first, named_tags
 from fcn4dist.errors import CheckpointError
 from fcn4dist.model.fcn4 import FCN4
 from fcn4dist.model.modelzoo import SUFFIXES, ModelZooWeights, load_modelzoo

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fcn4dist.config import BatchPlan, RunConfig, build_config, override_config
 from fcn4dist.data.manifest import MANIFEST, check_shards, load_manifest
-from fcn4dist.data.tag_list import load_tags
+from fcn4dist.data.tags import load_tags
 from fcn4dist.errors import ConfigError, DataError
 from fcn4dist.run_dir import RunDir
 
@@ -63,7 +63,7 @@ def resolve_data(
 
 
 def _prepare(config: RunConfig, say: Callable[[str], None], progress: Progress | None) -> None:
-    from fcn4dist.prepare import prepare  # MindSpore loads here, not for a run on prepared data
+    from fcn4dist.data.prepare import prepare  # MindSpore loads here, not for a run on prepared data
 
     say(f"data: {config.data.records_dir}, prepared now unless it is up to date")
     prepare(config, progress=progress)

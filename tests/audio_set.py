@@ -69,7 +69,7 @@ def make_audio_set(folder: Path, num_clips: int = 48) -> AudioSet:
 def read_features(data_dir: Path) -> dict[int, tuple[str, bytes, bytes]]:
     """Return clip_id -> (part, feature bytes, label bytes) of all shards; a repeated clip is an error."""
     from fcn4dist.data.manifest import load_manifest
-    from fcn4dist.data.records import iter_stored
+    from fcn4dist.data.shards import iter_stored
 
     found: dict[int, tuple[str, bytes, bytes]] = {}
     for shard in load_manifest(data_dir).shards:

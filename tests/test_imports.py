@@ -11,7 +11,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "fcn4dist"
 WITH_MINDSPORE = (
-    "data/records.py",
+    "data/shards.py",
     "collectives.py",
     "model/",
     "train/",
@@ -49,7 +49,7 @@ def test_nothing_imports_the_command_line_but_itself(file: Path) -> None:
 
 @pytest.mark.parametrize("room", ["cluster", "data"])
 def test_the_lower_rooms_do_not_look_up(room: str) -> None:
-    above = ("fcn4dist.train", "fcn4dist.prepare", "fcn4dist.launch", "fcn4dist.evaluate", "fcn4dist.model")
+    above = ("fcn4dist.train", "fcn4dist.launch", "fcn4dist.evaluate", "fcn4dist.model")
     for file in (PACKAGE / room).rglob("*.py"):
         assert not {name for name in imports_of(file) if name.startswith(above)}, file
 

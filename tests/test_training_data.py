@@ -100,7 +100,7 @@ DEMO = {"data": {"records_dir": Path("/cache/demo-records"), "num_consumer": 2},
 def demo(monkeypatch: pytest.MonkeyPatch) -> None:
     module = pytest.importorskip("fcn4dist.data.demo")
     monkeypatch.setattr(module, "demo_config", lambda demo_set: {section: dict(keys) for section, keys in DEMO.items()})
-    monkeypatch.setattr(pytest.importorskip("fcn4dist.prepare"), "prepare", lambda config, progress: None)
+    monkeypatch.setattr(pytest.importorskip("fcn4dist.data.prepare"), "prepare", lambda config, progress: None)
 
 
 @pytest.mark.usefixtures("demo")
@@ -125,7 +125,7 @@ def test_a_demo_made_differently_is_prepared_into_the_run(tmp_path: Path) -> Non
 def test_audio_is_prepared_into_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared: list[RunConfig] = []
     monkeypatch.setattr(
-        pytest.importorskip("fcn4dist.prepare"), "prepare", lambda config, progress: prepared.append(config)
+        pytest.importorskip("fcn4dist.data.prepare"), "prepare", lambda config, progress: prepared.append(config)
     )
     config = load_config(overrides=["data.audio_dir=/music", "data.annotations=/music/annotations_final.csv"])
     resolved = resolve_data(config, RunDir(tmp_path), lambda text: None)

@@ -14,7 +14,7 @@ from fcn4dist.cli.progress import ConsoleProgress
 from fcn4dist.config import RunConfig, override_config
 
 if TYPE_CHECKING:
-    from fcn4dist.prepare import PrepareReport
+    from fcn4dist.data.prepare import PrepareReport
 
 
 @click.command()
@@ -39,7 +39,7 @@ def prepare(
 
     Run again after an interruption, it goes on where it was.
     """
-    from fcn4dist.prepare import prepare as run
+    from fcn4dist.data.prepare import prepare as run
 
     options: dict[str, Any] = {"audio_dir": audio_dir, "npy_dir": npy_dir, "annotations": annotations}
     options |= {"records_dir": output, "num_workers": workers}

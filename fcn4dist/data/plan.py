@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import cast
 
 from fcn4dist.config import DataConfig, RunConfig
-from fcn4dist.data.annotations import Annotations, load_annotations, locate_clips, select_tags
+from fcn4dist.data.annotations.magnatagatune import explain_known_bad
+from fcn4dist.data.annotations.table import Annotations, load_annotations, locate_clips, select_tags
 from fcn4dist.data.chunks import Chunk, FeatureSpec, Source, plan_chunks, stat_clip
-from fcn4dist.data.known_bad import explain_known_bad
 from fcn4dist.data.manifest import SkippedClip, SplitPart
 from fcn4dist.data.splits import Split, split_clips
 from fcn4dist.data.synonyms import find_synonyms, load_synonyms, merge_synonyms

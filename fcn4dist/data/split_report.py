@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from fcn4dist.config import DataConfig
-from fcn4dist.data.annotations import Annotations, load_annotations
+from fcn4dist.data.annotations.magnatagatune import explain_known_bad
+from fcn4dist.data.annotations.table import Annotations, load_annotations
 from fcn4dist.data.clip_list import digest_clip_list
-from fcn4dist.data.known_bad import explain_known_bad
 from fcn4dist.data.leaks import find_leaks, format_leaks, warn_of_leaks
 from fcn4dist.data.manifest import LeakReport, SplitPart, SplitRule
 from fcn4dist.data.plan import load_table

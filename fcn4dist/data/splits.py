@@ -12,7 +12,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from fcn4dist.data.annotations import CLIP_ID, MP3_PATH, Annotations, iter_rows
+from fcn4dist.data.annotations.table import CLIP_ID, MP3_PATH, Annotations, iter_rows
 from fcn4dist.data.manifest import SPLITS, SplitPart, SplitRule
 from fcn4dist.errors import DataError
 

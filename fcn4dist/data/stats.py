@@ -161,7 +161,7 @@ def _parts_of_list(data_dir: Path, clips: Sequence[ListedClip], manifest: Manife
 
 
 def _read_shards(data_dir: Path) -> tuple[dict[SplitPart, PartStats], list[str]]:
-    from fcn4dist.data.batches import (
+    from fcn4dist.data.dataset import (
         has_split,
         open_split,
     )  # MindSpore loads here, only for sets without a list of labels

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from fcn4dist.data.annotations import Annotations
+from fcn4dist.data.annotations.table import Annotations
 from fcn4dist.errors import DataError
 
 _log = logging.getLogger(__name__)

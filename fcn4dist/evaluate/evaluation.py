@@ -19,7 +19,7 @@ from fcn4dist.evaluate.thresholds import Thresholds, choose_thresholds
 from fcn4dist.files import save_json
 
 if TYPE_CHECKING:
-    from fcn4dist.data.batches import RecordSplit
+    from fcn4dist.data.dataset import RecordSplit
     from fcn4dist.model.fcn4 import FCN4
 
 

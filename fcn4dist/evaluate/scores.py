@@ -8,7 +8,7 @@ from scipy.special import expit
 
 from fcn4dist.cluster.rank import Rank
 from fcn4dist.collectives import gather_rows
-from fcn4dist.data.batches import RecordSplit
+from fcn4dist.data.dataset import RecordSplit
 from fcn4dist.data.order import evaluation_part
 from fcn4dist.evaluate.score_file import Scores
 from fcn4dist.model.fcn4 import FCN4

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcn4dist.config import MelConfig
-from fcn4dist.data.batches import RecordSplit, has_split, open_split
+from fcn4dist.data.dataset import RecordSplit, has_split, open_split
 from fcn4dist.errors import DataError
 from fcn4dist.provenance import find_data
 from fcn4dist.trained_model import TrainedModel

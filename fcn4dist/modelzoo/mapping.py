@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fcn4dist.config import build_config
-from fcn4dist.data.tag_list import load_tags
+from fcn4dist.data.tags import load_tags
 from fcn4dist.errors import ConfigError, DataError, quoted
 from fcn4dist.modelzoo.source import NOT_LITERAL, Source, load_source
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from mindspore import Parameter
 
 from fcn4dist.data.manifest import MANIFEST, load_manifest
-from fcn4dist.data.tag_list import is_rarest_first
+from fcn4dist.data.tags import is_rarest_first
 from fcn4dist.errors import CheckpointError
 from fcn4dist.model.modelzoo import load_modelzoo
 from fcn4dist.model.parameters import set_parameters

@@ -15,11 +15,11 @@ from fcn4dist.cluster.pulse import Phase, PulseFile
 from fcn4dist.cluster.rank import Rank
 from fcn4dist.collectives import broadcast_state
 from fcn4dist.config import BatchPlan, RunConfig, plan_batches
-from fcn4dist.data.batches import Batch, RecordSplit, has_split, open_split
+from fcn4dist.data.dataset import Batch, RecordSplit, has_split, open_split
 from fcn4dist.data.identity import identify_train_clips
 from fcn4dist.data.manifest import MANIFEST, load_manifest
 from fcn4dist.data.order import rank_order
-from fcn4dist.data.tag_list import named_tags
+from fcn4dist.data.tags import named_tags
 from fcn4dist.errors import DataError
 from fcn4dist.evaluate.evaluated import TrainedOn
 from fcn4dist.evaluate.evaluation import Evaluation, evaluate_network, format_evaluation, save_evaluation

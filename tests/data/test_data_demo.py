@@ -15,7 +15,7 @@ import soundfile
 
 from fcn4dist.config import load_config, override_config
 from fcn4dist.data import demo
-from fcn4dist.data.annotations import load_annotations
+from fcn4dist.data.annotations.table import load_annotations
 from fcn4dist.data.splits import parse_track, split_clips
 from fcn4dist.data.synth import MELODIC, RATE_HZ
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fcn4dist.data.annotations import Annotations
+from fcn4dist.data.annotations.table import Annotations
 from fcn4dist.data.splits import parse_track, split_clips
 from fcn4dist.errors import DataError
 

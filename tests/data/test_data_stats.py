@@ -14,13 +14,13 @@ from audio_set import AudioSet, make_audio_set
 from PIL import Image
 
 from fcn4dist.config import load_config, override_config
-from fcn4dist.data.annotations import load_annotations
+from fcn4dist.data.annotations.table import load_annotations
 from fcn4dist.data.clip_list import load_clip_list
 from fcn4dist.data.manifest import MANIFEST, load_manifest
+from fcn4dist.data.prepare import prepare
 from fcn4dist.data.splits import split_clips
 from fcn4dist.data.stats import PartStats, collect_stats, find_pairs, format_stats
 from fcn4dist.errors import DataError
-from fcn4dist.prepare import prepare
 from fcn4dist.report.data_picture import check_picture_file, save_data_picture
 
 NUM_CLIPS = 48

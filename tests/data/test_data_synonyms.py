@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fcn4dist.config import DataConfig
-from fcn4dist.data.annotations import Annotations
+from fcn4dist.data.annotations.table import Annotations
 from fcn4dist.data.plan import load_table
 from fcn4dist.data.synonyms import find_synonyms, load_synonyms, merge_synonyms
 from fcn4dist.errors import DataError

@@ -11,8 +11,8 @@ from audio_set import AudioSet, make_audio_set, read_features
 
 from fcn4dist.config import RunConfig, load_config, override_config
 from fcn4dist.data.clip_list import load_clip_list
+from fcn4dist.data.prepare import PrepareReport, prepare
 from fcn4dist.errors import ConfigError, DataError
-from fcn4dist.prepare import PrepareReport, prepare
 
 
 @pytest.fixture(scope="module")

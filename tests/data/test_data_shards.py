@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fcn4dist.data.records import Row, RowFormat, Sizes, iter_stored, plan_sizes, write_part
+from fcn4dist.data.shards import Row, RowFormat, Sizes, iter_stored, plan_sizes, write_part
 from fcn4dist.errors import DataError
 
 FORMAT = RowFormat((1, 8, 30), "float32", 3)

@@ -11,8 +11,8 @@ import pytest
 import soundfile
 
 from fcn4dist.config import MelConfig
+from fcn4dist.data.audio import iter_windows
 from fcn4dist.data.mel import UnusableClipError, load_wave
-from fcn4dist.data.windows import iter_windows
 
 MEL = MelConfig(clip_s=2.0)
 

@@ -141,7 +141,7 @@ def _check_skipped(plan: DataPlan, skipped: Sequence[SkippedClip]) -> None:
 
 def _write_data_set(plan: DataPlan, skipped: list[SkippedClip], progress: Progress) -> Manifest:
     """Write shards, clips.tsv, inputs.json and the manifest into the work folder; return the manifest."""
-    from fcn4dist.data.records import write_part  # MindSpore loads here, after the workers' work
+    from fcn4dist.data.shards import write_part  # MindSpore loads here, after the workers' work
 
     folder = plan.work.shards
     folder.mkdir()

@@ -18,12 +18,12 @@ import soundfile
 from audio_set import CLIP_S, RATE_HZ, AudioSet, make_audio_set, read_features
 
 from fcn4dist.config import DataConfig, RunConfig, load_config, override_config
-from fcn4dist.data.known_bad import KNOWN_BAD
+from fcn4dist.data.annotations.magnatagatune import KNOWN_BAD
 from fcn4dist.data.manifest import check_shards, load_manifest
+from fcn4dist.data.prepare import PrepareReport, prepare
 from fcn4dist.data.split_report import report_split
 from fcn4dist.data.work_folder import WorkFolder
 from fcn4dist.errors import ConfigError, DataError
-from fcn4dist.prepare import PrepareReport, prepare
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from mindspore.mindrecord import FileWriter
 
-from fcn4dist.data.batches import Batch, RecordSplit, _read_into, has_split, open_split
+from fcn4dist.data.dataset import Batch, RecordSplit, _read_into, has_split, open_split
 from fcn4dist.data.manifest import MANIFEST
 from fcn4dist.errors import DataError
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fcn4dist.data.annotations import load_annotations, locate_clips, select_tags
+from fcn4dist.data.annotations.table import load_annotations, locate_clips, select_tags
 from fcn4dist.errors import DataError
 
 HEADER = ["clip_id", "rock", "jazz", "slow", "mp3_path"]

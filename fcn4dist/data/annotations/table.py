@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from fcn4dist.data.tag_list import load_tags
+from fcn4dist.data.tags import load_tags
 from fcn4dist.errors import DataError, quoted
 
 CLIP_ID, MP3_PATH = "clip_id", "mp3_path"

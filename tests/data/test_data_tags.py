@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fcn4dist.data.annotations import load_annotations, select_tags
-from fcn4dist.data.tag_list import is_rarest_first, load_tags, named_tags
+from fcn4dist.data.annotations.table import load_annotations, select_tags
+from fcn4dist.data.tags import is_rarest_first, load_tags, named_tags
 from fcn4dist.errors import DataError, quoted
 
 
