@@ -21,6 +21,9 @@ from fcn4dist.errors import ConfigError
 
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+AnnotationFormat = Literal[
+    "table", "mtg-jamendo", "msd", "fma", "gtzan", "openmic", "nsynth", "fsd50k", "esc50", "audioset"
+]
 
 
 class Section(BaseModel):
@@ -35,11 +38,14 @@ class DataConfig(Section):
     audio_dir: Path | None = None
     npy_dir: Path | None = None  # instead of audio_dir: log-mel spectrograms as .npy, as ModelZoo's get_npy leaves them
     annotations: Path | None = None
-    tags: PositiveInt | list[str] | Path = Field(
+    format: AnnotationFormat | Literal["auto"] = "auto"  # of the annotations; auto: as their own header says
+    path_template: str | None = None  # a clip's audio under audio_dir, where the annotations do not say: "{id}.wav"
+    path_map: Path | None = None  # or a table of two columns, id and path
+    tags: PositiveInt | Literal["all"] | list[str] | Path = Field(
         default=50, union_mode="left_to_right"
-    )  # k most frequent, a list, or a file
+    )  # k most frequent, all, a list, or a file
     records_dir: Path | None = None  # the prepared data set; ModelZoo's mr_path
-    num_consumer: Annotated[int, Field(gt=0, le=1000)] = 4  # shards a split; MindRecord allows 1000
+    num_consumer: Annotated[int, Field(gt=0, le=1000)] | None = None  # shards a split; none: 4, or more of about 256 MB
     synonyms: Path | None = None  # groups of tags to merge before `tags` is applied: configs/mtt_synonyms.txt
     split: str = "folder-12-1-3"
     clean: bool = False  # leave out clips that have none of the tags; the split's name then ends in -clean
@@ -47,7 +53,7 @@ class DataConfig(Section):
     feature_dtype: Literal["float32", "float16"] = "float32"
     max_skipped_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
     num_workers: Annotated[int, Field(ge=0)] = 0  # processes of `prepare`; 0: one a core
-    verify: Literal["digest", "size"] = "digest"  # how shards are checked before training
+    verify: Literal["digest", "size"] = "size"  # how shards are checked before training
 
     @property
     def source_dir(self) -> Path | None:
@@ -73,8 +79,15 @@ class MelConfig(Section):
     n_fft: PositiveInt = 512
     hop_samples: PositiveInt = 256
     n_mels: PositiveInt = 96
-    clip_s: PositiveFloat = 29.12
+    clip_s: PositiveFloat = 29.12  # what the network hears at once
+    stored_s: PositiveFloat | None = None  # kept of a longer piece, for other crops and windows; none: clip_s
     db: Literal["amplitude", "power"] = "amplitude"  # 20 log10 or 10 log10 of the power mel: see data/mel.py
+
+    @model_validator(mode="after")
+    def _stores_a_clip(self) -> MelConfig:
+        if self.stored_s is not None and self.stored_s < self.clip_s:
+            raise ValueError(f"stored_s {self.stored_s} is shorter than clip_s {self.clip_s}; expected at least a clip")
+        return self
 
     @property
     def num_samples(self) -> int:
@@ -85,6 +98,22 @@ class MelConfig(Section):
     def num_frames(self) -> int:
         """Centred frames of a clip: 1366 for the defaults."""
         return 1 + self.num_samples // self.hop_samples
+
+    @property
+    def num_stored_samples(self) -> int:
+        """Samples whose spectrogram is stored."""
+        return self.num_samples if self.stored_s is None else round(self.stored_s * self.sample_rate_hz)
+
+    @property
+    def num_stored_frames(self) -> int:
+        """Centred frames that are stored of each piece; those of a clip unless stored_s says more."""
+        return 1 + self.num_stored_samples // self.hop_samples
+
+
+class AugmentConfig(Section):
+    """How training varies what it hears; every choice is a function of (seed, epoch, clip)."""
+
+    crop: Literal["middle", "random"] = "middle"  # of what is stored: mel.stored_s
 
 
 class ModelConfig(Section):
@@ -165,6 +194,7 @@ class RunConfig(Section):
     data: DataConfig = DataConfig()
     mel: MelConfig = MelConfig()
     model: ModelConfig = ModelConfig()
+    augment: AugmentConfig = AugmentConfig()
     train: TrainConfig = TrainConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     evaluate: EvaluateConfig = EvaluateConfig()

@@ -166,7 +166,9 @@ def _write_data_set(plan: DataPlan, skipped: list[SkippedClip], progress: Progre
     for part in cast("tuple[SplitPart, ...]", SPLITS):
         chunks = plan.chunks[part]
         clips = [clip for chunk in chunks for clip in chunk.clips if clip.clip_id not in left_out]
-        written = write_part(folder, part, iter_rows(chunks), len(clips), plan.config.data.num_consumer, row_format)
+        written = write_part(
+            folder, part, iter_rows(chunks), len(clips), plan.config.data.num_consumer or 4, row_format
+        )
         shards += [_describe_shard(shard.file, part, shard.num_rows) for shard in written]
         splits[part] = _count_part(clips, labels, row_format.num_tags)
         listed += [_list_clip(clip, part, durations.get(clip.clip_id), labels[clip.clip_id]) for clip in clips]
