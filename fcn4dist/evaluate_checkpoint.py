@@ -9,8 +9,7 @@ from pathlib import Path
 from fcn4dist.cluster.devices import Target
 from fcn4dist.cluster.rank import SINGLE
 from fcn4dist.config import EvaluateConfig, RunConfig
-from fcn4dist.data.dataset import has_split, open_split
-from fcn4dist.data.manifest import MANIFEST, check_shards, load_manifest
+from fcn4dist.data.dataset import DataSet, open_dataset
 from fcn4dist.errors import CheckpointError, DataError
 from fcn4dist.evaluate.evaluated import TrainedOn
 from fcn4dist.evaluate.evaluation import Evaluation, evaluate_network
@@ -41,28 +40,28 @@ def evaluate_checkpoint(
     start_device(target, SINGLE.device)  # before the first parameter is read
     model = open_model(checkpoint, config, data_dir)
     card, tags = model.card, tuple(model.card.tags)
-    if (data_dir / MANIFEST).is_file():
-        manifest = load_manifest(data_dir)
-        check_shards(data_dir, manifest, config.data.verify)
-        check_fits(model.path, card.tags, manifest.tags, "tags")
-        check_fits(model.path, card.mel.model_dump(), manifest.mel.model_dump(), "mel")
+    data = open_dataset(data_dir, tags)
+    data.check(config.data.verify, (split_name, "val"))
+    if data.mel is not None:
+        check_fits(model.path, card.tags, list(data.tags), "tags")
+        check_fits(model.path, card.mel.model_dump(), data.mel.model_dump(), "mel")
     thresholds = None if thresholds_file is None else load_thresholds(thresholds_file, tags)
-    split = open_split(data_dir, split_name, tags)
+    split = data.split(split_name)
     network = model.build_network()
     trained_on = TrainedOn(card.split_name, card.clip_list_sha256.get("train"))
     if thresholds is None and split_name != "val":
-        thresholds = find_thresholds(model.path, data_dir, tags)
-        if thresholds is None and has_split(data_dir, "val"):
-            thresholds = _choose_on_val(network, data_dir, tags, config.evaluate, trained_on)
-    evaluation = evaluate_network(network, split, data_dir, config.evaluate, trained_on, SINGLE, thresholds)
+        thresholds = find_thresholds(model.path, data, tags)
+        if thresholds is None and "val" in data.parts:
+            thresholds = _choose_on_val(network, data, config.evaluate, trained_on)
+    evaluation = evaluate_network(network, split, data, config.evaluate, trained_on, SINGLE, thresholds)
     return evaluation, model.path
 
 
-def find_thresholds(folder: Path, data_dir: Path, tags: tuple[str, ...]) -> Thresholds | None:
+def find_thresholds(folder: Path, data: DataSet, tags: tuple[str, ...]) -> Thresholds | None:
     """Return the thresholds that the run of checkpoint `folder` chose on the val part of this very data set, if it did."""
-    if not (data_dir / MANIFEST).is_file() or folder.parent.name != "checkpoints":
+    val = data.clip_lists.get("val")
+    if val is None or folder.parent.name != "checkpoints":
         return None
-    val = load_manifest(data_dir).splits.get("val")
     run = RunDir(folder.parent.parent)
     for file in (run.evaluation, run.best_evaluation):
         try:
@@ -70,7 +69,7 @@ def find_thresholds(folder: Path, data_dir: Path, tags: tuple[str, ...]) -> Thre
             found = load_thresholds(file, tags)
         except (OSError, ValueError, KeyError, TypeError, DataError):
             continue
-        if named == folder.name and val is not None and found.split_checksum == val.clip_list_sha256:
+        if named == folder.name and found.split_checksum == val:
             return found
     return None
 
@@ -82,8 +81,8 @@ def check_fits(folder: Path, trained: object, found: object, what: str) -> None:
 
 
 def _choose_on_val(
-    network: FCN4, data_dir: Path, tags: tuple[str, ...], config: EvaluateConfig, trained_on: TrainedOn
+    network: FCN4, data: DataSet, config: EvaluateConfig, trained_on: TrainedOn
 ) -> Thresholds | None:
-    _log.info("%s: scoring the val part first, for the thresholds of precision, recall and F1", data_dir)
+    _log.info("%s: scoring the val part first, for the thresholds of precision, recall and F1", data.path)
     quick = config.model_copy(update={"num_resamples": 0})
-    return evaluate_network(network, open_split(data_dir, "val", tags), data_dir, quick, trained_on, SINGLE).thresholds
+    return evaluate_network(network, data.split("val"), data, quick, trained_on, SINGLE).thresholds

@@ -38,7 +38,7 @@ from fcn4dist.training_data import check_data, resolve_data
 if TYPE_CHECKING:
     from fcn4dist.cluster.hosts.place import Place
     from fcn4dist.cluster.hosts.session import Session
-    from fcn4dist.data.features import Progress
+    from fcn4dist.data.prepare import Progress
 
 PORT_TRIES = 5  # how often a port that was lost to another program is replaced
 
@@ -83,9 +83,11 @@ def launch_job(config: RunConfig, request: LaunchRequest, console: Console, prog
     with locked(run_dir):
         config = resolve_data(config, run_dir, say, progress)
         batches = plan_batches(config.train, num_ranks)
-        num_clips = check_data(config, batches)
+        data = check_data(config, batches)
+        if (note := data.length_note) is not None:
+            say(f"note: {note}")
         if request.resume:
-            check_resumable(run_dir, config)
+            check_resumable(run_dir, config, data)
         config = keep_batches(config, batches)
         with writing(run_dir):
             save_text(run_dir.config, format_config(config))
@@ -95,7 +97,7 @@ def launch_job(config: RunConfig, request: LaunchRequest, console: Console, prog
                 save_text(run_dir.rank_table, table.read_text(encoding="utf-8"))
         exported = None if table is None else str(run_dir.rank_table)
         with reported(run_dir, say), event_files(run_dir, is_wanted=config.launch.tensorboard):
-            _run_to_the_end(config, run_dir, host, request, num_clips, console, exported)
+            _run_to_the_end(config, run_dir, host, request, data.num_rows("train"), console, exported)
 
 
 def _check_rank_table(request: LaunchRequest, host: HostDevices, say: Callable[[str], None]) -> Path | None:

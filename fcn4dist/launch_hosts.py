@@ -27,7 +27,6 @@ from fcn4dist.cluster.hosts.wire import load_secret
 from fcn4dist.cluster.plan import JobPlan, Launcher, Meeting, plan_as_json, plan_job
 from fcn4dist.cluster.ports import check_port, choose_port, is_free
 from fcn4dist.config import RunConfig, build_config, format_config, keep_batches, override_config, plan_batches
-from fcn4dist.data.identity import identify_data
 from fcn4dist.environment import describe_environment
 from fcn4dist.errors import ConfigError, Fcn4distError
 from fcn4dist.files import digest_file, save_json, save_text
@@ -43,7 +42,7 @@ from fcn4dist.run_view import live_drawing
 from fcn4dist.training_data import check_data, is_demo, resolve_data
 
 if TYPE_CHECKING:
-    from fcn4dist.data.features import Progress
+    from fcn4dist.data.prepare import Progress
 
 
 @dataclass(frozen=True)
@@ -205,16 +204,16 @@ class _HostRun:
             self.session.wait_for_master_data()
         config = resolve_data(self.config, self.run_dir, self.say, progress, num_ranks=world_size)
         batches = plan_batches(config.train, world_size)
-        self.num_clips = check_data(config, batches)
+        data = check_data(config, batches)
+        self.num_clips = data.num_rows("train")
         if self.request.launch.resume and self.request.place.is_master:  # only node 0 needs to have the checkpoints
-            check_resumable(self.run_dir, config)
+            check_resumable(self.run_dir, config, data)
         self.config = keep_batches(config, batches)
         self.session.tell_prepared()
-        assert self.config.data.records_dir is not None
         return Readiness(
             attempt=next_attempt(self.run_dir),
-            data=identify_data(self.config.data.records_dir),
-            data_dir=str(self.config.data.records_dir),
+            data=data.identity(),
+            data_dir=str(data.path),
             rank_table_sha256=self._check_given_table(),
             server=self._own_server(),
         )

@@ -11,8 +11,7 @@ from typing import Any
 
 from fcn4dist import __version__
 from fcn4dist.config import load_config
-from fcn4dist.data.identity import identify_train_clips
-from fcn4dist.data.manifest import MANIFEST, load_manifest
+from fcn4dist.data.dataset import open_dataset
 from fcn4dist.errors import CheckpointError, DataError, UserError
 from fcn4dist.run_dir import RunDir
 from fcn4dist.scoring.card import SplitCard
@@ -87,10 +86,11 @@ def describe_split(model: TrainedModel, state: State | None) -> SplitCard:
     """
     lists = model.card.clip_list_sha256
     folder = find_data(model)
-    if not lists and state is not None and folder is not None and (folder / MANIFEST).is_file():
+    if not lists and state is not None and folder is not None:
         with contextlib.suppress(DataError):
-            if identify_train_clips(folder) == state.origin.train_clips:
-                lists = {part: counts.clip_list_sha256 for part, counts in load_manifest(folder).splits.items()}
+            data = open_dataset(folder)
+            if data.train_checksum() == state.origin.train_clips:
+                lists = data.clip_lists
     return SplitCard(name=model.card.split_name, clip_list_sha256=lists)
 
 

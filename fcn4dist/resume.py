@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fcn4dist.config import RunConfig, build_config, load_config, parse_override
-from fcn4dist.data.identity import identify_train_clips
+from fcn4dist.data.dataset import DataSet
 from fcn4dist.errors import ConfigError, DataError
 from fcn4dist.run_dir import RunDir
 from fcn4dist.train.checkpoint_folder import State, find_newest, has_checkpoint
@@ -83,8 +83,8 @@ def differing_keys(own: RunConfig, wanted: RunConfig) -> list[tuple[str, Any, An
     ]
 
 
-def check_resumable(run: RunDir, config: RunConfig) -> State | None:
-    """Return the state that the run goes on from; None when it has no checkpoint and so starts anew.
+def check_resumable(run: RunDir, config: RunConfig, data: DataSet) -> State | None:
+    """Return the state that the run goes on from with `data`; None when it has no checkpoint and so starts anew.
 
     Raises CheckpointError when none is whole or the newest is of a newer format, DataError for another data set, and
     ConfigError when the run is finished.
@@ -93,11 +93,11 @@ def check_resumable(run: RunDir, config: RunConfig) -> State | None:
         return None
     path, state, _ = find_newest(run.checkpoints)
     expected = state.origin.train_clips
-    assert config.data.records_dir is not None, "resolve_data comes first"
-    found = identify_train_clips(config.data.records_dir)
+    found = data.train_checksum()
     if expected is not None and found != expected:
         raise DataError(
-            f"{config.data.records_dir}: not the data set that {run.path} trained on (checksum {found}, expected {expected})"
+            f"{data.path}: not the data set that {run.path} trained on: other clips, labels, features or tags (checksum {found}, "
+            f"expected {expected})"
         )
     num_steps = count_steps(config, state)
     progress = state.progress

@@ -27,7 +27,7 @@ from fcn4dist.train.stop_request import StopRequest
 from fcn4dist.training_data import check_data, resolve_data
 
 if TYPE_CHECKING:
-    from fcn4dist.data.features import Progress
+    from fcn4dist.data.prepare import Progress
 
 
 def train_here(
@@ -47,9 +47,11 @@ def train_here(
     check_run_dir(run, resume=resume)
     with locked(run):
         config = resolve_data(config, run, say, progress)
-        check_data(config, batches)
+        data = check_data(config, batches)
+        if (note := data.length_note) is not None:
+            say(f"note: {note}")
         if resume:
-            check_resumable(run, config)
+            check_resumable(run, config, data)
         config = keep_batches(config, batches)
         with writing(run):
             save_text(run.config, format_config(config))
@@ -57,11 +59,10 @@ def train_here(
         start_device(target, SINGLE.device)
         from fcn4dist.train.loop import train  # MindSpore loads here, after all that can be refused without it
 
-        assert config.data.records_dir is not None
         stop, resumes = StopRequest(also=(signal.SIGINT,)), resume and has_checkpoint(run.checkpoints)
         usage = UsageRecorder(run.usage, WallClock(), 1, own_processes())
         with reported(run, say), usage, event_files(run, is_wanted=config.launch.tensorboard):
-            report = train(config, run, config.data.records_dir, SINGLE, resume=resumes, stop=stop)
+            report = train(config, run, data, SINGLE, resume=resumes, stop=stop)
     if report.stopped_by is not None:
         raise Interrupted(
             report.stopped_by,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fcn4dist.config import RunConfig
-from fcn4dist.data.manifest import MANIFEST, load_manifest
+from fcn4dist.data.dataset import open_dataset
 from fcn4dist.data.tags import is_rarest_first, named_tags
 from fcn4dist.errors import CheckpointError
 from fcn4dist.model.fcn4 import FCN4
@@ -73,20 +73,21 @@ def _name_outputs(
     named = named_tags(config.data.tags)
     if named is not None:
         _check_number(weights, named, "data.tags names")
-    if data_dir is None or not (data_dir / MANIFEST).is_file():
+    data = None if data_dir is None else open_dataset(data_dir)
+    if data is None or data.positives is None:
         return weights, named or [f"tag{i}" for i in range(weights.num_tags)]
-    manifest = load_manifest(data_dir)
+    tags = list(data.tags)
     if named is not None:
-        if set(named) != set(manifest.tags):
+        if set(named) != set(tags):
             return weights, named  # whoever compares them says so
-        return weights.reordered([named.index(tag) for tag in manifest.tags]), manifest.tags
-    _check_number(weights, manifest.tags, f"{data_dir} has")
-    if not is_rarest_first(manifest.positives):
+        return weights.reordered([named.index(tag) for tag in tags]), tags
+    _check_number(weights, tags, f"{data_dir} has")
+    if not is_rarest_first(data.positives):
         raise CheckpointError(
             f"{weights.file}: the outputs of a ModelZoo checkpoint begin with the rarest tag, those of {data_dir} do not; "
             "name them in its order: --set data.tags=…/tag.txt"
         )
-    return weights, manifest.tags
+    return weights, tags
 
 
 def _check_number(weights: ModelZooWeights, tags: Sequence[str], who: str) -> None:

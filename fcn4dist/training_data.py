@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fcn4dist.config import BatchPlan, RunConfig, build_config, override_config
-from fcn4dist.data.manifest import MANIFEST, check_shards, load_manifest
-from fcn4dist.data.tags import load_tags
+from fcn4dist.data.dataset import DataSet, open_dataset
+from fcn4dist.data.tags import load_tags, named_tags
 from fcn4dist.errors import ConfigError, DataError
 from fcn4dist.run_dir import RunDir
 
 if TYPE_CHECKING:
-    from fcn4dist.data.features import Progress
-
-MODELZOO_FIRST_SHARD = "train.mindrecord0"  # what ModelZoo's own script writes, without a manifest
+    from fcn4dist.data.prepare import Progress
 
 
 def is_demo(config: RunConfig) -> bool:
@@ -75,7 +73,7 @@ def _adopt_tags(config: RunConfig) -> RunConfig:
     The run then holds them, and a file that cannot be read is refused before anything starts. Raises DataError.
     """
     folder, tags = config.data.records_dir, config.data.tags
-    if folder is None or (folder / MANIFEST).is_file() or not isinstance(tags, Path):
+    if folder is None or not isinstance(tags, Path) or open_dataset(folder).manifest is not None:
         return config
     return override_config(config, data={"tags": load_tags(tags)})
 
@@ -86,9 +84,9 @@ def adopt_mel(config: RunConfig) -> RunConfig:
     Raises ConfigError where the user asked for another one: features are computed by `prepare`, not by training.
     """
     folder = config.data.records_dir
-    if folder is None or not (folder / MANIFEST).is_file():
+    mel = None if folder is None or not folder.is_dir() else open_dataset(folder).mel
+    if mel is None:
         return config
-    mel = load_manifest(folder).mel
     for key in sorted(config.mel.model_fields_set):
         wanted, found = getattr(config.mel, key), getattr(mel, key)
         if wanted != found:
@@ -118,27 +116,19 @@ def lay_demo_under(
     return apply_under(config, values)
 
 
-def check_data(config: RunConfig, batches: BatchPlan) -> int | None:
-    """Check the data set that data.records_dir names, and that it fills at least one step.
+def check_data(config: RunConfig, batches: BatchPlan) -> DataSet:
+    """Open the data set that data.records_dir names; check its shards, and that it fills at least one step.
 
-    Returns the number of clips to train on; None for ModelZoo's shards, which have no manifest: the workers count them.
-    Raises DataError.
+    Only the parts that a run uses are looked at: train, and the one it evaluates on. Raises DataError.
     """
     folder = config.data.records_dir
     assert folder is not None, "resolve_data comes first"
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; expected one that `fcn4dist prepare` wrote")
-    if not (folder / MANIFEST).exists():
-        if (folder / MODELZOO_FIRST_SHARD).is_file():
-            return None
-        raise DataError(f"{folder}: neither {MANIFEST} nor {MODELZOO_FIRST_SHARD} here; run `fcn4dist prepare` first")
-    manifest = load_manifest(folder)
-    check_shards(folder, manifest, config.data.verify)
-    train = manifest.splits.get("train")
-    num_clips = 0 if train is None else train.num_clips
+    data = open_dataset(folder, named_tags(config.data.tags))
+    data.check(config.data.verify, ("train", config.evaluate.split))
+    num_clips = data.num_rows("train")
     if batches.steps_per_epoch(num_clips) < 1:
         raise DataError(
             f"{folder}: {num_clips} clips to train on are fewer than one global batch of {batches.global_batch}; "
             "set a smaller train.global_batch"
         )
-    return num_clips
+    return data

@@ -16,12 +16,14 @@ from fcn4dist.config import RunConfig, override_config
 if TYPE_CHECKING:
     from fcn4dist.data.prepare import PrepareReport
 
+MOST_LINES = 20  # of skipped and of noted clips in print
+
 
 @click.command()
 @config_options
 @click.option("--audio-dir", type=click.Path(path_type=Path), help="Folder that mp3_path starts from.")
 @click.option("--npy-dir", type=click.Path(path_type=Path), help="Folder of .npy mels of ModelZoo's get_npy, instead.")
-@click.option("--annotations", type=click.Path(path_type=Path), help="Table laid out like MTT's annotations_final.csv.")
+@click.option("--annotations", type=click.Path(path_type=Path), help="Annotations of the clips: a table, or a set's own files.")
 @click.option("--output", type=click.Path(path_type=Path), help="Folder to create for the shards and the manifest.")
 @click.option("--force", is_flag=True, help="Replace a data set that prepare made from other inputs.")
 @click.option("--workers", type=click.IntRange(min=0), help="Processes; 0: one a core.")
@@ -54,20 +56,28 @@ def prepare(
 
 
 def _format_report(report: PrepareReport, seconds: float) -> str:
-    from fcn4dist.data.leaks import format_leaks, warn_of_leaks
+    from fcn4dist.data.splits import format_leaks, warn_of_leaks
 
-    manifest = report.manifest
+    manifest, folder = report.manifest, report.data.path
     parts = ", ".join(f"{part} {counts.num_clips}" for part, counts in manifest.splits.items())
-    lines = [f"skipped {clip.mp3_path}: {clip.reason}" for clip in manifest.skipped]
+    lines = _list_some([f"skipped {clip.mp3_path}: {clip.reason}" for clip in manifest.skipped])
+    lines += _list_some([f"noted {clip.mp3_path}: {clip.reason}" for clip in manifest.noted])
     if report.is_up_to_date:
-        lines.append(f"{_short(report.records_dir)} is up to date, nothing to do: {report.summary}")
+        lines.append(f"{_short(folder)} is up to date, nothing to do: {report.summary}")
     else:
-        lines.append(f"{report.summary} to {_short(report.records_dir)} in {seconds:.1f} s")
+        lines.append(f"{report.summary} to {_short(folder)} in {seconds:.1f} s")
     lines.append(f"split {manifest.split.name}: {parts}; {len(manifest.tags)} tags; {manifest.split.rule}")
     if manifest.leaks is not None:
         lines += format_leaks(manifest.leaks)
         lines += [f"warning: {warning}" for warning in warn_of_leaks(manifest.leaks)]
+    if (note := report.data.length_note) is not None:
+        lines.append(f"note: {note}")
     return "\n".join(lines)
+
+
+def _list_some(lines: list[str]) -> list[str]:
+    more = [f"and {len(lines) - MOST_LINES} more such clips; manifest.json has them all"]
+    return lines if len(lines) <= MOST_LINES else lines[:MOST_LINES] + more
 
 
 def _short(path: Path) -> str:

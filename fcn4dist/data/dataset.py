@@ -1,31 +1,46 @@
-"""Read batches of clips from MindRecord shards, in any order that is asked for.
+"""A prepared data set, opened once and handed down: its tags, parts, clips, labels, groups and features.
 
-Shards are those of `fcn4dist prepare`, or ModelZoo's own (columns id, feature, label; no manifest).
+`fcn4dist prepare` writes shards, a manifest and clips.tsv. ModelZoo's own shards (columns id, feature, label) have neither: what
+they do not say is unknown, and their ids and labels are read from the rows. MindSpore loads when rows are read, not before.
 """
 
 from __future__ import annotations
 
-import os
+import hashlib
+import json
 import re
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fcn4dist.data.manifest import MANIFEST, Manifest, load_manifest
+from fcn4dist.config import MelConfig
+from fcn4dist.data.annotations.clips import Level
+from fcn4dist.data.annotations.magnatagatune import parse_groups
+from fcn4dist.data.manifest import (
+    FORMAT_VERSION,
+    LEVELS,
+    MANIFEST,
+    ClipTable,
+    LedgerClip,
+    Manifest,
+    load_clip_tables,
+    load_manifest,
+)
 from fcn4dist.data.order import Positions
-from fcn4dist.data.row_format import RowFormat
-from fcn4dist.data.shard_index import ShardIndex, load_shard_index
+from fcn4dist.data.shards import RowFormat, ShardHeader, iter_rows, load_header
+from fcn4dist.data.splits import SPLITS, LeakReport
 from fcn4dist.errors import DataError
+from fcn4dist.files import digest_file
 
-SHARD_NAME = re.compile(r"(?P<split>train|val|test)\.mindrecord(?P<number>\d+)")
+SHARD_NAME = re.compile(r"(train|val|test)\.mindrecord(\d+)")
+UNKNOWN_SPLIT = "unknown (shards without a manifest)"
+READ_ROWS = 64  # at once, where all rows are read
+SHORT, LONG = 0.8, 1.5  # a median clip under or over so many times what the network hears is worth a word
 
 
 @dataclass(frozen=True)
@@ -33,195 +48,346 @@ class Batch:
     """Clips of one pass."""
 
     clip_ids: NDArray[np.int32]  # (N,)
-    mel_db: NDArray[np.float32]  # (N, 1, n_mels, frames)
-    labels: NDArray[np.int32]  # (N, num_tags), 0 or 1
+    mel_db: NDArray[np.float32]  # (N, 1, n_mels, stored frames)
+    labels: NDArray[np.int32]  # (N, num_tags): 1, 0, or -1 where it is not known
+    sound_frames: NDArray[np.int64]  # (N,), of the stored ones: the others, behind the end of a piece, are silence
 
 
 @dataclass(frozen=True, eq=False)
-class RecordSplit:
-    """One part (train, val or test) of a prepared data set. Position p is row p of its shards in order."""
+class Split:
+    """One part (train, val or test) of a data set. Position p is row p of its shards in order."""
 
     name: str
-    shards: tuple[ShardIndex, ...]
+    files: tuple[Path, ...]
     row_format: RowFormat
     tags: tuple[str, ...]
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The shards' files, in order."""
-        return tuple(shard.file for shard in self.shards)
-
-    @property
-    def num_clips(self) -> int:
-        """Rows of all shards."""
-        return len(self._clip_ids)
+    mel: MelConfig | None  # None: not known
+    num_clips: int
+    table: ClipTable | None  # in the order of positions; None: to be read from the rows
 
     @property
     def feature_shape(self) -> tuple[int, int, int]:
-        """(1, n_mels, frames)."""
+        """(1, n_mels, stored frames)."""
         return self.row_format.feature_shape
 
-    def iter_batches(self, positions: Positions, batch: int) -> Iterator[Batch]:
-        """Yield the clips at `positions` (one-dimensional, any order) in batches; the last may be smaller.
+    @property
+    def num_frames(self) -> int:
+        """Frames that the network hears at once: those of mel.clip_s, or all that are stored."""
+        return self.feature_shape[2] if self.mel is None else min(self.mel.num_frames, self.feature_shape[2])
 
-        One batch is read ahead in a thread while the caller works with the one before. Memory is constant in the number of
-        batches. Raises DataError when a shard cannot be read.
+    @property
+    def clip_ids(self) -> NDArray[np.int32]:
+        """Ids (N,) in the order of positions."""
+        return self._rows[0]
+
+    @property
+    def labels(self) -> NDArray[np.int8]:
+        """Labels (N, num_tags): 1, 0, or -1 where it is not known."""
+        return self._rows[1]
+
+    @property
+    def groups(self) -> dict[Level, NDArray[np.str_]]:
+        """Names (N,) of each clip's track, album and artist, as far as the data set knows them; "" where it does not."""
+        return {} if self.table is None else {level: np.array(names) for level, names in self.table.groups.items()}
+
+    @cached_property
+    def sound_frames(self) -> NDArray[np.int64]:
+        """How many of the stored frames are sound (N,)."""
+        stored = self.feature_shape[2]
+        if self.mel is None or self.table is None:
+            return np.full(self.num_clips, stored)
+        samples = np.nan_to_num(self.table.durations_s, nan=np.inf) * self.mel.sample_rate_hz
+        return np.minimum(stored, 1 + samples // self.mel.hop_samples).astype(np.int64)
+
+    def read(self, positions: Positions | Sequence[int]) -> NDArray[np.float32]:
+        """Return the features at `positions` (n,), any order, also repeated: (n, 1, n_mels, stored frames), dB.
+
+        Raises DataError where a shard cannot be read, IndexError for a position that is not there.
         """
-        parts = [positions[start : start + batch] for start in range(0, len(positions), batch)]
-        if not parts:
+        wanted, place = np.unique(np.asarray(positions, np.int64), return_inverse=True)
+        batches = [batch.mel_db for batch in self.iter_batches(wanted, READ_ROWS)]
+        return np.concatenate(batches)[place] if batches else np.empty((0, *self.feature_shape), np.float32)
+
+    def iter_batches(self, positions: Positions, batch: int) -> Iterator[Batch]:
+        """Yield the clips at `positions` (n,), each at most once, in any order, in batches; the last may be smaller.
+
+        A batch or two are read ahead while the caller works. Raises DataError when a shard cannot be read or holds other clips
+        than clips.tsv says, IndexError for a position that is not there.
+        """
+        if not len(positions):
             return
-        with ExitStack() as stack:
-            files = [stack.enter_context(_open(file)) for file in self.files]
-            thread = stack.enter_context(ThreadPoolExecutor(1, "read-ahead"))
-            ahead = thread.submit(self._read, files, parts[0])
-            for part in parts[1:]:
-                ready = ahead.result()
-                ahead = thread.submit(self._read, files, part)
-                yield ready
-            yield ahead.result()
-
-    def load_labels(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Return the ids (N,) and labels (N, num_tags) of all clips, in the order of positions. Raises DataError."""
-        tails = np.zeros((self.num_clips, self.row_format.tail_bytes), np.uint8)
-        unread = iter(tails)
-        for shard in self.shards:
-            with _open(shard.file) as file:
-                for end in shard.ends.tolist():
-                    _read_into([next(unread)], file, end - self.row_format.tail_bytes)
-        return self._clip_ids, self._labels(np.arange(self.num_clips), tails)
+        if not 0 <= positions.min() <= positions.max() < self.num_clips:  # MindDataset would begin again at 0
+            raise IndexError(f"positions {positions.min()} to {positions.max()}; {self.name} has {self.num_clips} clips")
+        start = 0
+        for rows in iter_rows(self.files, positions, batch):
+            part = positions[start : start + batch]
+            start += batch
+            clip_ids = rows["id"].astype(np.int32)
+            if self.table is not None and (wrong := np.flatnonzero(clip_ids != self.table.clip_ids[part])).size:
+                found, expected = clip_ids[wrong[0]], self.table.clip_ids[part[wrong[0]]]
+                raise DataError(
+                    f"{self.files[0].parent}: row {part[wrong[0]]} of {self.name} is clip {found}, clips.tsv says "
+                    f"{expected}: a shard is replaced"
+                )
+            features = self.row_format.decode(rows["feature"])
+            yield Batch(clip_ids, features, rows["label"].astype(np.int32), self.sound_frames[part])
 
     @cached_property
-    def _clip_ids(self) -> NDArray[np.int32]:
-        return np.concatenate([shard.clip_ids for shard in self.shards])
-
-    @cached_property
-    def _places(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return of every position the number of its shard and the byte where its row begins there."""
-        sizes = [len(shard.begins) for shard in self.shards]
-        return np.repeat(np.arange(len(sizes)), sizes), np.concatenate([shard.begins for shard in self.shards])
-
-    def _read(self, files: list[FileIO], positions: Positions) -> Batch:
-        row_format = self.row_format
-        heads = np.empty((len(positions), len(row_format.head)), np.uint8)
-        features = np.empty((len(positions), *row_format.feature_shape), np.float32)
-        tails = np.empty((len(positions), row_format.tail_bytes), np.uint8)
-        half = np.empty(row_format.feature_shape, np.float16) if row_format.feature_dtype == "float16" else None
-        shards, begins = (of_all[positions].tolist() for of_all in self._places)
-        row_bytes = row_format.stored_bytes
-        for row, (shard, begin) in enumerate(zip(shards, begins, strict=True)):
-            target: Any = features[row] if half is None else half
-            if (found := _read_into([heads[row], target, tails[row]], files[shard], begin)) != row_bytes:
-                raise self._damaged(positions[row], f"it ends after {found} of {row_bytes} bytes")
-            if half is not None:
-                features[row] = half
-        self._check_bytes(positions, heads, row_format.head)
-        return Batch(self._clip_ids[positions], features, self._labels(positions, tails))
-
-    def _labels(self, positions: Positions, tails: NDArray[np.uint8]) -> NDArray[np.int32]:
-        """Return the labels in the ends of rows."""
-        length = len(self.row_format.label_head)
-        self._check_bytes(positions, tails[:, :length], self.row_format.label_head)
-        return tails[:, length:].view(np.int8).astype(np.int32)
-
-    def _check_bytes(self, positions: Positions, found: NDArray[np.uint8], expected: bytes) -> None:
-        """Raise DataError where a row's lengths are not those of the format."""
-        wrong = (found != np.frombuffer(expected, np.uint8)).any(axis=1)
-        if wrong.any():
-            row = wrong.argmax()
-            raise self._damaged(positions[row], f"lengths {found[row].tobytes().hex()}; expected {expected.hex()}")
-
-    def _damaged(self, position: np.int64, reason: str) -> DataError:
-        file = self.files[self._places[0][position]]
-        return DataError(f"{file}: clip {self._clip_ids[position]} is damaged: {reason}")
+    def _rows(self) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
+        """Ids and labels: clips.tsv's, or read from all rows where there is none."""
+        if self.table is not None:
+            return self.table.clip_ids, self.table.labels
+        rows = list(iter_rows(self.files, None, READ_ROWS, ("id", "label")))
+        labels = np.concatenate([batch["label"] for batch in rows])
+        if not np.isin(labels, (-1, 0, 1)).all():
+            found = labels[~np.isin(labels, (-1, 0, 1))][0]
+            raise DataError(f"{self.files[0].parent}: a label of {self.name} is {found}; expected 0, 1, or -1 for unknown")
+        return np.concatenate([batch["id"] for batch in rows]).astype(np.int32), labels.astype(np.int8)
 
 
-def open_split(data_dir: Path, name: str, tags: Sequence[str] | None = None) -> RecordSplit:
-    """Open the part `name` (train, val or test) of the data set in `data_dir`.
+class DataSet:
+    """A data set in a folder; `open_dataset` makes it."""
 
-    `tags` names the label columns of ModelZoo's shards, which do not say: those of its tag.txt, in its order; without it they
-    are "tag0", "tag1", ... A manifest has its own. Raises DataError when there are neither manifest nor shards, when the part
-    is empty, when rows are missing, or when there are not as many labels as `tags`.
-    """
-    if (data_dir / MANIFEST).is_file():
-        return _split_of_manifest(data_dir, load_manifest(data_dir), name)
-    return _split_of_modelzoo(data_dir, name, tags)
+    def __init__(self, path: Path, manifest: Manifest | None, tags: Sequence[str] | None) -> None:
+        self.path = path
+        self.manifest = manifest  # None: ModelZoo's bare shards
+        self._given_tags = tags
+        self._splits: dict[str, Split] = {}
 
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tags in the order of the labels; tag0, tag1, ... where nobody named those of bare shards. Raises DataError."""
+        if self.manifest is not None:
+            return tuple(self.manifest.tags)
+        return self.split(self.parts[0]).tags
 
-def has_split(data_dir: Path, name: str) -> bool:
-    """Return whether the data set in `data_dir` has clips in the part `name`."""
-    if (data_dir / MANIFEST).is_file():
-        return bool(load_manifest(data_dir).shard_files(name))
-    return bool(modelzoo_shards(data_dir, name))
+    @property
+    def mel(self) -> MelConfig | None:
+        """What the features are; None where bare shards do not say."""
+        return None if self.manifest is None else self.manifest.mel
 
+    @property
+    def split_name(self) -> str:
+        """The split's name, as in data.split."""
+        return UNKNOWN_SPLIT if self.manifest is None else self.manifest.split.name
 
-def _split_of_manifest(data_dir: Path, manifest: Manifest, name: str) -> RecordSplit:
-    shards = [shard for shard in manifest.shards if shard.split == name]
-    if not shards:
-        present = ", ".join(sorted({shard.split for shard in manifest.shards}))
-        raise DataError(f"{data_dir}: the split {manifest.split.name!r} has no {name} clips; it has {present}")
-    row_format = RowFormat(manifest.feature_shape, manifest.feature_dtype, len(manifest.tags))
-    indexes = tuple(load_shard_index(data_dir / shard.file) for shard in shards)
-    split = _build_split(name, indexes, row_format, tuple(manifest.tags))
-    if split.num_clips != (expected := sum(shard.num_rows for shard in shards)):
-        raise DataError(
-            f"{data_dir}: the shards hold {split.num_clips} rows, {MANIFEST} says {expected}: one is replaced"
+    @property
+    def parts(self) -> list[str]:
+        """The parts that have clips."""
+        return [part for part in SPLITS if self._shard_files(part)]
+
+    @property
+    def clip_lists(self) -> dict[str, str]:
+        """Checksum of each part's clip list; none of bare shards, which have no list."""
+        splits = {} if self.manifest is None else self.manifest.splits
+        return {part: counts.clip_list_sha256 for part, counts in splits.items()}
+
+    @property
+    def positives(self) -> list[int] | None:
+        """Clips a tag over all parts; None where bare shards do not say."""
+        return None if self.manifest is None else self.manifest.positives
+
+    @property
+    def skipped(self) -> list[LedgerClip]:
+        """The clips that were left out, with the reason."""
+        return [] if self.manifest is None else self.manifest.skipped
+
+    @property
+    def noted(self) -> list[LedgerClip]:
+        """The clips that were used although something is odd about them."""
+        return [] if self.manifest is None else self.manifest.noted
+
+    @property
+    def leaks(self) -> LeakReport | None:
+        """What the parts have in common; None where it is not known."""
+        return None if self.manifest is None else self.manifest.leaks
+
+    @property
+    def length_note(self) -> str | None:
+        """What to say where most clips are much shorter or longer than what the network hears at once."""
+        if self.mel is None:
+            return None
+        lengths = [table.durations_s for table in self._tables.values()]
+        return describe_lengths(np.concatenate(lengths) if lengths else np.empty(0), self.mel)
+
+    def num_rows(self, part: str) -> int:
+        """Clips of a part; 0 where it has none. Raises DataError for damaged bare shards."""
+        if self.manifest is not None:
+            return self.manifest.splits[part].num_clips if part in self.manifest.splits else 0  # type: ignore[index]
+        return sum(load_header(file).num_rows for file in self._shard_files(part))
+
+    def split(self, part: str) -> Split:
+        """Return the part `part` (train, val or test).
+
+        Raises DataError where it has no clips, or where a shard is missing, damaged or of another data set.
+        """
+        if part not in self._splits:
+            self._splits[part] = self._open(part)
+        return self._splits[part]
+
+    def check(self, verify: Literal["digest", "size"] = "size", parts: Iterable[str] = SPLITS) -> None:
+        """Check that every shard of `parts` is there with the size, or the content, that the manifest says.
+
+        Raises DataError naming the file, what was found and what was expected.
+        """
+        for shard in [] if self.manifest is None else self.manifest.shards:
+            if shard.split not in parts:
+                continue
+            file, index = self.path / shard.file, self.path / f"{shard.file}.db"
+            for needed in (file, index):
+                if not needed.is_file():
+                    raise DataError(f"{needed}: missing; {MANIFEST} lists it. Run `fcn4dist prepare` again")
+            if (found := file.stat().st_size) != shard.num_bytes:
+                raise DataError(f"{file}: {found} bytes, {MANIFEST} says {shard.num_bytes}: truncated or replaced")
+            if verify == "digest":
+                for path, expected in ((file, shard.sha256), (index, shard.index_sha256)):
+                    if (digest := digest_file(path)) != expected:
+                        raise DataError(f"{path}: damaged: SHA-256 {digest[:12]}…, {MANIFEST} says {expected[:12]}…")
+
+    def identity(self) -> dict[str, Any]:
+        """Return what two copies of this data set must have in common, as JSON values.
+
+        Of a prepared set: clips, labels and features of every part, tags, and rows a shard. Not the shards' digests, since MindRecord
+        promises no reproducible bytes. Of bare shards: names and sizes.
+        """
+        if self.manifest is None:
+            files = [file for part in SPLITS for file in self._shard_files(part)]
+            return {"shards": sorted([file.name, file.stat().st_size] for file in files)}
+        values = self.manifest.model_dump(
+            mode="json", include={"mel", "feature_dtype", "feature_shape", "tags", "split", "splits"}
         )
-    return split
+        return {**values, "shards": [[shard.file, shard.num_rows] for shard in self.manifest.shards]}
+
+    def train_checksum(self) -> str:
+        """Return a checksum of what a run trains on: the clips in their order, their labels, features and tags."""
+        data = self.identity()
+        shards = [shard for shard in data["shards"] if shard[0].startswith("train.")]
+        facts: dict[str, Any] = {"shards": shards}
+        if "splits" in data:
+            train = data["splits"].get("train") or {}
+            facts = {"clips": train.get("clip_list_sha256"), "tags": data["tags"], "rows": [rows for _, rows in shards]}
+            if train.get("features_sha256"):  # else prepared by an older fcn4dist
+                facts |= {key: train[key] for key in ("labels_sha256", "features_sha256")}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+    def groups_of(self, clip_ids: NDArray[np.integer[Any]]) -> NDArray[np.str_] | None:
+        """Return the group (N,) of each clip that counts as one draw: its track, else its album, else its artist.
+
+        None where the data set knows none of them. Raises DataError for a clip that is not listed.
+        """
+        tables = self._tables.values()
+        level = next((level for level in LEVELS if any(level in table.groups for table in tables)), None)
+        if level is None:
+            return None
+        names: dict[int, str] = {}
+        for table in tables:
+            known = table.groups.get(level) or [""] * len(table.paths)
+            names.update(zip(table.clip_ids.tolist(), known, strict=True))
+        if (unlisted := next((clip_id for clip_id in clip_ids.tolist() if clip_id not in names), None)) is not None:
+            raise DataError(f"{self.path}: clip {unlisted} is not in its clips.tsv; the list is of another data set")
+        return np.array([names[clip_id] or f"clip {clip_id}" for clip_id in clip_ids.tolist()])
+
+    @property
+    def tables(self) -> dict[str, ClipTable]:
+        """The clips of each part by clips.tsv; empty for bare shards. Raises DataError."""
+        return dict(self._tables)
+
+    @cached_property
+    def _tables(self) -> dict[str, ClipTable]:
+        if self.manifest is None:
+            return {}
+        tables = load_clip_tables(self.path, len(self.manifest.tags))
+        if self.manifest.format_version < FORMAT_VERSION:  # groups were read off the paths then
+            for table in tables.values():
+                table.groups.update(parse_groups(table.paths) or {})
+        return {str(part): table for part, table in tables.items()}
+
+    def _shard_files(self, part: str) -> list[Path]:
+        if self.manifest is not None:
+            return [self.path / shard.file for shard in self.manifest.shards if shard.split == part]
+        found = {}
+        for file in self.path.glob(f"{part}.mindrecord*"):
+            if match := SHARD_NAME.fullmatch(file.name):
+                found[int(match[2])] = file
+        return [found[number] for number in sorted(found)]
+
+    def _open(self, part: str) -> Split:
+        files = self._shard_files(part)
+        if not files:
+            has = f"the split {self.split_name!r} has no {part} clips; it has {', '.join(self.parts) or 'none at all'}"
+            raise DataError(f"{self.path}: {has}")
+        headers = [load_header(file) for file in files]
+        if self.manifest is None:
+            row_format, tags = _format_of_bare(headers), self._given_tags
+            tags = tuple(f"tag{i}" for i in range(row_format.num_tags)) if tags is None else tuple(tags)
+            if len(tags) != row_format.num_tags:
+                raise DataError(
+                    f"{files[0]}: labels of {row_format.num_tags} columns, but {len(tags)} tags are named; expected one a column"
+                )
+        else:
+            row_format = RowFormat(
+                self.manifest.feature_shape, self.manifest.feature_dtype, len(self.manifest.tags)
+            )
+            tags = self.tags
+        for header in headers:
+            header.check(row_format)
+        num_rows = sum(header.num_rows for header in headers)
+        table = None
+        if self.manifest is not None:
+            if num_rows != (expected := self.num_rows(part)):
+                raise DataError(f"{self.path}: {num_rows} rows in the shards of {part}; {MANIFEST} says {expected}")
+            if self.manifest.format_version == FORMAT_VERSION and len(self._tables[part].paths) == num_rows:
+                table = self._tables[part]
+        return Split(part, tuple(files), row_format, tags, self.mel, num_rows, table)
 
 
-def _split_of_modelzoo(data_dir: Path, name: str, tags: Sequence[str] | None) -> RecordSplit:
-    files = modelzoo_shards(data_dir, name)
-    if not files:
-        raise DataError(f"{data_dir}: neither {MANIFEST} nor {name}.mindrecord0 here; run `fcn4dist prepare` first")
-    shards = tuple(map(load_shard_index, files))
-    present, written = ({file.name for file in files}, set(shards[0].siblings))
+def open_dataset(path: Path | str, tags: Sequence[str] | None = None) -> DataSet:
+    """Open the data set in the folder `path`: one that `fcn4dist prepare` wrote, or ModelZoo's shards.
+
+    `tags` names the label columns of ModelZoo's shards, which do not say: those of its tag.txt, in its order; a manifest has its
+    own. Raises DataError where there is neither a manifest nor a shard.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise DataError(f"{path}: no such folder; expected one that `fcn4dist prepare` wrote")
+    if (path / MANIFEST).is_file():
+        return DataSet(path, load_manifest(path), None)
+    data = DataSet(path, None, tags)
+    if not data.parts:
+        raise DataError(f"{path}: neither {MANIFEST} nor train.mindrecord0 here; run `fcn4dist prepare` first")
+    return data
+
+
+def describe_lengths(durations_s: NDArray[Any], mel: MelConfig) -> str | None:
+    """Return what to say where most clips are much shorter or longer than what the network hears; None where they fit."""
+    known = durations_s[np.isfinite(durations_s)]
+    if not known.size:
+        return None
+    median_s, stored_s = float(np.median(known)), mel.stored_s or mel.clip_s
+    if median_s < SHORT * mel.clip_s:
+        return (
+            f"the median clip is {median_s:.2f} s long, mel.clip_s is {mel.clip_s:g}: {1 - median_s / mel.clip_s:.0%} of what "
+            f"the network hears is silence; prepare with --set mel.clip_s={median_s:.2f}"
+        )
+    if median_s > LONG * stored_s:
+        return (
+            f"the median clip is {median_s:.1f} s long, only its middle {stored_s:g} s are used; to use more, prepare with "
+            f"--set mel.stored_s={median_s:.0f}, and train with --set augment.crop=random"
+        )
+    return None
+
+
+def _format_of_bare(headers: list[ShardHeader]) -> RowFormat:
+    first = headers[0]
+    present, written = {header.file.name for header in headers}, set(first.siblings)
     if present != written:
         found, expected = (", ".join(sorted(names)) for names in (present, written))
         raise DataError(
-            f"{data_dir}: {found} here; {files[0].name} was written with {expected}: a shard is missing or left over"
+            f"{first.file.parent}: {found} here; {first.file.name} was written with {expected}: a shard is missing or left over"
         )
-    feature, label = (shards[0].columns[column].shape or () for column in ("feature", "label"))
+    feature, label = (first.columns[column].get("shape") or () for column in ("feature", "label"))
     if len(feature) != 3 or feature[0] != 1 or min(feature) < 1:
-        found = str(shards[0].columns["feature"])
-        raise DataError(f"{files[0]}: feature is {found}; expected float32 [1, mel bands, frames]")
+        raise DataError(f"{first.file}: feature is {first.columns['feature']}; expected float32 [1, mel bands, frames]")
     if len(label) != 1 or label[0] < 1:
-        raise DataError(f"{files[0]}: label is {shards[0].columns['label']}; expected int32 [number of tags]")
-    row_format = RowFormat((1, feature[1], feature[2]), "float32", label[0])
-    names = tuple(f"tag{i}" for i in range(label[0])) if tags is None else tuple(tags)
-    if len(names) != label[0]:
-        raise DataError(
-            f"{files[0]}: labels of {label[0]} columns, but {len(names)} tags are named; expected one a column"
-        )
-    return _build_split(name, shards, row_format, names)
-
-
-def _build_split(
-    name: str, shards: tuple[ShardIndex, ...], row_format: RowFormat, tags: tuple[str, ...]
-) -> RecordSplit:
-    for shard in shards:
-        shard.check_format(row_format)
-    return RecordSplit(name, shards, row_format, tags)
-
-
-def _open(file: Path) -> FileIO:
-    try:
-        return FileIO(file)
-    except OSError as error:
-        raise DataError(f"{file}: cannot be opened: {error.strerror}") from None
-
-
-def _read_into(buffers: list[Any], file: FileIO, begin: int) -> int:
-    """Fill `buffers` one after the other from byte `begin` on; return the bytes read."""
-    try:
-        return os.preadv(file.fileno(), buffers, begin)
-    except OSError as error:  # a disk or a network share that fails
-        raise DataError(f"{file.name}: cannot be read: {error.strerror}") from None
-
-
-def modelzoo_shards(data_dir: Path, name: str) -> list[Path]:
-    """Return `name`.mindrecord0, 1, ... in the order of their numbers."""
-    found = {}
-    for file in data_dir.glob(f"{name}.mindrecord*"):
-        if match := SHARD_NAME.fullmatch(file.name):
-            found[int(match["number"])] = file
-    return [found[number] for number in sorted(found)]
+        raise DataError(f"{first.file}: label is {first.columns['label']}; expected int32 [number of tags]")
+    return RowFormat((1, feature[1], feature[2]), "float32", label[0])

@@ -1,23 +1,97 @@
-"""The plan of a data set: which clips, tags, parts and chunks, decided before anything is written."""
+"""The plan of a data set: which clips, tags and parts, and which shard each clip goes into, before anything is written."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
-from typing import cast
+from typing import Any, Literal, cast
 
-from fcn4dist.config import DataConfig, RunConfig
+import numpy as np
+from numpy.typing import NDArray
+
+from fcn4dist.config import MelConfig, RunConfig
+from fcn4dist.data.annotations import locate_clips
+from fcn4dist.data.annotations.clips import Annotations
 from fcn4dist.data.annotations.magnatagatune import explain_known_bad
-from fcn4dist.data.annotations.table import Annotations, load_annotations, locate_clips, select_tags
-from fcn4dist.data.chunks import Chunk, FeatureSpec, Source, plan_chunks, stat_clip
-from fcn4dist.data.manifest import SkippedClip, SplitPart
-from fcn4dist.data.splits import Split, split_clips
-from fcn4dist.data.synonyms import find_synonyms, load_synonyms, merge_synonyms
+from fcn4dist.data.manifest import LedgerClip
+from fcn4dist.data.shards import RowFormat
+from fcn4dist.data.splits import Split, SplitPart, split_clips
+from fcn4dist.data.tags import load_table
 from fcn4dist.data.work_folder import WorkFolder
-from fcn4dist.errors import ConfigError
+from fcn4dist.errors import ConfigError, DataError
+
+FEATURE_VERSION = 4  # raise it when the same audio gives other features
+Source = Literal["audio", "npy"]  # what a clip's file holds: sound, or its log-mel spectrogram
+LIBRARIES = ("numpy", "scipy", "librosa", "soxr", "soundfile")  # that may change the last bits
+MIN_SHARDS, MAX_SHARDS, SHARD_BYTES = 4, 1000, 256 << 20  # of a part, where the user does not say
+
+
+def feature_versions() -> list[int | str]:
+    """Return the versions of the code that makes features: ours, and those of the libraries."""
+    return [FEATURE_VERSION, *(version(name) for name in LIBRARIES)]
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """All that the features depend on beside the audio."""
+
+    mel: MelConfig
+    dtype: Literal["float32", "float16"]
+    source: Source = "audio"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of a clip's feature: (1, mel bands, stored frames)."""
+        return (1, self.mel.n_mels, self.mel.num_stored_frames)
+
+
+@dataclass(frozen=True)
+class ClipFile:
+    """One clip's audio file, as it was when prepare began."""
+
+    row: int  # of the annotations
+    clip_id: int
+    path: str
+    file: Path
+    size: int  # bytes; -1: not there
+    mtime_ns: int
+    listed_s: float  # its length by the annotations; NaN: they do not say
+
+
+@dataclass(frozen=True, eq=False)
+class ShardJob:
+    """One shard: the clips that go into it, and all that its rows follow from."""
+
+    file: Path
+    notes: Path  # the file that says what became of its clips
+    part: SplitPart
+    clips: tuple[ClipFile, ...]
+    labels: NDArray[np.int8]  # (clips, num_tags)
+    siblings: tuple[str, ...]  # the names of all shards of the part
+    spec: FeatureSpec
+
+    @property
+    def row_format(self) -> RowFormat:
+        """How its rows are stored."""
+        return RowFormat(self.spec.shape, self.spec.dtype, self.labels.shape[1])
+
+    @cached_property
+    def key(self) -> str:
+        """Digest of everything that the shard follows from: a shard with this key is the one that is wanted."""
+        facts = [
+            feature_versions(),
+            self.spec.mel.model_dump(mode="json"),
+            [self.spec.dtype, self.spec.source],
+            self.siblings,
+            [(clip.clip_id, clip.path, clip.size, clip.mtime_ns, str(clip.listed_s)) for clip in self.clips],
+        ]
+        return hashlib.sha256(json.dumps(facts).encode() + self.labels.tobytes()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -29,31 +103,26 @@ class DataPlan:
     split: Split
     work: WorkFolder
     spec: FeatureSpec
-    chunks: dict[SplitPart, list[Chunk]] = field(repr=False)
-    known_bad: list[SkippedClip]  # left out without a look at their audio
+    jobs: list[ShardJob] = field(repr=False)  # by part, in the order of their numbers
+    left_out: list[LedgerClip]  # without a look at their audio: known bad, or no file
+    num_known_bad: int
     synonyms: list[list[str]] | None
-
-    @property
-    def all_chunks(self) -> list[Chunk]:
-        """The chunks of all parts."""
-        return [chunk for chunks in self.chunks.values() for chunk in chunks]
 
     @property
     def inputs_sha256(self) -> str:
         """Digest of everything the data set follows from."""
-        digest = hashlib.sha256()
-        facts = [self.annotations.tags, self.split.rule.model_dump(), self.config.data.num_consumer]
-        digest.update(json.dumps(facts).encode())
-        for part, chunks in self.chunks.items():
-            digest.update(json.dumps([part, [chunk.file.name for chunk in chunks]]).encode())
-        digest.update(self.annotations.clip_ids.tobytes() + self.annotations.labels.tobytes())
+        facts = [self.annotations.tags, self.split.rule.model_dump(), self.synonyms, self.annotations.source_ids]
+        facts += [sorted(self.annotations.groups.items()), [clip.model_dump() for clip in self.left_out]]
+        digest = hashlib.sha256(json.dumps(facts).encode())
+        digest.update("".join(job.file.name + job.key for job in self.jobs).encode())
         return digest.hexdigest()
 
 
-def plan_data_set(config: RunConfig) -> DataPlan:
-    """Read the annotations, divide the clips and look at their files.
+def plan_data_set(config: RunConfig, unusable: Sequence[LedgerClip] = ()) -> DataPlan:
+    """Read the annotations, divide the clips, look at their files, and deal them to shards.
 
-    Raises ConfigError for a missing key, DataError for a table, tags, a split or a folder that cannot be used.
+    `unusable`: clips that turned out so before, which are left out. Raises ConfigError for a missing key, DataError for a table,
+    tags, a split or a folder that cannot be used, and where more files are missing than data.max_skipped_fraction allows.
     """
     data = config.data
     needed = {"audio_dir": ("source_dir", "--audio-dir"), "annotations": ("annotations", "--annotations")}
@@ -61,33 +130,78 @@ def plan_data_set(config: RunConfig) -> DataPlan:
         if getattr(data, name) is None:
             raise ConfigError(f"data.{key}: not given; set it in the config or with {option}")
     annotations, synonyms = load_table(data)
-    source: Source = "audio" if data.npy_dir is None else "npy"
     files = locate_clips(annotations, cast(Path, data.source_dir), data.source_suffix)
     split = split_clips(annotations, data.split, data.seed, clean=data.clean)
     work = WorkFolder(Path(os.path.realpath(cast(Path, data.records_dir))))
-    spec = FeatureSpec(config.mel, data.feature_dtype, source)
-    chunks, known_bad = {}, []
+    spec = FeatureSpec(config.mel, data.feature_dtype, "audio" if data.npy_dir is None else "npy")
+    reasons = {clip.clip_id: clip.reason for clip in unusable}
+    jobs: list[ShardJob] = []
+    left_out, missing, num_known_bad = list(unusable), [], 0
     for part, rows in split.parts.items():
         clips = []
         for row in rows.tolist():
-            clip_id, path = int(annotations.clip_ids[row]), annotations.mp3_paths[row]
-            if (reason := explain_known_bad(clip_id, path)) is None:
-                clips.append(stat_clip(clip_id, path, files[row]))
-            else:
-                known_bad.append(SkippedClip(clip_id=clip_id, mp3_path=path, reason=reason))
-        chunks[part] = plan_chunks(clips, spec, work.chunks)
-    return DataPlan(config, annotations, split, work, spec, chunks, known_bad, synonyms)
+            clip = _stat_clip(annotations, row, files[row])
+            if (reason := explain_known_bad(clip.clip_id, clip.path)) is not None:
+                num_known_bad += 1
+                left_out.append(LedgerClip(clip_id=clip.clip_id, mp3_path=clip.path, reason=reason))
+            elif clip.size < 0:
+                missing.append(clip)
+            elif clip.clip_id not in reasons:
+                clips.append(clip)
+        jobs += _deal(clips, part, annotations.labels, work, spec, data.num_consumer)
+    _check_missing(config, missing, split.num_clips - num_known_bad)
+    left_out += [LedgerClip(clip_id=clip.clip_id, mp3_path=clip.path, reason="no such file") for clip in missing]
+    left_out.sort(key=lambda clip: clip.clip_id)
+    return DataPlan(config, annotations, split, work, spec, jobs, left_out, num_known_bad, synonyms)
 
 
-def load_table(data: DataConfig) -> tuple[Annotations, list[list[str]] | None]:
-    """Read data.annotations, merge data.synonyms and choose data.tags; return the table and the groups that were merged.
+def count_shards(num_clips: int, row_bytes: int, wanted: int | None) -> int:
+    """Return the shards of a part: as many as wanted, else about one for each 256 MB, at least 4; never more than clips."""
+    by_size = min(MAX_SHARDS, max(MIN_SHARDS, -(-num_clips * row_bytes // SHARD_BYTES)))
+    return min(num_clips, wanted or by_size)
 
-    Raises DataError.
-    """
-    table = load_annotations(cast(Path, data.annotations))
-    if data.synonyms is None:
-        return select_tags(table, data.tags), None
-    file = find_synonyms(data.synonyms, table)
-    table, merged = merge_synonyms(table, load_synonyms(file), file)
-    chosen = select_tags(table, data.tags)
-    return chosen, [names for names in merged if names[0] in chosen.tags]
+
+def _stat_clip(annotations: Annotations, row: int, file: Path) -> ClipFile:
+    listed = annotations.durations_s
+    clip_id, path, listed_s = int(annotations.clip_ids[row]), annotations.paths[row], float("nan")
+    if listed is not None:
+        listed_s = round(float(listed[row]), 3)
+    try:
+        status = file.stat()
+    except (OSError, ValueError):
+        return ClipFile(row, clip_id, path, file, -1, 0, listed_s)
+    return ClipFile(row, clip_id, path, file, status.st_size, status.st_mtime_ns, listed_s)
+
+
+def _deal(
+    clips: Sequence[ClipFile],
+    part: SplitPart,
+    labels: NDArray[Any],
+    work: WorkFolder,
+    spec: FeatureSpec,
+    wanted: int | None,
+) -> list[ShardJob]:
+    """Deal the clips of a part to shards of nearly the same size, in their order."""
+    row_bytes = RowFormat(spec.shape, spec.dtype, labels.shape[1]).row_bytes
+    num_shards = count_shards(len(clips), row_bytes, wanted)
+    siblings = tuple(f"{part}.mindrecord{number}" for number in range(num_shards))
+    jobs = []
+    for number, name in enumerate(siblings):
+        members = tuple(clips[number * len(clips) // num_shards : (number + 1) * len(clips) // num_shards])
+        own = labels[[clip.row for clip in members]]
+        jobs.append(ShardJob(work.shards / name, work.notes / f"{name}.json", part, members, own, siblings, spec))
+    return jobs
+
+
+def _check_missing(config: RunConfig, missing: Sequence[ClipFile], total: int) -> None:
+    if len(missing) <= config.data.max_skipped_fraction * total and len(missing) < max(1, total):
+        return
+    template = config.data.path_template or "the path in the annotations"
+    if config.data.path_map is not None:
+        template = f"the path in {config.data.path_map}"
+    first = "\n".join(f"  {clip.file}" for clip in missing[:3])
+    raise DataError(
+        f"{config.data.source_dir}: {len(missing)} of {total} clips have no file here, more than data.max_skipped_fraction "
+        f"{config.data.max_skipped_fraction:g} allows; tried {config.data.source_dir}/({template}):\n{first}"
+        + (f"\n  and {len(missing) - 3} more" if len(missing) > 3 else "")
+    )

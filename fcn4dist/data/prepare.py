@@ -1,67 +1,113 @@
-"""prepare: a folder of audio and an annotation table become MindRecord shards with a manifest.
+"""prepare: a folder of audio and its annotations become MindRecord shards with a manifest.
 
-Features are computed over processes and kept chunk by chunk; then the shards are written from the chunks, read back,
-and renamed into place. A run that was cut short, by Ctrl-C or kill -9, leaves its chunks to the next one.
+A worker process makes a shard from beginning to end: it decodes the shard's clips, writes it, reads it back, and notes what
+became of every clip. A run that was cut short, by Ctrl-C or kill -9, leaves its finished shards to the next
+one. The last steps, manifest and clips.tsv, take no look at features.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import logging
 import os
 import shutil
+import signal
+import threading
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fcn4dist.config import RunConfig
-from fcn4dist.data.chunks import Chunk, ClipFile, load_chunk
-from fcn4dist.data.clip_list import ListedClip, digest_clip_list, format_clip_list
-from fcn4dist.data.features import Progress, SilentProgress, compute_features, explain_damaged_chunk, list_skipped
-from fcn4dist.data.leaks import find_leaks
+from fcn4dist.data.audio import UnusableClipError, load_clip
+from fcn4dist.data.dataset import DataSet, open_dataset
 from fcn4dist.data.manifest import (
     CLIPS,
     FORMAT_VERSION,
     MANIFEST,
-    SPLITS,
+    ClipTable,
+    LedgerClip,
     Manifest,
     Shard,
-    SkippedClip,
     SplitCounts,
-    SplitPart,
-    check_shards,
-    load_manifest,
+    digest_clip_list,
+    format_clip_tables,
 )
-from fcn4dist.data.plan import DataPlan, plan_data_set
-from fcn4dist.data.row_format import Row, RowFormat
-from fcn4dist.errors import DataError
-from fcn4dist.files import digest_file, save_json, save_text
+from fcn4dist.data.mel import log_mel
+from fcn4dist.data.mel_npy import load_mel_npy
+from fcn4dist.data.plan import ClipFile, DataPlan, FeatureSpec, ShardJob, plan_data_set
+from fcn4dist.data.shards import Row, WrittenShard, write_shard
+from fcn4dist.data.splits import SPLITS, find_leaks
+from fcn4dist.errors import DataError, JobError
+from fcn4dist.files import save_json, save_text
 
 _log = logging.getLogger(__name__)
 
 INPUTS = "inputs.json"  # digest of all that the data set was made from
+NOTED_S = 1.0  # how much shorter or longer than listed a clip may be before the ledger says so
+IO_FAILURE = "cannot be read: "  # how reasons begin that may be gone the next time, with the file as it was
 
 
-@dataclass(frozen=True)
-class PrepareReport:
+class Progress(Protocol):
+    """What prepare tells while it works."""
+
+    def start(self, what: str, total: int, done: int) -> None:
+        """Begin a stage of `total` clips, `done` of them by an earlier run."""
+
+    def advance(self, num_clips: int) -> None:
+        """Count clips as done."""
+
+
+class SilentProgress:
+    """Tells nothing."""
+
+    def start(self, what: str, total: int, done: int) -> None:
+        """Ignore the stage."""
+
+    def advance(self, num_clips: int) -> None:
+        """Ignore the clips."""
+
+
+class PrepareReport(NamedTuple):
     """What a run of prepare did."""
 
-    records_dir: Path
-    manifest: Manifest
+    data: DataSet
     is_up_to_date: bool = False  # nothing had to be done
-    num_reused: int = 0  # clips whose features an earlier run had left
+    num_reused: int = 0  # clips that an earlier run had finished
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest of the data set."""
+        assert self.data.manifest is not None
+        return self.data.manifest
 
     @property
     def summary(self) -> str:
         """The line that says what became of every clip."""
         m = self.manifest
-        return f"{m.num_listed} listed, {m.num_written} written, {len(m.skipped)} skipped"
+        noted = f", {len(m.noted)} noted" if m.noted else ""
+        return f"{m.num_listed} listed, {m.num_written} written, {len(m.skipped)} skipped{noted}"
+
+
+class ShardNotes(BaseModel):
+    """What a worker notes of a shard that it finished: notes/SHARD.json in the work folder."""
+
+    model_config = ConfigDict(frozen=True)
+
+    key: str  # of the job
+    written: WrittenShard | None  # None: none of its clips can be used
+    clip_ids: list[int]  # in the order of rows
+    durations_s: list[float | None]  # of those clips; None: not known
+    skipped: dict[int, str]  # clip id -> reason
+    noted: dict[int, str]
 
 
 def prepare(config: RunConfig, *, force: bool = False, progress: Progress | None = None) -> PrepareReport:
@@ -77,42 +123,179 @@ def prepare(config: RunConfig, *, force: bool = False, progress: Progress | None
     plan = plan_data_set(config)
     target = plan.work.target
     with _explain_disk_errors(target):
-        if (report := _find_up_to_date(plan)) is not None:
-            return report
+        if (data := _find_up_to_date(plan)) is not None:
+            return PrepareReport(data, is_up_to_date=True)
         _check_target(target, force)
         with plan.work.lock():
             plan.work.restore()
             _check_target(target, force)
-            plan.work.clear_shards()
-            plan.work.chunks.mkdir(exist_ok=True)
-            num_reused = compute_features(plan.all_chunks, plan.spec, config.data.num_workers, progress)
-            skipped = list_skipped(plan.all_chunks)
-            _check_skipped(plan, skipped)
-            skipped = sorted([*skipped, *plan.known_bad], key=lambda clip: clip.clip_id)
+            plan.work.shards.mkdir(exist_ok=True)
+            plan.work.notes.mkdir(exist_ok=True)
+            num_reused = 0
+            while True:
+                notes, reused = _make_shards(plan, progress)
+                num_reused = max(num_reused, reused)
+                skipped = [clip for job in plan.jobs for clip in _ledger(job, notes[job.file.name].skipped)]
+                _check_skipped(plan, skipped)
+                if all(found.written for found in notes.values()):
+                    break
+                plan = plan_data_set(config, skipped)  # a shard without a row: deal the clips again
+            _write_manifest(plan, notes, skipped)
+            plan.work.publish()
+    return PrepareReport(open_dataset(target), num_reused=num_reused)
+
+
+def make_shard(job: ShardJob, bank: Any, parent: int) -> None:
+    """Make one shard and note what became of its clips; runs in a worker process with one BLAS thread.
+
+    `bank`: the mel filter bank, computed once by the parent. `parent` is the process id of prepare: a worker that it started
+    ends with it, even after a kill -9. Raises OSError or DataError when the shard cannot be written; what is wrong with a clip
+    is part of the notes.
+    """
+    from threadpoolctl import threadpool_limits
+
+    _end_with(parent)
+    durations_s: list[float | None] = []
+    skipped: dict[int, str] = {}
+    noted: dict[int, str] = {}
+
+    def iter_clips() -> Iterator[Row]:
+        for clip, label in zip(job.clips, job.labels, strict=True):
             try:
-                with _explain_mindrecord_errors(target):
-                    manifest = _write_data_set(plan, skipped, progress)
-                plan.work.publish()
-            finally:
-                plan.work.clear_shards()
-    return PrepareReport(target, manifest, num_reused=num_reused)
+                feature, duration_s, note = _load_feature(clip, job.spec, bank)
+            except UnusableClipError as error:
+                skipped[clip.clip_id] = str(error)
+                continue
+            durations_s.append(duration_s)
+            if note is not None:
+                noted[clip.clip_id] = note
+            yield Row(clip.clip_id, feature.reshape(job.spec.shape).astype(job.spec.dtype, copy=False), label)
+
+    with threadpool_limits(1):
+        written = write_shard(job.file, iter_clips(), len(job.clips), job.row_format, job.siblings)
+    clip_ids = [clip.clip_id for clip in job.clips if clip.clip_id not in skipped]
+    notes = ShardNotes(
+        key=job.key, written=written, clip_ids=clip_ids, durations_s=durations_s, skipped=skipped, noted=noted
+    )
+    save_text(job.notes, notes.model_dump_json())
 
 
-def _find_up_to_date(plan: DataPlan) -> PrepareReport | None:
+def _load_feature(clip: ClipFile, spec: FeatureSpec, bank: Any) -> tuple[NDArray[np.float32], float | None, str | None]:
+    """Return a clip's log-mel spectrogram, its length, and what the ledger should say of it. Raises UnusableClipError."""
+    if spec.source == "npy":
+        return load_mel_npy(clip.file, spec.mel), None, None
+    loaded = load_clip(clip.file, spec.mel.sample_rate_hz, spec.mel.num_stored_samples)
+    note = loaded.note
+    if note is None and abs(loaded.duration_s - clip.listed_s) > NOTED_S:
+        word = "short" if loaded.duration_s < clip.listed_s else "long"
+        note = f"{word}: {loaded.duration_s:.1f} s decoded, {clip.listed_s:.1f} s listed"
+    return log_mel(loaded.wave, spec.mel, bank), loaded.duration_s, note
+
+
+def _make_shards(plan: DataPlan, progress: Progress) -> tuple[dict[str, ShardNotes], int]:
+    """Make the shards that are not there yet; return the notes of all, by file name, and how many clips were there.
+
+    data.num_workers 0: what a surrounding `joblib.parallel_config` says, else one process a core. Raises JobError when a worker is
+    killed, OSError or DataError when a shard cannot be written.
+    """
+    from joblib import Parallel, delayed
+
+    from fcn4dist.data.mel import filter_bank
+
+    notes = {job.file.name: found for job in plan.jobs if (found := _find_notes(job)) is not None}
+    missing = [job for job in plan.jobs if job.file.name not in notes]
+    _clear(plan.work.shards, keep=notes)
+    num_clips = sum(len(job.clips) for job in plan.jobs)
+    num_reused = num_clips - sum(len(job.clips) for job in missing)
+    progress.start("clips", num_clips, num_reused)
+    if not missing:
+        return notes, num_reused
+    bank = filter_bank(plan.spec.mel) if plan.spec.source == "audio" else None
+    missing.sort(key=lambda job: -len(job.clips))  # the largest first, so that all workers end together
+    num_jobs = _num_jobs(plan.config.data.num_workers)
+    run = Parallel(n_jobs=num_jobs, batch_size=1, return_as="generator_unordered", max_nbytes=None)
+    try:
+        with _shielded_from_ctrl_c():  # Ctrl-C in a terminal goes to all its processes: workers leave it to us
+            done = run(delayed(_make_and_name)(job, bank, os.getpid()) for job in missing)
+        by_name = {job.file.name: job for job in missing}
+        for name in done:
+            job = by_name[name]
+            found = _find_notes(job)
+            if found is None:
+                raise DataError(f"{job.file}: its worker wrote it, but it is not here: do all workers see this folder?")
+            _sync(job)
+            notes[name] = found
+            progress.advance(len(job.clips))
+    except BrokenProcessPool as error:
+        raise JobError(
+            f"a worker process of prepare was killed (out of memory?): {error}. Run it again to go on from here, "
+            "perhaps with fewer workers (data.num_workers)"
+        ) from None
+    return notes, num_reused
+
+
+def _make_and_name(job: ShardJob, bank: Any, parent: int) -> str:
+    make_shard(job, bank, parent)
+    return job.file.name
+
+
+def _find_notes(job: ShardJob) -> ShardNotes | None:
+    """Return the notes of a shard that an earlier run finished with the same inputs; None where it is to be made.
+
+    A clip that could not be read may be readable today with no trace in its name: its shard is made again.
+    """
+    try:
+        notes = ShardNotes.model_validate_json(job.notes.read_bytes())
+        if notes.key != job.key or any(reason.startswith(IO_FAILURE) for reason in notes.skipped.values()):
+            return None
+        if notes.written is None:
+            return notes
+        is_whole = job.file.stat().st_size == notes.written.num_bytes and _index_file(job).is_file()
+        return notes if is_whole else None
+    except (OSError, ValidationError):
+        return None
+
+
+def _index_file(job: ShardJob) -> Path:
+    return job.file.with_name(f"{job.file.name}.db")
+
+
+def _clear(folder: Path, keep: dict[str, ShardNotes]) -> None:
+    """Remove what an earlier run left of the data set, but the shards of `keep`."""
+    kept = {name + suffix for name in keep for suffix in ("", ".db")}
+    for path in folder.iterdir():
+        if path.name not in kept:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _sync(job: ShardJob) -> None:
+    """Have the disk hold a finished shard; the parent waits for it while its workers are at the next ones."""
+    for path in (job.file, _index_file(job)):
+        if path.is_file():
+            with path.open("rb") as opened:
+                os.fsync(opened.fileno())
+
+
+def _ledger(job: ShardJob, reasons: dict[int, str]) -> list[LedgerClip]:
+    paths = {clip.clip_id: clip.path for clip in job.clips}
+    return [LedgerClip(clip_id=i, mp3_path=paths[i], reason=reason) for i, reason in reasons.items()]
+
+
+def _find_up_to_date(plan: DataPlan) -> DataSet | None:
     target = plan.work.target
     try:
         inputs = json.loads((target / INPUTS).read_text())
         if inputs["inputs_sha256"] != plan.inputs_sha256:
             return None
-        manifest = load_manifest(target)
-        check_shards(target, manifest, plan.config.data.verify)
+        data = open_dataset(target)
+        data.check(plan.config.data.verify)
     except (OSError, ValueError, KeyError, TypeError, DataError) as error:
         _log.info("%s is not up to date: %s", target, error)
         return None
     if plan.work.path.is_dir():  # a run that was killed between its last two steps
         with plan.work.lock():
             plan.work.remove()
-    return PrepareReport(target, manifest, is_up_to_date=True)
+    return data
 
 
 def _check_target(target: Path, force: bool) -> None:
@@ -128,93 +311,85 @@ def _check_target(target: Path, force: bool) -> None:
         raise DataError(f"{target}: holds a data set made from other inputs, or a damaged one; --force replaces it")
 
 
-def _check_skipped(plan: DataPlan, skipped: Sequence[SkippedClip]) -> None:
-    total, allowed = plan.split.num_clips - len(plan.known_bad), plan.config.data.max_skipped_fraction
-    if len(skipped) > allowed * total or len(skipped) == total:
-        first = "\n".join(f"  {clip.mp3_path}: {clip.reason}" for clip in skipped[:5])
-        more = f"\n  and {len(skipped) - 5} more" if len(skipped) > 5 else ""
+def _check_skipped(plan: DataPlan, skipped: Sequence[LedgerClip]) -> None:
+    total, allowed = plan.split.num_clips - plan.num_known_bad, plan.config.data.max_skipped_fraction
+    num_skipped = len(skipped) + len(plan.left_out) - plan.num_known_bad
+    if num_skipped > allowed * total or num_skipped == total:
+        first = "\n".join(f"  {clip.mp3_path}: {clip.reason}" for clip in [*skipped, *plan.left_out][:5])
+        more = f"\n  and {num_skipped - 5} more" if num_skipped > 5 else ""
         raise DataError(
-            f"{plan.config.data.source_dir}: {len(skipped)} of {total} clips cannot be used, more than "
+            f"{plan.config.data.source_dir}: {num_skipped} of {total} clips cannot be used, more than "
             f"data.max_skipped_fraction {allowed:g} allows:\n{first}{more}"
         )
 
 
-def _write_data_set(plan: DataPlan, skipped: list[SkippedClip], progress: Progress) -> Manifest:
-    """Write shards, clips.tsv, inputs.json and the manifest into the work folder; return the manifest."""
-    from fcn4dist.data.shards import write_part  # MindSpore loads here, after the workers' work
-
-    folder = plan.work.shards
-    folder.mkdir()
-    labels = dict(zip(plan.annotations.clip_ids.tolist(), plan.annotations.labels, strict=True))
-    left_out = {clip.clip_id for clip in skipped}
-    row_format = RowFormat(plan.spec.shape, plan.spec.dtype, len(plan.annotations.tags))
-    progress.start("shards", plan.split.num_clips - len(left_out), 0)
-    durations: dict[int, float] = {}
-
-    def iter_rows(chunks: list[Chunk]) -> Iterator[Row]:
-        for chunk in chunks:
-            with explain_damaged_chunk(chunk):
-                loaded = load_chunk(chunk)
-            durations.update(loaded.durations_s)
-            for clip_id, feature in loaded.features.items():
-                yield Row(clip_id, feature, labels[clip_id])
-            progress.advance(len(loaded.features))
-
+def _write_manifest(plan: DataPlan, notes: dict[str, ShardNotes], skipped: list[LedgerClip]) -> None:
+    """Write clips.tsv, inputs.json and the manifest beside the shards, and remove the workers' notes."""
+    folder, annotations = plan.work.shards, plan.annotations
     shards: list[Shard] = []
-    splits: dict[SplitPart, SplitCounts] = {}
-    listed: list[ListedClip] = []
-    for part in cast("tuple[SplitPart, ...]", SPLITS):
-        chunks = plan.chunks[part]
-        clips = [clip for chunk in chunks for clip in chunk.clips if clip.clip_id not in left_out]
-        written = write_part(
-            folder, part, iter_rows(chunks), len(clips), plan.config.data.num_consumer or 4, row_format
+    splits: dict[Any, SplitCounts] = {}
+    tables: dict[Any, ClipTable] = {}
+    rows_of = {clip.clip_id: clip.row for job in plan.jobs for clip in job.clips}
+    for part in SPLITS:
+        found = [(job, notes[job.file.name]) for job in plan.jobs if job.part == part]
+        shards += [_describe_shard(job, note.written) for job, note in found if note.written]
+        durations = [np.nan if s is None else s for _, note in found for s in note.durations_s]
+        rows = np.array([rows_of[clip_id] for _, note in found for clip_id in note.clip_ids], np.int64)
+        tables[part] = table = ClipTable(
+            annotations.clip_ids,
+            annotations.source_ids,
+            annotations.paths,
+            annotations.labels,
+            np.full(annotations.num_clips, np.nan, np.float32),
+            annotations.groups,
+        ).take(rows)
+        table.durations_s[:] = durations
+        checksums = [checksum for _, note in found if note.written for checksum in note.written.checksums]
+        lines = "".join(f"{i} {checksum}\n" for i, checksum in zip(table.clip_ids.tolist(), checksums, strict=True))
+        splits[part] = SplitCounts(
+            num_clips=len(rows),
+            clip_list_sha256=digest_clip_list(table.clip_ids.tolist()),
+            labels_sha256=hashlib.sha256(table.labels.tobytes()).hexdigest(),
+            features_sha256=hashlib.sha256(lines.encode()).hexdigest(),
+            positives=(table.labels == 1).sum(axis=0).tolist(),
         )
-        shards += [_describe_shard(shard.file, part, shard.num_rows) for shard in written]
-        splits[part] = _count_part(clips, labels, row_format.num_tags)
-        listed += [_list_clip(clip, part, durations.get(clip.clip_id), labels[clip.clip_id]) for clip in clips]
+    noted = [clip for job in plan.jobs for clip in _ledger(job, notes[job.file.name].noted)]
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         mel=plan.spec.mel,
         feature_dtype=plan.spec.dtype,
         feature_shape=plan.spec.shape,
-        tags=plan.annotations.tags,
+        tags=annotations.tags,
         split=plan.split.rule,
         splits=splits,
         shards=shards,
         num_listed=plan.split.num_clips,
         num_written=sum(counts.num_clips for counts in splits.values()),
-        skipped=skipped,
-        leaks=find_leaks({part: [clip.mp3_path for clip in listed if clip.split == part] for part in splits}),
+        skipped=sorted([*skipped, *plan.left_out], key=lambda clip: clip.clip_id),
+        noted=sorted(noted, key=lambda clip: clip.clip_id),
+        leaks=find_leaks(
+            {part: np.array([rows_of[i] for i in table.clip_ids.tolist()], np.intp) for part, table in tables.items()},
+            annotations.groups,
+        ),
         synonyms=plan.synonyms,
     )
-    save_text(folder / CLIPS, format_clip_list(listed))
+    save_text(folder / CLIPS, format_clip_tables(tables))
     save_json(folder / INPUTS, {"inputs_sha256": plan.inputs_sha256})
     save_json(folder / MANIFEST, manifest.model_dump(mode="json"))
     mode = (folder / MANIFEST).stat().st_mode  # MindRecord makes its files readable for their owner only
     for file in folder.iterdir():
         file.chmod(mode)
-    return manifest
 
 
-def _describe_shard(file: Path, part: SplitPart, num_rows: int) -> Shard:
+def _describe_shard(job: ShardJob, written: WrittenShard) -> Shard:
     return Shard(
-        file=file.name,
-        split=part,
-        num_rows=num_rows,
-        num_bytes=file.stat().st_size,
-        sha256=digest_file(file),
-        index_sha256=digest_file(file.with_name(file.name + ".db")),
+        file=job.file.name,
+        split=job.part,
+        num_rows=written.num_rows,
+        num_bytes=written.num_bytes,
+        sha256=written.sha256,
+        index_sha256=written.index_sha256,
     )
-
-
-def _list_clip(clip: ClipFile, part: SplitPart, duration_s: float | None, label: NDArray[np.int32]) -> ListedClip:
-    return ListedClip(clip.clip_id, part, clip.mp3_path, duration_s, tuple(np.flatnonzero(label).tolist()))
-
-
-def _count_part(clips: list[ClipFile], labels: dict[int, Any], num_tags: int) -> SplitCounts:
-    ids = sorted(clip.clip_id for clip in clips)
-    positives = np.sum([labels[clip_id] for clip_id in ids], axis=0, dtype=np.int64) if ids else np.zeros(num_tags, int)
-    return SplitCounts(num_clips=len(ids), clip_list_sha256=digest_clip_list(ids), positives=positives.tolist())
 
 
 @contextlib.contextmanager
@@ -224,25 +399,45 @@ def _explain_disk_errors(target: Path) -> Iterator[None]:
         yield
     except OSError as error:
         place = error.filename or target
-        hint = "; what was computed is kept, make room and run prepare again" if _is_full(error.errno) else ""
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        hint = "; finished shards are kept, make room and run prepare again" if is_full else ""
         raise DataError(f"{place}: cannot write the data set: {error.strerror or error}{hint}") from None
 
 
 @contextlib.contextmanager
-def _explain_mindrecord_errors(target: Path) -> Iterator[None]:
-    """MindRecord says RuntimeError for everything, a full disk included."""
+def _shielded_from_ctrl_c() -> Iterator[None]:
+    """Hold SIGINT back for this block and, since they inherit it, for the processes started in it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
-    except RuntimeError as error:
-        parent = next(folder for folder in target.parents if folder.is_dir())
-        free = shutil.disk_usage(parent).free
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no reason given"]
-        reason = next((line for line in lines if line.startswith("[ERROR]")), lines[0])
-        raise DataError(
-            f"{target}: MindRecord cannot write the shards ({free >> 20} MB are free on this disk): "
-            f"{reason.removeprefix('[ERROR]').strip()}"
-        ) from error
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _is_full(number: int | None) -> bool:
-    return number in (errno.ENOSPC, errno.EDQUOT)
+def _num_jobs(num_workers: int) -> int | None:
+    """Return joblib's n_jobs: as configured, else what a surrounding `parallel_config` says, else one a core."""
+    from joblib import cpu_count
+    from joblib.parallel import get_active_backend
+
+    if num_workers:
+        return num_workers
+    backend, num_configured = get_active_backend()
+    is_default = type(backend).__name__ == "LokyBackend" and num_configured in (None, 1)
+    return int(cpu_count()) if is_default else None
+
+
+_watched: set[int] = set()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when `parent` does, if it is the parent: a pool's worker outlives a kill -9 by minutes else."""
+    if os.getpid() == parent or os.getppid() != parent or parent in _watched:
+        return
+    _watched.add(parent)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()

@@ -1,136 +1,292 @@
-"""MindRecord shards: write the rows of one split part, and read every row back to see that it is there.
+"""MindRecord shards: write one and read it back, read rows in any order, and what stands in a shard's header.
 
-`FileWriter` drops rows that it does not like with no more than a warning, and readers return flipped bits silently, so
-nothing counts as written before it was read again.
+`FileWriter` drops rows that it does not like with no more than a warning, so nothing counts as written before it was read
+again. The shards of a part are written apart, by processes that know nothing of each other. MindDataset opens such files by
+their list; so that ModelZoo's scripts can open them by the name of the first, as they do, each shard's header names all.
 """
 
 from __future__ import annotations
 
-import logging
+import contextlib
+import json
+import math
+import shutil
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from mindspore.dataset import MindDataset
-from mindspore.mindrecord import FileWriter
+import numpy as np
 from numpy.typing import NDArray
 
-from fcn4dist.data.manifest import SplitPart
-from fcn4dist.data.row_format import Row, RowFormat
 from fcn4dist.errors import DataError
+from fcn4dist.files import digest_file
 
-_log = logging.getLogger(__name__)
-
-BATCH_ROWS = 16  # rows in memory at once, or one a shard if that is more
+COLUMNS = ("id", "feature", "label")
+BATCH_ROWS = 16  # rows in memory at once while a shard is written
 MIN_PAGE_BYTES, MAX_PAGE_BYTES = 32 << 10, 256 << 20  # MindRecord's limits
 GOOD_PAGE_BYTES = 32 << 20  # MindRecord's default
 MIN_HEADER_BYTES, MAX_HEADER_BYTES = 16 << 10, 128 << 20
 PAGE_ENTRY_BYTES = 512  # of a page in the header, generously
+NAME_BYTES = 40  # of a sibling's name in the header, generously
 PAGES_A_SHARD = 8  # aimed at in small sets: a shard wastes up to one page
+ROW_OVERHEAD_BYTES = 128  # lengths that MindRecord stores with a row
+PREFETCHED = 2  # batches that MindDataset reads ahead; its default, 16, would be 8 MB a clip of the batch
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """How a shard is laid out."""
+class Row:
+    """One clip as it is stored."""
 
-    header_bytes: int
-    page_bytes: int
+    clip_id: int
+    feature: NDArray[Any]  # (1, mel bands, frames), float32 or float16
+    label: NDArray[Any]  # (num_tags,): 1, 0, or -1 where it is not known
+
+
+@dataclass(frozen=True)
+class RowFormat:
+    """What all rows of a set have in common."""
+
+    feature_shape: tuple[int, int, int]  # (1, mel bands, frames)
+    feature_dtype: Literal["float32", "float16"]
+    num_tags: int
+
+    @property
+    def row_bytes(self) -> int:
+        """Most bytes of a row in a page."""
+        itemsize = np.dtype(self.feature_dtype).itemsize
+        return math.prod(self.feature_shape) * itemsize + 4 * self.num_tags + ROW_OVERHEAD_BYTES
+
+    @property
+    def schema(self) -> dict[str, dict[str, Any]]:
+        """MindRecord's schema; it has no float16 arrays, so those are stored as bytes."""
+        feature = {"type": "float32", "shape": list(self.feature_shape)}
+        return {
+            "id": {"type": "int32"},
+            "feature": feature if self.feature_dtype == "float32" else {"type": "bytes"},
+            "label": {"type": "int32", "shape": [self.num_tags]},
+        }
+
+    def encode(self, row: Row) -> dict[str, Any]:
+        """Return the row as FileWriter takes it."""
+        feature = np.ascontiguousarray(row.feature, dtype=self.feature_dtype).reshape(self.feature_shape)
+        stored = feature if self.feature_dtype == "float32" else feature.tobytes()
+        return {"id": row.clip_id, "feature": stored, "label": np.ascontiguousarray(row.label, dtype=np.int32)}
+
+    def decode(self, stored: NDArray[Any]) -> NDArray[np.float32]:
+        """Return stored features (N, ...) as float32 (N, 1, mel bands, frames)."""
+        return stored.view(self.feature_dtype).reshape(-1, *self.feature_shape).astype(np.float32, copy=False)
 
 
 @dataclass(frozen=True)
 class WrittenShard:
     """A shard that was read back."""
 
+    num_rows: int
+    num_bytes: int
+    sha256: str
+    index_sha256: str  # of the .db file
+    checksums: list[int]  # CRC-32 of each row's feature, in the order of rows
+
+
+@dataclass(frozen=True)
+class ShardHeader:
+    """What a shard says of itself."""
+
     file: Path
     num_rows: int
+    columns: dict[str, dict[str, Any]]  # name -> type, and the shape of arrays
+    siblings: list[str]  # the names of all shards of its part
+
+    def check(self, row_format: RowFormat) -> None:
+        """Raise DataError where the rows are not of `row_format`."""
+        for name, expected in row_format.schema.items():
+            if (found := self.columns[name]) != expected:
+                raise DataError(f"{self.file}: {name} is {_in_words(found)}; expected {_in_words(expected)}")
 
 
-def plan_sizes(row_format: RowFormat, rows_per_shard: int) -> Sizes:
-    """Choose pages that hold whole rows with little waste, and a header that can list all pages.
+def write_shard(
+    file: Path, rows: Iterable[Row], most_rows: int, row_format: RowFormat, siblings: Sequence[str]
+) -> WrittenShard | None:
+    """Write a shard and its .db, read every row back, and rename both into place; None where there is no row.
 
-    A large set gets pages of MindRecord's usual 32 MB; a small one about eight pages a shard. Raises DataError for a
-    row that fits no page.
+    `siblings` names all shards of the part, this one among them. Raises DataError where a row is missing or differs, or MindRecord
+    cannot write, OSError for a full disk. Nothing is left behind then.
+    """
+    folder = file.with_name(f".{file.name}.tmp")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        temporary = folder / file.name  # the .db holds the name, so the file is written under it
+        with _explained(file):
+            checksums = _write_rows(temporary, rows, most_rows, row_format, len(siblings))
+            if not checksums:
+                return None
+            _name_siblings(temporary, siblings)
+            _read_back(temporary, row_format, checksums)
+        index = _index_of(temporary)
+        written = WrittenShard(
+            len(checksums), temporary.stat().st_size, digest_file(temporary), digest_file(index), [c for _, c, _ in checksums]
+        )
+        for path in (index, temporary):
+            path.rename(file.with_name(path.name))
+        return written
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def iter_rows(
+    files: Sequence[Path], positions: NDArray[Any] | None, batch: int, columns: Sequence[str] = COLUMNS
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """Yield rows in batches of `batch` (the last may be smaller): arrays (n, ...) by column; float16 features are bytes.
+
+    `positions`: which rows of all files in order, and in which order; at most as many as there are rows. None: all. A batch
+    or two are read ahead by MindDataset's threads. Raises DataError where MindRecord cannot read.
+    """
+    import mindspore.dataset as ds
+
+    sampler = {"shuffle": False} if positions is None else {"sampler": ds.SubsetSampler(positions.tolist())}
+    prefetched = ds.config.get_prefetch_size()
+    with _explained(files[0].parent):
+        ds.config.set_prefetch_size(PREFETCHED)
+        try:
+            data = ds.MindDataset(
+                [str(file) for file in files], columns_list=list(columns), num_parallel_workers=1, **sampler
+            )
+            rows = data.batch(batch, num_parallel_workers=1).create_dict_iterator(num_epochs=1, output_numpy=True)
+        finally:
+            ds.config.set_prefetch_size(prefetched)
+        yield from rows
+
+
+def load_header(file: Path) -> ShardHeader:
+    """Read a shard's header, which is JSON, without MindSpore.
+
+    Raises DataError naming the file where it or its .db is missing, or where it is truncated, damaged or without the columns
+    id, feature and label.
+    """
+    if not _index_of(file).is_file():
+        raise DataError(f"{_index_of(file)}: missing; MindRecord's index stands beside its shard")
+    try:
+        with file.open("rb") as stream:
+            header = _parse_header(stream)
+        (schema,) = header["schema"]
+        pages = [page for page in header["page"] or () if page["page_type"] == "BLOB_DATA"]
+        num_rows = sum(page["end_row_id"] - page["start_row_id"] for page in pages)
+        columns, siblings = dict(schema["schema"]), [str(name) for name in header["shard_addresses"]]
+        end = header["header_size"] + header["page_size"] * len(header["page"] or ())
+    except OSError as error:
+        raise DataError(f"{file}: cannot be opened: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{file}: truncated, or not a MindRecord file: {error!r}") from None
+    if file.stat().st_size < end:
+        raise DataError(f"{file}: {file.stat().st_size} bytes, its header says {end}: truncated")
+    if missing := [column for column in COLUMNS if column not in columns]:
+        raise DataError(f"{file}: no column {missing[0]!r}; found {', '.join(columns)}; expected {', '.join(COLUMNS)}")
+    return ShardHeader(file, num_rows, columns, siblings)
+
+
+def _write_rows(
+    file: Path, rows: Iterable[Row], most_rows: int, row_format: RowFormat, num_siblings: int
+) -> list[tuple[int, int, int]]:
+    """Write the rows; return of each its clip id and the checksums of feature and label."""
+    from mindspore.mindrecord import FileWriter
+
+    writer = FileWriter(str(file), 1)
+    header_bytes, page_bytes = _plan_sizes(row_format, most_rows, num_siblings)
+    writer.set_header_size(header_bytes)
+    writer.set_page_size(page_bytes)
+    writer.add_schema(row_format.schema, "fcn4dist")
+    written: list[tuple[int, int, int]] = []
+    iterator = iter(rows)
+    while batch := [row_format.encode(row) for row in islice(iterator, BATCH_ROWS)]:
+        written += [(row["id"], zlib.crc32(row["feature"]), zlib.crc32(row["label"])) for row in batch]
+        writer.write_raw_data(batch)
+    if written:
+        writer.commit()
+    return written
+
+
+def _read_back(file: Path, row_format: RowFormat, written: list[tuple[int, int, int]]) -> None:
+    found = []
+    for batch in iter_rows([file], None, BATCH_ROWS):
+        ids = batch["id"].tolist()
+        found += [
+            (clip_id, zlib.crc32(feature), zlib.crc32(label))
+            for clip_id, feature, label in zip(ids, batch["feature"], batch["label"], strict=True)
+        ]
+    if found != written:
+        lost = sorted({row[0] for row in written} - {row[0] for row in found}) or [
+            before[0] for before, after in zip(written, found, strict=False) if before != after
+        ]
+        some = ", ".join(map(str, lost[:5]))
+        raise DataError(f"{file.name}: MindRecord dropped or changed {len(lost)} of {len(written)} clips, ids {some}")
+
+
+def _plan_sizes(row_format: RowFormat, num_rows: int, num_siblings: int) -> tuple[int, int]:
+    """Return the bytes of the header, so that it can list all pages and siblings, and of a page, which holds whole rows.
+
+    A large shard gets pages of MindRecord's usual 32 MB, a small one about eight pages. Raises DataError for a row that fits none.
     """
     row = row_format.row_bytes
     if row > MAX_PAGE_BYTES:
         raise DataError(
-            f"a clip of {row} bytes does not fit MindRecord's largest page, {MAX_PAGE_BYTES}; shorten mel.clip_s"
+            f"a clip of {row} bytes does not fit MindRecord's largest page, {MAX_PAGE_BYTES}; "
+            "shorten mel.clip_s or mel.stored_s"
         )
-    rows_per_page = max(1, min(GOOD_PAGE_BYTES // row, -(-rows_per_shard // PAGES_A_SHARD)))
-    page = max(MIN_PAGE_BYTES, _round_up(rows_per_page * row, 4096))
-    num_pages = -(-rows_per_shard // (page // row)) + 2
-    header = max(MIN_HEADER_BYTES, 1 << (num_pages * PAGE_ENTRY_BYTES).bit_length())
-    return Sizes(min(header, MAX_HEADER_BYTES), min(page, MAX_PAGE_BYTES))
+    rows_per_page = max(1, min(GOOD_PAGE_BYTES // row, -(-num_rows // PAGES_A_SHARD)))
+    page = max(MIN_PAGE_BYTES, -(-rows_per_page * row // 4096) * 4096)
+    num_pages = -(-num_rows // max(1, page // row)) + 2
+    needed = num_pages * PAGE_ENTRY_BYTES + num_siblings * NAME_BYTES
+    header = max(MIN_HEADER_BYTES, 1 << needed.bit_length())
+    return min(header, MAX_HEADER_BYTES), min(page, MAX_PAGE_BYTES)
 
 
-def write_part(
-    folder: Path, part: SplitPart, rows: Iterable[Row], num_rows: int, num_shards: int, row_format: RowFormat
-) -> list[WrittenShard]:
-    """Write `num_rows` rows, given in ascending order of clip_id, into `num_shards` shards of `folder`.
+def _name_siblings(file: Path, siblings: Sequence[str]) -> None:
+    """Write into the header of a shard that was written alone which shards stand beside it, and its place among them."""
+    with file.open("r+b") as stream:
+        header = _parse_header(stream)
+        length = stream.tell() - 8
+        header["shard_addresses"] = list(siblings)
+        for page in header["page"]:
+            page["shard_id"] = siblings.index(file.name)
+        text = json.dumps(header, separators=(",", ":")).encode()
+        if 8 + len(text) > header["header_size"]:
+            raise DataError(f"{file.name}: the names of {len(siblings)} shards do not fit its header; set fewer")
+        stream.seek(0)
+        stream.write(len(text).to_bytes(8, "little") + text.ljust(length, b"\0"))
 
-    Files are PART.mindrecord0 and so on (MindRecord pads the numbers with zeros from 11 shards on). Fewer rows than
-    shards give one shard a row; no rows give no shard. Every row is read back and compared.
-    Raises DataError when a row is missing or differs; OSError or RuntimeError where MindRecord cannot write.
-    """
-    if num_rows == 0:
-        return []
-    num_shards = min(num_shards, num_rows)
-    stem = f"{part}.mindrecord"
-    writer = FileWriter(str(folder / (stem if num_shards > 1 else stem + "0")), num_shards)
-    sizes = plan_sizes(row_format, -(-num_rows // num_shards) + 1)
-    writer.set_header_size(sizes.header_bytes)
-    writer.set_page_size(sizes.page_bytes)
-    writer.add_schema(row_format.schema, "fcn4dist")
-    written: dict[int, tuple[int, int]] = {}  # clip_id -> checksums
-    iterator = iter(rows)
-    batch_rows = _round_up(BATCH_ROWS, num_shards)  # so that every call gives each shard as many
-    while batch := [row_format.encode(row) for row in islice(iterator, batch_rows)]:
-        written.update({row["id"]: _checksums(row) for row in batch})
-        writer.write_raw_data(batch)
-    writer.commit()
-    width = len(str(num_shards - 1))
-    files = [folder / f"{stem}{str(i).rjust(width, '0')}" for i in range(num_shards)]
-    if len(written) != num_rows:
+
+def _parse_header(stream: Any) -> dict[str, Any]:
+    """Return the header at the beginning of a shard: 8 bytes with its length, then JSON."""
+    length = int.from_bytes(stream.read(8), "little")
+    if not 0 < length <= MAX_HEADER_BYTES:
+        raise ValueError(f"a header of {length} bytes")
+    header = json.loads(stream.read(length))
+    if not isinstance(header, dict):
+        raise ValueError("no header")
+    return header
+
+
+def _index_of(file: Path) -> Path:
+    return file.with_name(f"{file.name}.db")
+
+
+def _in_words(column: dict[str, Any]) -> str:
+    return " ".join(str(column[key]) for key in ("type", "shape") if key in column)
+
+
+@contextlib.contextmanager
+def _explained(place: Path) -> Iterator[None]:
+    """MindRecord says RuntimeError for everything, a full disk included."""
+    try:
+        yield
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no reason given"]
+        reason = next((line for line in lines if line.startswith("[ERROR]")), lines[0])
+        free = shutil.disk_usage(place if place.is_dir() else place.parent).free
         raise DataError(
-            f"{folder}: {part}: {len(written)} different clips came to the writer, {num_rows} were expected"
-        )
-    return _verify(part, files, written)
-
-
-def iter_stored(file: Path) -> Iterator[dict[str, NDArray[Any]]]:
-    """Yield the rows of one shard in order; float16 features are flat bytes. RuntimeError where MindRecord cannot read.
-
-    Through MindDataset, since FileReader takes the whole shard into memory.
-    """
-    data = MindDataset([str(file)], columns_list=["id", "feature", "label"], num_parallel_workers=1, shuffle=False)
-    yield from data.create_dict_iterator(num_epochs=1, output_numpy=True)
-
-
-def _verify(part: SplitPart, files: list[Path], written: dict[int, tuple[int, int]]) -> list[WrittenShard]:
-    missing = dict(written)
-    shards = []
-    for file in files:
-        num_rows = 0
-        for stored in iter_stored(file):
-            clip_id = int(stored["id"])
-            if missing.pop(clip_id, None) != _checksums(stored):
-                raise DataError(f"{file}: clip {clip_id} came back from MindRecord twice or changed; run prepare again")
-            num_rows += 1
-        _log.info("%s: %d rows read back", file.name, num_rows)
-        shards.append(WrittenShard(file, num_rows))
-    if missing:
-        some = ", ".join(map(str, sorted(missing)[:5]))
-        raise DataError(f"{part}: MindRecord dropped {len(missing)} of {len(written)} clips, first ids: {some}")
-    return shards
-
-
-def _checksums(row: dict[str, Any]) -> tuple[int, int]:
-    feature, label = row["feature"], row["label"]
-    return zlib.crc32(feature if isinstance(feature, bytes) else feature.tobytes()), zlib.crc32(label.tobytes())
-
-
-def _round_up(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple
+            f"{place}: MindRecord: {reason.removeprefix('[ERROR]').strip()} ({free >> 20} MB are free on this disk)"
+        ) from error

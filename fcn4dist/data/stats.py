@@ -1,7 +1,4 @@
-"""Statistics of a prepared data set: from its manifest and clips.tsv, without MindSpore.
-
-Only where those do not tell the labels (ModelZoo's shards, sets prepared by an older fcn4dist) the shards themselves are read.
-"""
+"""Statistics of a prepared data set: its parts, tags, lengths, ledger and leaks."""
 
 from __future__ import annotations
 
@@ -14,14 +11,11 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from fcn4dist.data.clip_list import ListedClip, digest_clip_list, load_clip_list
-from fcn4dist.data.leaks import find_leaks, format_leaks, warn_of_leaks
-from fcn4dist.data.manifest import MANIFEST, SPLITS, LeakReport, Manifest, SkippedClip, SplitPart, load_manifest
-from fcn4dist.errors import DataError
+from fcn4dist.data.dataset import open_dataset
+from fcn4dist.data.manifest import LedgerClip, digest_clip_list
+from fcn4dist.data.splits import LeakReport, format_leaks, warn_of_leaks
 from fcn4dist.names import shorten_name
 
-PARTS = cast("tuple[SplitPart, ...]", SPLITS)
-UNKNOWN_SPLIT = "unknown (shards without a manifest)"
 TAG_WIDTH = 30  # letters of a tag in print
 MOST_LINES = 10  # of skipped clips and of pairs of tags in print
 
@@ -31,17 +25,22 @@ class PartStats:
     """One part."""
 
     clip_ids: NDArray[np.int32]  # (N,)
-    labels: NDArray[np.int32]  # (N, num_tags), 0 or 1
+    labels: NDArray[np.int8]  # (N, num_tags): 1, 0, or -1 where it is not known
 
     @property
     def positives(self) -> list[int]:
         """Clips a tag."""
-        return [int(count) for count in self.labels.sum(axis=0)]
+        return [int(count) for count in (self.labels == 1).sum(axis=0)]
 
     @property
     def num_untagged(self) -> int:
         """Clips with none of the tags."""
-        return int((~self.labels.any(axis=1)).sum())
+        return int((~(self.labels == 1).any(axis=1)).sum())
+
+    @property
+    def num_unknown(self) -> int:
+        """Labels that nobody gave."""
+        return int((self.labels < 0).sum())
 
 
 @dataclass(frozen=True)
@@ -51,10 +50,12 @@ class DataStats:
     data_dir: Path
     split_name: str
     tags: list[str]
-    parts: dict[SplitPart, PartStats]
+    parts: dict[str, PartStats]
     durations_s: NDArray[np.float64]  # of the audio files, where they are known
-    skipped: list[SkippedClip]
+    skipped: list[LedgerClip]
+    noted: list[LedgerClip]
     leaks: LeakReport | None
+    length_note: str | None  # where the clips are much shorter or longer than what the network hears
 
     @property
     def num_clips(self) -> int:
@@ -64,8 +65,9 @@ class DataStats:
     @property
     def cooccurrence(self) -> NDArray[np.int64]:
         """Clips with both tags (num_tags, num_tags), over all parts; the diagonal has the clips of a tag."""
-        labels = np.concatenate([part.labels for part in self.parts.values()]).astype(np.int64)
-        return cast("NDArray[np.int64]", labels.T @ labels)
+        tagged = np.concatenate([part.labels for part in self.parts.values()]) == 1
+        counts = tagged.astype(np.float32)  # whole numbers are exact up to 2**24, and float32 is multiplied fast
+        return cast("NDArray[np.int64]", (counts.T @ counts).round().astype(np.int64))
 
     def to_json(self) -> dict[str, Any]:
         """Return the document of `fcn4dist data stats --json`."""
@@ -81,26 +83,21 @@ class DataStats:
             "cooccurrence": self.cooccurrence.tolist(),
             "durations_s": _describe_durations(self.durations_s),
             "skipped": [clip.model_dump() for clip in self.skipped],
+            "noted": [clip.model_dump() for clip in self.noted],
             "leaks": None if self.leaks is None else self.leaks.model_dump(),
             "warnings": [] if self.leaks is None else warn_of_leaks(self.leaks),
+            "length_note": self.length_note,
         }
 
 
 def collect_stats(data_dir: Path) -> DataStats:
     """Collect the statistics of the data set in `data_dir`. Raises DataError where there is none, or a damaged one."""
-    if not data_dir.is_dir():
-        raise DataError(f"{data_dir}: no such folder; expected one that `fcn4dist prepare` wrote")
-    if not (data_dir / MANIFEST).is_file():
-        parts, tags = _read_shards(data_dir)
-        return DataStats(data_dir, UNKNOWN_SPLIT, tags, parts, np.empty(0), [], None)
-    manifest = load_manifest(data_dir)
-    clips = load_clip_list(data_dir) or []
-    has_labels = len(clips) == manifest.num_written and all(clip.labels is not None for clip in clips)
-    parts = _parts_of_list(data_dir, clips, manifest) if has_labels else _read_shards(data_dir)[0]
-    leaks = find_leaks({part: [clip.mp3_path for clip in clips if clip.split == part] for part in PARTS})
-    durations = np.array([clip.duration_s for clip in clips if clip.duration_s is not None], np.float64)
+    data = open_dataset(data_dir)
+    parts = {part: PartStats(split.clip_ids, split.labels) for part in data.parts for split in [data.split(part)]}
+    durations = np.concatenate([np.empty(0), *(table.durations_s for table in data.tables.values())])
+    known = durations[np.isfinite(durations)]
     return DataStats(
-        data_dir, manifest.split.name, manifest.tags, parts, durations, manifest.skipped, leaks if clips else None
+        data_dir, data.split_name, list(data.tags), parts, known, data.skipped, data.noted, data.leaks, data.length_note
     )
 
 
@@ -111,10 +108,11 @@ def format_stats(stats: DataStats) -> str:
     ]
     for name, part in stats.parts.items():
         if num := len(part.clip_ids):
-            tags_a_clip = part.labels.sum() / num
+            tags_a_clip = sum(part.positives) / num
+            unknown = f", {part.num_unknown / part.labels.size:.0%} of the labels unknown" if part.num_unknown else ""
             checksum = digest_clip_list(part.clip_ids.tolist())[:12]
             lines.append(
-                f"  {name:<5} {num:>7} clips, {tags_a_clip:.2f} tags a clip, {part.num_untagged} without any; "
+                f"  {name:<5} {num:>7} clips, {tags_a_clip:.2f} tags a clip, {part.num_untagged} without any{unknown}; "
                 f"clip list {checksum}"
             )
     if len(stats.durations_s):
@@ -122,9 +120,12 @@ def format_stats(stats: DataStats) -> str:
         lines.append(
             f"durations: {d['total_h']:.1f} h in all, a clip {d['min']:.2f} to {d['max']:.2f} s, median {d['median']:.2f} s"
         )
+    if stats.length_note is not None:
+        lines.append(f"note: {stats.length_note}")
     lines += _format_tags(stats)
     lines += _format_pairs(stats)
-    lines += _format_skipped(stats.skipped)
+    lines += _format_ledger(stats.skipped, "skipped") or ["no clip was skipped"]
+    lines += _format_ledger(stats.noted, "used, but noted")
     if stats.leaks is not None:
         lines += format_leaks(stats.leaks)
         lines += [f"warning: {warning}" for warning in warn_of_leaks(stats.leaks)]
@@ -144,48 +145,14 @@ def find_pairs(stats: DataStats) -> list[tuple[str, str, int, float]]:
     return sorted(pairs, key=lambda pair: (-pair[3], pair[:2]))
 
 
-def _parts_of_list(data_dir: Path, clips: Sequence[ListedClip], manifest: Manifest) -> dict[SplitPart, PartStats]:
-    parts: dict[SplitPart, PartStats] = {}
-    for name in PARTS:
-        members = [clip for clip in clips if clip.split == name]
-        labels = np.zeros((len(members), len(manifest.tags)), np.int32)
-        for row, clip in enumerate(members):
-            for place in clip.labels or ():
-                if not 0 <= place < len(manifest.tags):
-                    raise DataError(
-                        f"{data_dir}: clips.tsv gives clip {clip.clip_id} tag {place}; the manifest has fewer"
-                    )
-                labels[row, place] = 1
-        parts[name] = PartStats(np.array([clip.clip_id for clip in members], np.int32), labels)
-    return parts
-
-
-def _read_shards(data_dir: Path) -> tuple[dict[SplitPart, PartStats], list[str]]:
-    from fcn4dist.data.dataset import (
-        has_split,
-        open_split,
-    )  # MindSpore loads here, only for sets without a list of labels
-
-    parts: dict[SplitPart, PartStats] = {}
-    tags: list[str] = []
-    for name in PARTS:
-        if has_split(data_dir, name):
-            split = open_split(data_dir, name)
-            parts[name], tags = PartStats(*split.load_labels()), list(split.tags)
-    if not parts:
-        raise DataError(
-            f"{data_dir}: neither {MANIFEST} nor shards such as train.mindrecord0 here; run `fcn4dist prepare`"
-        )
-    return parts, tags
-
-
 def _describe_part(part: PartStats) -> dict[str, Any]:
     num_clips = len(part.clip_ids)
     return {
         "num_clips": num_clips,
         "clip_list_sha256": digest_clip_list(part.clip_ids.tolist()),
         "num_untagged": part.num_untagged,
-        "tags_a_clip": float(part.labels.sum() / num_clips) if num_clips else None,
+        "tags_a_clip": sum(part.positives) / num_clips if num_clips else None,
+        "num_unknown": part.num_unknown,
     }
 
 
@@ -226,10 +193,10 @@ def _format_pairs(stats: DataStats) -> list[str]:
     return ["tags that go together:", *told]
 
 
-def _format_skipped(skipped: Sequence[SkippedClip]) -> list[str]:
-    if not skipped:
-        return ["no clip was skipped"]
-    reasons = Counter(clip.reason for clip in skipped)
-    lines = [f"{len(skipped)} clips were skipped:"]
+def _format_ledger(clips: Sequence[LedgerClip], word: str) -> list[str]:
+    if not clips:
+        return []
+    reasons = Counter(clip.reason for clip in clips)
+    lines = [f"{len(clips)} clips were {word}:"]
     lines += [f"  {count} x {reason}" for reason, count in reasons.most_common(MOST_LINES)]
     return lines + [f"  and {len(reasons) - MOST_LINES} more reasons"] * (len(reasons) > MOST_LINES)

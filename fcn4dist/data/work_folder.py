@@ -1,6 +1,6 @@
 """The work folder beside a prepared data set: what a run leaves for the next one, and the step that makes it whole.
 
-`RECORDS.partial/` holds the chunks of features and the shards being written. One process at a time owns it, by a lock
+`RECORDS.partial/` holds the finished shards, what their workers noted, and the shards being written. One process at a time owns it, by a lock
 that the kernel drops when the process ends, however it ends.
 """
 
@@ -32,9 +32,9 @@ class WorkFolder:
         return self.target.with_name(self.target.name + SUFFIX)
 
     @property
-    def chunks(self) -> Path:
-        """Features computed so far."""
-        return self.path / "chunks"
+    def notes(self) -> Path:
+        """What became of the clips of each finished shard."""
+        return self.path / "notes"
 
     @property
     def shards(self) -> Path:
@@ -78,20 +78,14 @@ class WorkFolder:
 
     def restore(self) -> None:
         """Bring back a data set whose replacement was cut short; call it with the lock held."""
-        if self.replaced.is_dir() and not self.target.exists():
-            self.replaced.rename(self.target)
-
-    def clear_shards(self) -> None:
-        """Remove shards that a run left unfinished."""
-        for folder in (self.shards, self.replaced):
-            if folder.is_dir():
-                shutil.rmtree(folder)
+        if self.replaced.is_dir():
+            if self.target.exists():
+                shutil.rmtree(self.replaced)
+            else:
+                self.replaced.rename(self.target)
 
     def publish(self) -> None:
-        """Sync the finished shards, rename them into place, and remove the work folder with what they replace."""
-        for file in self.shards.iterdir():
-            with file.open("rb") as opened:
-                os.fsync(opened.fileno())
+        """Rename the finished data set, whose files are synced, into place; remove the work folder with what it replaces."""
         sync_directory(self.shards)
         if self.target.is_dir() and any(self.target.iterdir()):
             self.target.rename(self.replaced)

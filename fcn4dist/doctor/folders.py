@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fcn4dist.config import BatchPlan, RunConfig, override_config
-from fcn4dist.data.manifest import MANIFEST
 from fcn4dist.doctor.check import Check, format_bytes
 from fcn4dist.doctor.machine import num_tags
 from fcn4dist.errors import Fcn4distError
@@ -59,12 +58,13 @@ def _examine_shards(config: RunConfig, batches: BatchPlan, is_quick: bool) -> Da
     assert folder is not None
     if is_quick:
         config = override_config(config, data={"verify": "size"})
-    num_clips = check_data(adopt_mel(config), batches)
-    if num_clips is None:
-        found = f"{folder}: shards without {MANIFEST} (ModelZoo's): readable, but nothing to check them by"
-        return DataFound(Check("data", "ok", found))
-    checked = "sizes match" if config.data.verify == "size" else "digests match"
-    found = f"{folder}: {num_clips} clips to train on, {checked} the manifest"
+    data = check_data(adopt_mel(config), batches)
+    found = f"{folder}: {data.num_rows('train')} clips to train on"
+    if data.manifest is None:
+        return DataFound(Check("data", "ok", f"{found}, no manifest (ModelZoo's shards): nothing to check them by"))
+    found += f", {'sizes' if config.data.verify == 'size' else 'digests'} match the manifest"
+    if (note := data.length_note) is not None:
+        return DataFound(Check("data", "warning", f"{found}; {note}", "prepare again with clips as long as they are"))
     return DataFound(Check("data", "ok", found))
 
 
@@ -74,14 +74,14 @@ def _examine_audio(config: RunConfig) -> DataFound:
         missing, named = ("data.audio_dir", annotations) if audio_dir is None else ("data.annotations", audio_dir)
         remedy = "set both, or name a prepared data set with --data"
         return DataFound(Check("data", "error", f"{missing} is not set, only {named} is", remedy))
-    from fcn4dist.data.annotations.table import locate_clips  # NumPy loads here
-    from fcn4dist.data.plan import load_table
+    from fcn4dist.data.annotations import locate_clips  # NumPy loads here
+    from fcn4dist.data.tags import load_table
 
     table, _ = load_table(config.data)
     clips = locate_clips(table, audio_dir, config.data.source_suffix)
     unreadable = [clip for clip in clips if not os.access(clip, os.R_OK)]
     item_bytes = 4 if config.data.feature_dtype == "float32" else 2
-    to_write = len(clips) * config.mel.n_mels * config.mel.num_frames * item_bytes
+    to_write = len(clips) * config.mel.n_mels * config.mel.num_stored_frames * item_bytes
     share = len(unreadable) / max(1, len(clips))
     found = f"{annotations}: {len(clips)} clips, {len(table.tags)} tags"
     if not unreadable:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fcn4dist.data.clip_list import digest_clip_list
+from fcn4dist.data.manifest import digest_clip_list
 from fcn4dist.errors import DataError
 from fcn4dist.evaluate.auc import exact_aucs
 from fcn4dist.evaluate.bootstrap import Interval, Resampling, interval_of, macro_means, resample_aucs
@@ -66,7 +66,7 @@ def compare(a: ScoreSource, b: ScoreSource, resampling: Resampling) -> Compariso
     labels = a.scores.labels
     positives = labels.sum(axis=0)
     defined = (positives > 0) & (positives < len(labels))
-    known = a if a.data_dir is not None else b
+    known = a if a.data is not None else b
     tracks, about = known.tracks, (a if a.evaluation else known).describe()
     figures = (
         [resample_aucs(labels[:, defined], source.scores.scores[:, defined], tracks, resampling) for source in (a, b)]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from fcn4dist.data.leaks import warn_of_leaks
-from fcn4dist.data.manifest import MANIFEST, load_manifest
+from fcn4dist.data.dataset import DataSet
+from fcn4dist.data.splits import warn_of_leaks
 
 CHECKSUM_DIGITS = 12  # in print
 UNKNOWN_TRACKS = (
@@ -33,23 +32,21 @@ class Evaluated:
     warnings: tuple[str, ...] = ()  # what a reader of the figures must know
 
 
-def describe_evaluated(data_dir: Path, part: str, num_expected: int, trained_on: TrainedOn) -> Evaluated:
-    """Return what is known of a part of `data_dir`, with a warning where its clips may have been trained on. Raises DataError."""
-    if not (data_dir / MANIFEST).is_file():
+def describe_evaluated(data: DataSet, part: str, num_expected: int, trained_on: TrainedOn) -> Evaluated:
+    """Return what is known of a part of `data`, with a warning where its clips may have been trained on. Raises DataError."""
+    if data.mel is None:  # bare shards say nothing of themselves
         return Evaluated(part, trained_on.split_name, num_expected, trained_on)
-    manifest = load_manifest(data_dir)
-    warnings = warn_of_leaks(manifest.leaks) if manifest.leaks is not None else []
-    train = manifest.splits.get("train")
-    digest = None if train is None else train.clip_list_sha256
-    is_same_name = trained_on.split_name == manifest.split.name
+    warnings = warn_of_leaks(data.leaks) if data.leaks is not None else []
+    digest = data.clip_lists.get("train")
+    is_same_name = trained_on.split_name == data.split_name
     is_same_list = trained_on.clip_list_sha256 in (None, digest)
     if not (is_same_name and is_same_list):
         checksum = f", clip list {shorten_checksum(trained_on.clip_list_sha256)}" if trained_on.clip_list_sha256 else ""
         warnings.append(
-            f"trained on another split ({trained_on.split_name}{checksum}) than the data set's ({manifest.split.name}): "
+            f"trained on another split ({trained_on.split_name}{checksum}) than the data set's ({data.split_name}): "
             "clips scored here may have been trained on"
         )
-    return Evaluated(part, manifest.split.name, num_expected, trained_on, tuple(warnings))
+    return Evaluated(part, data.split_name, num_expected, trained_on, tuple(warnings))
 
 
 def shorten_checksum(checksum: str) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fcn4dist.cluster.rank import Rank
 from fcn4dist.config import EvaluateConfig
-from fcn4dist.data.clip_list import digest_clip_list, load_tracks
+from fcn4dist.data.manifest import digest_clip_list
 from fcn4dist.evaluate.evaluated import Evaluated, TrainedOn, describe_evaluated, shorten_checksum
 from fcn4dist.evaluate.metrics import Metrics, measure, top_tag_accuracy
 from fcn4dist.evaluate.score_file import Scores, save_scores
@@ -19,7 +19,7 @@ from fcn4dist.evaluate.thresholds import Thresholds, choose_thresholds
 from fcn4dist.files import save_json
 
 if TYPE_CHECKING:
-    from fcn4dist.data.dataset import RecordSplit
+    from fcn4dist.data.dataset import DataSet, Split
     from fcn4dist.model.fcn4 import FCN4
 
 
@@ -70,8 +70,8 @@ class Evaluation:
 
 def evaluate_network(
     network: FCN4,
-    split: RecordSplit,
-    data_dir: Path,
+    split: Split,
+    data: DataSet,
     config: EvaluateConfig,
     trained_on: TrainedOn,
     rank: Rank,
@@ -84,8 +84,8 @@ def evaluate_network(
     from fcn4dist.evaluate.scores import score_split  # MindSpore
 
     scores = score_split(network, split, config.batch, rank)
-    about = describe_evaluated(data_dir, split.name, split.num_clips, trained_on)
-    tracks = load_tracks(data_dir, scores.clip_ids)
+    about = describe_evaluated(data, split.name, split.num_clips, trained_on)
+    tracks = data.groups_of(scores.clip_ids)
     num_resamples = config.num_resamples if rank.is_chief else 0
     return evaluate_scores(scores, split.tags, about, tracks, thresholds, num_resamples, config.seed)
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcn4dist.config import load_config
-from fcn4dist.data.clip_list import digest_clip_list, load_tracks
-from fcn4dist.data.manifest import CLIPS, MANIFEST, load_manifest
+from fcn4dist.data.dataset import DataSet, open_dataset
+from fcn4dist.data.manifest import digest_clip_list
 from fcn4dist.errors import ConfigError, DataError
 from fcn4dist.evaluate.evaluated import Evaluated, TrainedOn
 from fcn4dist.evaluate.metrics import check_scores
@@ -39,7 +39,7 @@ class ScoreSource:
     path: Path  # as the user named it
     scores: Scores
     tags: tuple[str, ...]
-    data_dir: Path | None  # where clips.tsv tells the track of each clip
+    data: DataSet | None  # knows the track of each clip
     evaluation: dict[str, Any] = field(
         default_factory=dict
     )  # evaluation.json beside it; empty: there is none of these scores
@@ -66,18 +66,16 @@ class ScoreSource:
 
     def _find_part(self) -> dict[str, Any]:
         """Return the part of the data set that has just these clips, if one has."""
-        if self.data_dir is None or not (self.data_dir / MANIFEST).is_file():
+        if self.data is None:
             return {}
-        manifest, checksum = load_manifest(self.data_dir), digest_clip_list(self.scores.clip_ids.tolist())
-        for part, counts in manifest.splits.items():
-            if counts.clip_list_sha256 == checksum:
-                return {"split": part, "split_name": manifest.split.name}
-        return {}
+        checksum = digest_clip_list(self.scores.clip_ids.tolist())
+        part = next((part for part, found in self.data.clip_lists.items() if found == checksum), None)
+        return {} if part is None else {"split": part, "split_name": self.data.split_name}
 
     @property
     def tracks(self) -> NDArray[Any] | None:
         """The source track of each clip (N,), if it is known. Raises DataError."""
-        return None if self.data_dir is None else load_tracks(self.data_dir, self.scores.clip_ids)
+        return None if self.data is None else self.data.groups_of(self.scores.clip_ids)
 
 
 def save_scores(file: Path, scores: Scores) -> None:
@@ -125,14 +123,14 @@ def load_score_source(path: Path, data_dir: Path | None = None) -> ScoreSource:
     """
     run = RunDir(path if path.is_dir() else path.parent)
     file = run.scores if path.is_dir() else path
-    data_dir = data_dir or _data_of_run(run)
+    data = _data_of_run(run) if data_dir is None else open_dataset(data_dir)
     document = _read_evaluation(run.evaluation) if file.name == run.scores.name else {}
     names = tuple(str(tag["tag"]) for tag in document.get("tags", ()))
     scores = load_scores(file, names or None)
     num_tags, checksum = scores.labels.shape[1], digest_clip_list(scores.clip_ids.tolist())
     if len(names) != num_tags or document.get("split_checksum", checksum) != checksum:  # older ones have no checksum
-        document, names = {}, _tags_of_data(data_dir)
-    return ScoreSource(path, scores, names if len(names) == num_tags else _numbered(num_tags), data_dir, document)
+        document, names = {}, _tags_of_data(data)
+    return ScoreSource(path, scores, names if len(names) == num_tags else _numbered(num_tags), data, document)
 
 
 def _check_arrays(file: Path, clip_ids: NDArray[Any], labels: NDArray[Any], scores: NDArray[Any]) -> None:
@@ -162,20 +160,22 @@ def _read_evaluation(file: Path) -> dict[str, Any]:
         return {}
 
 
-def _data_of_run(run: RunDir) -> Path | None:
+def _data_of_run(run: RunDir) -> DataSet | None:
     if not run.config.is_file():
         return None
     try:
         folder = load_config(run.config).data.records_dir
     except ConfigError:  # of another version; the scores do not depend on it
         return None
-    return folder if folder is not None and (folder / CLIPS).is_file() else None
+    try:
+        data = None if folder is None else open_dataset(folder)
+    except DataError:  # moved, or removed
+        return None
+    return data if data is not None and data.manifest is not None else None
 
 
-def _tags_of_data(data_dir: Path | None) -> tuple[str, ...]:
-    if data_dir is None or not (data_dir / MANIFEST).is_file():
-        return ()
-    return tuple(load_manifest(data_dir).tags)
+def _tags_of_data(data: DataSet | None) -> tuple[str, ...]:
+    return () if data is None or data.manifest is None else data.tags
 
 
 def _numbered(num_tags: int) -> tuple[str, ...]:

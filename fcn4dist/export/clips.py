@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcn4dist.config import MelConfig
-from fcn4dist.data.dataset import RecordSplit, has_split, open_split
+from fcn4dist.data.augment import crop_clips
+from fcn4dist.data.dataset import open_dataset
 from fcn4dist.errors import DataError
 from fcn4dist.provenance import find_data
 from fcn4dist.trained_model import TrainedModel
@@ -46,16 +47,18 @@ def load_sample(model: TrainedModel, data_dir: Path | None, num_clips: int, num_
 
 
 def _sample_data(data_dir: Path, mel: MelConfig, num_clips: int, num_frames: int) -> ClipSample:
-    part = next((part for part in PARTS if has_split(data_dir, part)), None)
+    data = open_dataset(data_dir)
+    part = next((part for part in PARTS if part in data.parts), None)
     if part is None:
         raise DataError(f"{data_dir}: no clips here; expected a prepared data set")
-    split: RecordSplit = open_split(data_dir, part)
+    split = data.split(part)
     if split.feature_shape[1] != mel.n_mels:
         raise DataError(
             f"{data_dir}: clips of {split.feature_shape[1]} mel bands; the network was trained with {mel.n_mels}"
         )
     positions = np.linspace(0, split.num_clips - 1, min(num_clips, split.num_clips)).astype(np.int64)
-    found = np.concatenate([batch.mel_db for batch in split.iter_batches(positions, len(positions))])
+    (batch,) = split.iter_batches(positions, len(positions))
+    found = crop_clips(batch.mel_db, batch.clip_ids, batch.sound_frames, split.num_frames, crop="middle", seed=0, epoch=0)
     return ClipSample(_join(found, num_frames), f"{len(found)} {part} clips of the data set")
 
 

@@ -10,16 +10,15 @@ from pathlib import Path
 
 import mindspore as ms
 import numpy as np
+from numpy.typing import NDArray
 
 from fcn4dist.cluster.pulse import Phase, PulseFile
 from fcn4dist.cluster.rank import Rank
 from fcn4dist.collectives import broadcast_state
 from fcn4dist.config import BatchPlan, RunConfig, plan_batches
-from fcn4dist.data.dataset import Batch, RecordSplit, has_split, open_split
-from fcn4dist.data.identity import identify_train_clips
-from fcn4dist.data.manifest import MANIFEST, load_manifest
+from fcn4dist.data.augment import crop_clips
+from fcn4dist.data.dataset import Batch, DataSet, Split
 from fcn4dist.data.order import rank_order
-from fcn4dist.data.tags import named_tags
 from fcn4dist.errors import DataError
 from fcn4dist.evaluate.evaluated import TrainedOn
 from fcn4dist.evaluate.evaluation import Evaluation, evaluate_network, format_evaluation, save_evaluation
@@ -60,47 +59,47 @@ class TrainReport:
 def train(
     config: RunConfig,
     run: RunDir,
-    data_dir: Path,
+    data: DataSet,
     rank: Rank,
     *,
     resume: bool = False,
     stop: StopRequest | None = None,
     pulse: PulseFile | None = None,
 ) -> TrainReport:
-    """Train on the data set in `data_dir` and write the run directory.
+    """Train on `data` and write the run directory.
 
     `config` is resolved (its `mel` is that of the data). Every rank calls this with the same arguments but `rank`; of `resume`
     the chief's counts. `stop` ends the run after a step, with a checkpoint; `pulse` is told what this rank is doing. Raises
     DataError, CheckpointError or ConfigError for what the user can mend, JobError when a checkpoint cannot be written, and
     OSError when the run directory refuses.
     """
-    return _Run(config, run, data_dir, rank, resume, pulse).finish(stop or StopRequest())
+    return _Run(config, run, data, rank, resume, pulse).finish(stop or StopRequest())
 
 
 class _Run:
     """A run in progress; built once, finished once."""
 
     def __init__(
-        self, config: RunConfig, run: RunDir, data_dir: Path, rank: Rank, resume: bool, pulse: PulseFile | None
+        self, config: RunConfig, run: RunDir, data: DataSet, rank: Rank, resume: bool, pulse: PulseFile | None
     ) -> None:
-        self.config, self.run, self.rank, self.data_dir, self.pulse = config, run, rank, data_dir, pulse
+        self.config, self.run, self.rank, self.data, self.pulse = config, run, rank, data, pulse
         self.plan: BatchPlan = plan_batches(config.train, rank.world_size)
-        self.train_split = open_split(data_dir, "train", named_tags(config.data.tags))
-        check_input(config.model, *self.train_split.feature_shape[1:])
+        self.train_split = data.split("train")
+        check_input(config.model, self.train_split.feature_shape[1], self.train_split.num_frames)
         self.steps_per_epoch = check_epoch(self.train_split, self.plan)
         self.num_steps = count_steps(config, self.steps_per_epoch)
         self.eval_split = self._open_eval_split()
         ms.set_seed(config.train.seed)
-        self.card = card_of(config, data_dir, self.train_split)
+        self.card = card_of(config, data)
         self.network = build_network(config.model, len(self.train_split.tags), config.train.amp)
         self.weights = list(self.network.get_parameters())
         self.scorer = FCN4(config.model, len(self.train_split.tags))  # evaluates in float32 whatever train.amp is
         if config.train.init_from is not None and not resume:
-            load_initial_weights(config.train.init_from, self.weights, data_dir)
+            load_initial_weights(config.train.init_from, self.weights, data)
         self.step = TrainStep(self.network, config.train, self.plan)
         self.progress = Progress(global_batch=self.plan.global_batch, seed=config.train.seed)
         self.origin = Origin(
-            train_clips=identify_train_clips(data_dir),
+            train_clips=data.train_checksum(),
             steps_per_epoch=self.steps_per_epoch,
             world_size=rank.world_size,
         )
@@ -188,7 +187,7 @@ class _Run:
         start = time.perf_counter()
         progress = self.progress
         lr = learning_rate(self.config.train, progress.step, self.num_steps)
-        result = self.step(batch.mel_db, batch.labels, lr, wants_stop=stop.is_set)
+        result = self.step(self._crop(batch), batch.labels, lr, wants_stop=stop.is_set)
         step_s = time.perf_counter() - start + data_wait_s
         step_in_epoch = progress.cursor // self.plan.global_batch + 1
         is_epoch_end = step_in_epoch == self.steps_per_epoch
@@ -227,6 +226,18 @@ class _Run:
             logger.info("epoch: %d step: %d, loss is %s", progress.epoch + 1, step_in_epoch, np.float32(result.loss))
         return result.is_stop
 
+    def _crop(self, batch: Batch) -> NDArray[np.float32]:
+        """Return what the network hears of the stored pieces: (rank_batch, 1, n_mels, frames)."""
+        return crop_clips(
+            batch.mel_db,
+            batch.clip_ids,
+            batch.sound_frames,
+            self.train_split.num_frames,
+            crop=self.config.augment.crop,
+            seed=self.config.train.seed,
+            epoch=self.progress.epoch,
+        )
+
     def _checkpoint_wait_s(self) -> float:
         """Return what checkpoints have cost since the last step."""
         waited_s, self.writer.waited_s = self.writer.waited_s, 0.0
@@ -243,7 +254,7 @@ class _Run:
             for mine, trained in zip(self.scorer.get_parameters(), self.weights, strict=True):
                 mine.set_data(ms.Tensor(trained.asnumpy()))
             evaluation = evaluate_network(
-                self.scorer, self.eval_split, self.data_dir, self.config.evaluate, self._trained_on, self.rank
+                self.scorer, self.eval_split, self.data, self.config.evaluate, self._trained_on, self.rank
             )
         score = evaluation.metrics.roc_auc_macro if evaluation else None
         best, step = self.progress.best_score, self.progress.step
@@ -295,16 +306,16 @@ class _Run:
             self.progress = self.progress.model_copy(update={"is_evaluated": True})
         logger.info("resumed from %s: epoch %d, step %d", path.name, state.progress.epoch + 1, state.progress.step)
 
-    def _open_eval_split(self) -> RecordSplit | None:
+    def _open_eval_split(self) -> Split | None:
         name = self.config.evaluate.split
-        if has_split(self.data_dir, name):
-            return open_split(self.data_dir, name, self.train_split.tags)
+        if name in self.data.parts:
+            return self.data.split(name)
         if self.rank.is_chief:
-            logger.warning("%s has no %s clips: nothing is evaluated", self.data_dir, name)
+            logger.warning("%s has no %s clips: nothing is evaluated", self.data.path, name)
         return None
 
 
-def check_epoch(split: RecordSplit, plan: BatchPlan) -> int:
+def check_epoch(split: Split, plan: BatchPlan) -> int:
     """Return the steps of an epoch; raises DataError when there is not one."""
     steps = plan.steps_per_epoch(split.num_clips)
     if steps == 0:
@@ -340,16 +351,15 @@ def check_same_clips(saved: Origin, wanted: Origin, path: Path) -> None:
         )
 
 
-def card_of(config: RunConfig, data_dir: Path, split: RecordSplit) -> ModelCard:
-    """Describe the network that is trained on `split`."""
-    manifest = load_manifest(data_dir) if (data_dir / MANIFEST).is_file() else None
+def card_of(config: RunConfig, data: DataSet) -> ModelCard:
+    """Describe the network that is trained on `data`."""
     return ModelCard(
         name=config.checkpoint.prefix,
         model=config.model,
         mel=config.mel,
-        tags=list(split.tags),
-        split_name=manifest.split.name if manifest else "unknown (shards without a manifest)",
-        clip_list_sha256={k: part.clip_list_sha256 for k, part in manifest.splits.items()} if manifest else {},
+        tags=list(data.split("train").tags),
+        split_name=data.split_name,
+        clip_list_sha256=data.clip_lists,
     )
 
 

@@ -91,6 +91,8 @@ def train_as_rank(worker: WorkerEnv, run: RunDir, attempt: int) -> None:
     """Train as one rank, and note how it ended."""
     pin_to_cores(worker.share.cores)
     from fcn4dist.config import load_config  # not at the top: the scheduler would wait for it too
+    from fcn4dist.data.dataset import open_dataset
+    from fcn4dist.data.tags import named_tags
     from fcn4dist.train.checkpoint_folder import has_checkpoint
     from fcn4dist.train.runtime import join_job, start_device
 
@@ -104,8 +106,9 @@ def train_as_rank(worker: WorkerEnv, run: RunDir, attempt: int) -> None:
     with short_sleeps() if worker.target == "CPU" else contextlib.nullcontext():
         join_job(worker.world_size)
     assert config.data.records_dir is not None, "the launcher resolves data.records_dir"
+    data = open_dataset(config.data.records_dir, named_tags(config.data.tags))
     resume = has_checkpoint(run.checkpoints)
-    report = train(config, run, config.data.records_dir, rank, resume=resume, stop=StopRequest(), pulse=pulse)
+    report = train(config, run, data, rank, resume=resume, stop=StopRequest(), pulse=pulse)
     end = RankEnd(report.progress.step, report.num_steps, report.stopped_by)
     save_json(run.end(attempt, worker.name), asdict(end))
 
