@@ -24,15 +24,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcn4dist.config import MelConfig
-from fcn4dist.data.kept_memory import keep_freed_memory
-from fcn4dist.data.mel import UnusableClipError, load_wave, log_mel, measure_duration
+from fcn4dist.data.audio import UnusableClipError, load_clip
+from fcn4dist.data.mel import log_mel
 from fcn4dist.data.mel_npy import load_mel_npy
 from fcn4dist.files import save_atomically
 
 CHUNK_CLIPS = 16
-FEATURE_VERSION = 3  # raise it when the same audio gives other features
+FEATURE_VERSION = 4  # raise it when the same audio gives other features
 Source = Literal["audio", "npy"]  # what a clip's file holds: sound, or its log-mel spectrogram
-LIBRARIES = ("numpy", "scipy", "soxr", "soundfile")  # that may change the last bits
+LIBRARIES = ("numpy", "scipy", "soxr", "soundfile", "librosa")  # that may change the last bits
 
 
 def feature_versions() -> list[int | str]:
@@ -66,7 +66,7 @@ class FeatureSpec:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Shape of a clip's feature: (1, mel bands, frames)."""
-        return (1, self.mel.n_mels, self.mel.num_frames)
+        return (1, self.mel.n_mels, self.mel.num_stored_frames)
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def plan_chunks(clips: Sequence[ClipFile], spec: FeatureSpec, folder: Path) -> l
     return chunks
 
 
-def compute_chunk(chunk: Chunk, spec: FeatureSpec, parent: int) -> Chunk:
+def compute_chunk(chunk: Chunk, spec: FeatureSpec, parent: int, bank: Any = None) -> Chunk:
     """Compute the features of a chunk and write its file; runs in a worker process with one BLAS thread.
 
     `parent` is the process id of prepare: a worker that it started ends with it, even after a kill -9.
@@ -124,17 +124,16 @@ def compute_chunk(chunk: Chunk, spec: FeatureSpec, parent: int) -> Chunk:
     from threadpoolctl import threadpool_limits
 
     _end_with(parent)
-    keep_freed_memory()
     features, skipped, durations_s = {}, {}, []
     with threadpool_limits(1):
         for clip in chunk.clips:
             try:
-                mel_db = load_mel(clip.file, spec)
+                mel_db, duration_s = load_mel(clip.file, spec, bank)
             except UnusableClipError as error:
                 skipped[clip.clip_id] = str(error)
             else:
                 features[clip.clip_id] = mel_db.reshape(spec.shape).astype(spec.dtype)
-                durations_s.append(measure_duration(clip.file))
+                durations_s.append(duration_s)
     stacked = np.stack(list(features.values())) if features else np.empty((0, *spec.shape), spec.dtype)
     reasons = json.dumps(list(skipped.items()))
     clip_ids = np.array(list(features), np.int32)
@@ -145,11 +144,12 @@ def compute_chunk(chunk: Chunk, spec: FeatureSpec, parent: int) -> Chunk:
     return chunk
 
 
-def load_mel(file: Path, spec: FeatureSpec) -> NDArray[np.float32]:
-    """Return the log-mel spectrogram of a clip's file, (mel bands, frames). Raises UnusableClipError."""
+def load_mel(file: Path, spec: FeatureSpec, bank: Any = None) -> tuple[NDArray[np.float32], float]:
+    """Return the log-mel spectrogram of a clip's file, (mel bands, frames), and its seconds or NaN. Raises UnusableClipError."""
     if spec.source == "npy":
-        return load_mel_npy(file, spec.mel)
-    return log_mel(load_wave(file, spec.mel), spec.mel)
+        return load_mel_npy(file, spec.mel), np.nan
+    clip = load_clip(file, spec.mel.sample_rate_hz, spec.mel.num_stored_samples)
+    return log_mel(clip.wave, spec.mel, bank), clip.duration_s
 
 
 def load_chunk(chunk: Chunk) -> ChunkFeatures:
