@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcn4dist.config import MelConfig
-from fcn4dist.data.audio import iter_windows
-from fcn4dist.data.mel import UnusableClipError, log_mel
+from fcn4dist.data.audio import UnusableClipError, iter_windows
+from fcn4dist.data.mel import log_mel
 from fcn4dist.errors import ConfigError
 from fcn4dist.scoring.scorer import Listener, Scorer
 
@@ -41,6 +41,7 @@ class Tagging:
     ends_s: NDArray[np.float64]  # (W,)
     timeline: NDArray[np.float32]  # (W, num_tags), 0..1; NaN in silent windows, which count for nothing
     scores: NDArray[np.float32]  # (num_tags,), 0..1
+    note: str | None = None  # what is odd about a file that was tagged all the same
 
     @property
     def num_silent(self) -> int:
@@ -74,11 +75,12 @@ def tag_file(file: Path, scorer: Scorer, plan: WindowPlan, say: Callable[[float]
     are done. Raises UnusableClipError when
     the file cannot be decoded or is silent throughout.
     """
-    starts, ends, rows = [], [], []
+    starts, ends, rows, note = [], [], [], None
     silent = np.full(len(scorer.listener.tags), np.nan, np.float32)
     for window in iter_windows(file, plan.mel, plan.hop_s):
         starts.append(window.start_s)
         ends.append(window.end_s)
+        note = window.note
         rows.append(silent if window.is_silent else scorer.score(log_mel(window.wave, plan.mel)[None, None])[0])
         if say is not None:
             say(window.end_s)
@@ -97,4 +99,5 @@ def tag_file(file: Path, scorer: Scorer, plan: WindowPlan, say: Callable[[float]
         ends_s=np.array(ends),
         timeline=timeline,
         scores=scores,
+        note=note,
     )

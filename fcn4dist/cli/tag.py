@@ -79,7 +79,7 @@ def tag(
     The whole piece is heard in windows as long as a training clip; the scores of its windows are averaged. With an .onnx file
     no MindSpore is needed. A file that cannot be used is named and the others are tagged; the exit code is then 2.
     """
-    from fcn4dist.data.mel import UnusableClipError
+    from fcn4dist.data.audio import UnusableClipError
     from fcn4dist.scoring.scorer import open_scorer
     from fcn4dist.tag.taggram import check_picture, draw_taggram
     from fcn4dist.tag_audio import plan_windows, tag_file
@@ -103,6 +103,8 @@ def tag(
             documents.append({"file": str(file), "error": str(error)})
             click.echo(f"fcn4dist: {printable(str(file))}: {_with_hint(error)}", err=True)
             continue
+        if tagging.note is not None:
+            click.echo(f"fcn4dist: {printable(str(file))}: {tagging.note}", err=True)
         if as_json:
             documents.append(as_document(tagging, scorer.listener, top, combine, timeline=timeline))
         else:
@@ -183,6 +185,7 @@ def as_document(tagging: Tagging, listener: Listener, top: int, combine: str, *,
         "num_windows": len(tagging.starts_s),
         "num_silent_windows": tagging.num_silent,
         "combine": combine,
+        "note": tagging.note,
         "tags": [
             {"tag": tagging.tags[i], "score": float(tagging.scores[i]), "is_present": is_present(tagging, listener, i)}
             for i in tagging.top(top)

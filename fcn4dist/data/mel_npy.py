@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcn4dist.config import MelConfig
-from fcn4dist.data.mel import UnusableClipError
+from fcn4dist.data.audio import UnusableClipError
 
 Float32 = NDArray[np.float32]
 
 
 def load_mel_npy(file: Path, mel: MelConfig) -> Float32:
-    """Return the spectrogram in `file`, float32 (mel.n_mels, mel.num_frames); axes of length 1 before these are dropped.
+    """Return the spectrogram in `file`, float32 (mel.n_mels, mel.num_stored_frames); axes of length 1 before these are dropped.
 
     Raises UnusableClipError with the reason: missing, not a .npy file, of another shape or type, not finite, silent.
     """
@@ -32,7 +32,7 @@ def load_mel_npy(file: Path, mel: MelConfig) -> Float32:
         raise UnusableClipError(
             f"not a .npy file of numbers: {str(error).splitlines()[0] if str(error) else error!r}"
         ) from None
-    expected = (mel.n_mels, mel.num_frames)
+    expected = (mel.n_mels, mel.num_stored_frames)
     if stored.shape[-2:] != expected or any(length != 1 for length in stored.shape[:-2]):
         raise UnusableClipError(f"shape {stored.shape}, expected {(1, *expected)} or {expected}")
     if stored.dtype.kind != "f":

@@ -72,8 +72,9 @@ def _join(clips: NDArray[np.float32], num_frames: int) -> NDArray[np.float32]:
 def _sample_demo(mel: MelConfig, num_clips: int, num_frames: int) -> ClipSample:
     import soxr
 
+    from fcn4dist.data.audio import crop_or_pad
     from fcn4dist.data.demo import plan_pieces, render_piece
-    from fcn4dist.data.mel import crop_or_pad, log_mel
+    from fcn4dist.data.mel import log_mel
     from fcn4dist.data.synth import RATE_HZ
 
     pieces = plan_pieces()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fcn4dist.config import MelConfig
-from fcn4dist.data.mel import UnusableClipError
+from fcn4dist.data.audio import UnusableClipError
 from fcn4dist.data.mel_npy import load_mel_npy
 
 MEL = MelConfig()
