@@ -18,12 +18,13 @@ def main() -> None:
     join_job(world_size)  # the scheduler's process stays in here
     from fcn4dist.cluster.rank import Rank
     from fcn4dist.config import load_config
+    from fcn4dist.data.dataset import open_dataset
     from fcn4dist.run_dir import RunDir
     from fcn4dist.train.loop import train
 
     rank = int(os.environ["RANK_ID"])
     config = load_config(None, [f"{key}={value}" for key, value in settings.items()])
-    train(config, RunDir(run), data, Rank(rank, world_size, rank))
+    train(config, RunDir(run), open_dataset(data), Rank(rank, world_size, rank))
 
 
 if __name__ == "__main__":

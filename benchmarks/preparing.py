@@ -5,7 +5,7 @@
 FOLDER holds recordings in any format that ffmpeg reads; clips are cut from them and encoded at run time, as 16 kHz mono at
 32 kbit/s (MagnaTagATune's kind) and as 44.1 kHz at 128 kbit/s. One thread, features in memory, CPU time, since a core is what is
 counted; each side in a process of its own, since in one either would work in memory that the other has freed (docs/log.md). Then
-the features with one worker and two, and the whole command.
+the whole command with two workers and with one.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from fcn4dist.data.audio import load_clip
 from fcn4dist.data.mel import filter_bank, log_mel
 
 CLIP_S = 29.1
+NUM_CLIPS = 2000  # of the whole command
 KINDS = {"16 kHz mono": ["-ar", "16000", "-ac", "1", "-b:a", "32k"], "44.1 kHz": ["-ar", "44100", "-b:a", "128k"]}
 MUSIC = ROOT.parent / "shared" / "data" / "music"
 
@@ -149,30 +150,6 @@ def time_command(folder: Path, output: Path, workers: int) -> tuple[float, float
     return time.perf_counter() - start, peak / 1e6
 
 
-def measure_workers(files: list[Path], tries: int) -> Row:
-    """Two workers against one, by the stage of the features: `prepare`'s own chunks and processes, already started."""
-    from fcn4dist.data.chunks import CHUNK_CLIPS, FeatureSpec, plan_chunks, stat_clip
-    from fcn4dist.data.features import SilentProgress, compute_features
-
-    spec = FeatureSpec(MelConfig(), "float32")
-    clips = [stat_clip(i, file.name, file) for i, file in enumerate(files)]
-
-    def run(workers: int) -> Callable[[], float]:
-        def once() -> float:
-            with tempfile.TemporaryDirectory(dir=files[0].parent) as folder:
-                first, others = clips[: 2 * CHUNK_CLIPS], clips[2 * CHUNK_CLIPS :]
-                compute_features(plan_chunks(first, spec, Path(folder)), spec, workers, SilentProgress())
-                start = time.perf_counter()
-                compute_features(plan_chunks(others, spec, Path(folder)), spec, workers, SilentProgress())
-                return len(others) / (time.perf_counter() - start)
-
-        return once
-
-    pairs = alternate(run(2), run(1), tries)
-    figures = [two / one for two, one in pairs]
-    return Row("7c", "features, 2 workers against 1, started before", figures, 1.8, **both(pairs, "clips/s"))
-
-
 def measure_command(files: list[Path], name: str, tries: int) -> list[Row]:
     """The whole command, start, shards and reading back with it, with two workers and with one; and its memory."""
     folder = files[0].parent
@@ -190,7 +167,7 @@ def measure_command(files: list[Path], name: str, tries: int) -> list[Row]:
 
     pairs = alternate(run(2), run(1), tries)
     return [
-        Row("7g", f"the whole command, 2 workers against 1, {len(files)} clips", [two / one for two, one in pairs], None,
+        Row("7c", f"the whole command, 2 workers against 1, {len(files)} clips", [two / one for two, one in pairs], 1.8,
             **both(pairs, "clips/s")),
         Row("7f", "memory of a process of prepare", peaks, 700, is_at_most=True, unit=" MB"),
     ]  # fmt: skip
@@ -207,8 +184,7 @@ def measure(music: Path, tries: int, *, quick: bool) -> list[Row]:
             rows.append(Row(f"7{letter}", f"features of MP3, {kind}", figures, bar, **both(rates, "clips/s")))
         rows += compare_mel(files[:6], tries)
         if not quick:
-            many = repeat(files, Path(temporary) / "many", 288)
-            rows.append(measure_workers(many, tries))
+            many = repeat(files, Path(temporary) / "many", NUM_CLIPS)
             rows += measure_command(many, "out", tries)
     return rows
 

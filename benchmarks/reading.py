@@ -30,10 +30,10 @@ BYTES_A_CLIP = 4 * 96 * 1366
 
 def read_batches(data: Path, rank: int, world_size: int, passes: int) -> float:
     """Read a rank's clips in batches of 8, as training does, and return the seconds a clip."""
-    from fcn4dist.data.dataset import open_split
+    from fcn4dist.data.dataset import open_dataset
     from fcn4dist.data.order import epoch_order
 
-    split = open_split(data, "train")
+    split = open_dataset(data).split("train")
     start, count = time.perf_counter(), 0
     for epoch in range(passes):
         for batch in split.iter_batches(epoch_order(split.num_clips, 1, epoch)[rank::world_size], 8):

@@ -35,15 +35,18 @@ WRITE_SHARDS = """
 import sys
 from pathlib import Path
 import numpy as np
-from fcn4dist.data.shards import Row, RowFormat, write_part
+from fcn4dist.data.shards import Row, RowFormat, write_shard
 folder, num_clips, frames = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 rng = np.random.default_rng(0)
 form = RowFormat((1, 96, frames), "float32", 50)
 for part, size in (("train", num_clips), ("val", 2)):
-    rows = (
-        Row(i, rng.normal(-30, 10, form.feature_shape).astype("f"), (rng.random(50) < 0.1).astype("i")) for i in range(size)
-    )
-    write_part(folder, part, rows, size, 2, form)
+    names = [f"{part}.mindrecord{i}" for i in range(2)]
+    for first, name in enumerate(names):
+        rows = [
+            Row(i, rng.normal(-30, 10, form.feature_shape).astype("f"), (rng.random(50) < 0.1).astype("i"))
+            for i in range(first, size, 2)
+        ]
+        write_shard(folder / name, rows, len(rows), form, names)
 """
 MATMUL = """
 import os, sys, time

@@ -58,7 +58,7 @@ def imagine_job(
     if on_demo:
         notes.append("data: the embedded demo set, synthesised and prepared first where it is not there yet")
     elif config.data.records_dir is not None:
-        num_clips = check_data(override_config(config, data={"verify": "size"}), batches)
+        num_clips = check_data(override_config(config, data={"verify": "size"}), batches).num_rows("train")
     else:
         notes.append(f"data: {config.data.source_dir} would be prepared into {run_path / 'data'} first")
     tags, shards = _describe_data(config)

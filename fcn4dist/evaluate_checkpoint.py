@@ -80,9 +80,7 @@ def check_fits(folder: Path, trained: object, found: object, what: str) -> None:
         raise CheckpointError(f"{folder}: trained with {what} {trained}; the data set has {found}")
 
 
-def _choose_on_val(
-    network: FCN4, data: DataSet, config: EvaluateConfig, trained_on: TrainedOn
-) -> Thresholds | None:
+def _choose_on_val(network: FCN4, data: DataSet, config: EvaluateConfig, trained_on: TrainedOn) -> Thresholds | None:
     _log.info("%s: scoring the val part first, for the thresholds of precision, recall and F1", data.path)
     quick = config.model_copy(update={"num_resamples": 0})
     return evaluate_network(network, data.split("val"), data, quick, trained_on, SINGLE).thresholds

@@ -194,8 +194,8 @@ class _HostRun:
 
     def prepare(self, progress: Progress | None) -> Readiness:
         """Resolve and check the data and the rank table here."""
-        world_size, data = self.layout.world_size, self.config.data
-        if data.records_dir is None and data.source_dir is not None:
+        world_size, source = self.layout.world_size, self.config.data
+        if source.records_dir is None and source.source_dir is not None:
             raise ConfigError(
                 "data.records_dir: not set; over several hosts run `fcn4dist prepare` once, and name its folder on all"
             )

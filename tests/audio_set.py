@@ -69,11 +69,12 @@ def make_audio_set(folder: Path, num_clips: int = 48) -> AudioSet:
 def read_features(data_dir: Path) -> dict[int, tuple[str, bytes, bytes]]:
     """Return clip_id -> (part, feature bytes, label bytes) of all shards; a repeated clip is an error."""
     from fcn4dist.data.manifest import load_manifest
-    from fcn4dist.data.shards import iter_stored
+    from fcn4dist.data.shards import iter_rows
 
     found: dict[int, tuple[str, bytes, bytes]] = {}
     for shard in load_manifest(data_dir).shards:
-        for row in iter_stored(data_dir / shard.file):
-            assert int(row["id"]) not in found
-            found[int(row["id"])] = (shard.split, row["feature"].tobytes(), row["label"].tobytes())
+        for rows in iter_rows([data_dir / shard.file], None, 1):
+            (clip_id,) = rows["id"].tolist()
+            assert clip_id not in found
+            found[clip_id] = (shard.split, rows["feature"].tobytes(), rows["label"].tobytes())
     return found

@@ -23,7 +23,9 @@ MOST_LINES = 20  # of skipped and of noted clips in print
 @config_options
 @click.option("--audio-dir", type=click.Path(path_type=Path), help="Folder that mp3_path starts from.")
 @click.option("--npy-dir", type=click.Path(path_type=Path), help="Folder of .npy mels of ModelZoo's get_npy, instead.")
-@click.option("--annotations", type=click.Path(path_type=Path), help="Annotations of the clips: a table, or a set's own files.")
+@click.option(
+    "--annotations", type=click.Path(path_type=Path), help="Annotations of the clips: a table, or a set's own files."
+)
 @click.option("--output", type=click.Path(path_type=Path), help="Folder to create for the shards and the manifest.")
 @click.option("--force", is_flag=True, help="Replace a data set that prepare made from other inputs.")
 @click.option("--workers", type=click.IntRange(min=0), help="Processes; 0: one a core.")
@@ -56,7 +58,7 @@ def prepare(
 
 
 def _format_report(report: PrepareReport, seconds: float) -> str:
-    from fcn4dist.data.splits import format_leaks, warn_of_leaks
+    from fcn4dist.data.leaks import format_leaks, warn_of_leaks
 
     manifest, folder = report.manifest, report.data.path
     parts = ", ".join(f"{part} {counts.num_clips}" for part, counts in manifest.splits.items())

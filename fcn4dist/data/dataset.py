@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from fcn4dist.config import MelConfig
 from fcn4dist.data.annotations.clips import Level
 from fcn4dist.data.annotations.magnatagatune import parse_groups
+from fcn4dist.data.leaks import LeakReport
 from fcn4dist.data.manifest import (
     FORMAT_VERSION,
     LEVELS,
@@ -32,8 +33,8 @@ from fcn4dist.data.manifest import (
     load_manifest,
 )
 from fcn4dist.data.order import Positions
-from fcn4dist.data.shards import RowFormat, ShardHeader, iter_rows, load_header
-from fcn4dist.data.splits import SPLITS, LeakReport
+from fcn4dist.data.shards import RowFormat, ShardHeader, in_words, iter_rows, load_header
+from fcn4dist.data.splits import SPLITS
 from fcn4dist.errors import DataError
 from fcn4dist.files import digest_file
 
@@ -117,7 +118,9 @@ class Split:
         if not len(positions):
             return
         if not 0 <= positions.min() <= positions.max() < self.num_clips:  # MindDataset would begin again at 0
-            raise IndexError(f"positions {positions.min()} to {positions.max()}; {self.name} has {self.num_clips} clips")
+            raise IndexError(
+                f"positions {positions.min()} to {positions.max()}; {self.name} has {self.num_clips} clips"
+            )
         start = 0
         for rows in iter_rows(self.files, positions, batch):
             part = positions[start : start + batch]
@@ -141,7 +144,9 @@ class Split:
         labels = np.concatenate([batch["label"] for batch in rows])
         if not np.isin(labels, (-1, 0, 1)).all():
             found = labels[~np.isin(labels, (-1, 0, 1))][0]
-            raise DataError(f"{self.files[0].parent}: a label of {self.name} is {found}; expected 0, 1, or -1 for unknown")
+            raise DataError(
+                f"{self.files[0].parent}: a label of {self.name} is {found}; expected 0, 1, or -1 for unknown"
+            )
         return np.concatenate([batch["id"] for batch in rows]).astype(np.int32), labels.astype(np.int8)
 
 
@@ -213,7 +218,7 @@ class DataSet:
     def num_rows(self, part: str) -> int:
         """Clips of a part; 0 where it has none. Raises DataError for damaged bare shards."""
         if self.manifest is not None:
-            return self.manifest.splits[part].num_clips if part in self.manifest.splits else 0  # type: ignore[index]
+            return self.manifest.splits[part].num_clips if part in self.manifest.splits else 0
         return sum(load_header(file).num_rows for file in self._shard_files(part))
 
     def split(self, part: str) -> Split:
@@ -247,8 +252,8 @@ class DataSet:
     def identity(self) -> dict[str, Any]:
         """Return what two copies of this data set must have in common, as JSON values.
 
-        Of a prepared set: clips, labels and features of every part, tags, and rows a shard. Not the shards' digests, since MindRecord
-        promises no reproducible bytes. Of bare shards: names and sizes.
+        Of a prepared set: clips, labels and features of every part, tags, and rows a shard. Not the shards' digests, since
+        MindRecord promises no reproducible bytes. Of bare shards: names and sizes.
         """
         if self.manifest is None:
             files = [file for part in SPLITS for file in self._shard_files(part)]
@@ -325,9 +330,7 @@ class DataSet:
                     f"{files[0]}: labels of {row_format.num_tags} columns, but {len(tags)} tags are named; expected one a column"
                 )
         else:
-            row_format = RowFormat(
-                self.manifest.feature_shape, self.manifest.feature_dtype, len(self.manifest.tags)
-            )
+            row_format = RowFormat(self.manifest.feature_shape, self.manifest.feature_dtype, len(self.manifest.tags))
             tags = self.tags
         for header in headers:
             header.check(row_format)
@@ -385,9 +388,11 @@ def _format_of_bare(headers: list[ShardHeader]) -> RowFormat:
         raise DataError(
             f"{first.file.parent}: {found} here; {first.file.name} was written with {expected}: a shard is missing or left over"
         )
-    feature, label = (first.columns[column].get("shape") or () for column in ("feature", "label"))
+    feature, label = (list(first.columns[column].get("shape") or ()) for column in ("feature", "label"))
     if len(feature) != 3 or feature[0] != 1 or min(feature) < 1:
-        raise DataError(f"{first.file}: feature is {first.columns['feature']}; expected float32 [1, mel bands, frames]")
+        raise DataError(
+            f"{first.file}: feature is {in_words(first.columns['feature'])}; expected float32, 1 x mel bands x frames"
+        )
     if len(label) != 1 or label[0] < 1:
-        raise DataError(f"{first.file}: label is {first.columns['label']}; expected int32 [number of tags]")
+        raise DataError(f"{first.file}: label is {in_words(first.columns['label'])}; expected int32, as many as tags")
     return RowFormat((1, feature[1], feature[2]), "float32", label[0])

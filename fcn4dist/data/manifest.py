@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fcn4dist.config import MelConfig
 from fcn4dist.data.annotations.clips import Level
-from fcn4dist.data.splits import SPLITS, LeakReport, SplitPart, SplitRule
+from fcn4dist.data.leaks import LeakReport
+from fcn4dist.data.splits import SPLITS, SplitPart, SplitRule
 from fcn4dist.errors import DataError
 
 FORMAT_VERSION = 2
-READ_VERSIONS = (1, 2)  # 1: clips.tsv is not in the order of the shards' rows, and knows neither groups nor unknown labels
+READ_VERSIONS = (
+    1,
+    2,
+)  # 1: clips.tsv is not in the order of the shards' rows, and knows neither groups nor unknown labels
 MANIFEST, CLIPS = "manifest.json", "clips.tsv"
 LEVELS: tuple[Level, ...] = get_args(Level)
 
@@ -120,7 +124,9 @@ def load_manifest(data_dir: Path) -> Manifest:
         raise DataError(f"{file}: cannot be read: {error}") from None
     version = document.get("format_version") if isinstance(document, dict) else None
     if version not in READ_VERSIONS:
-        raise DataError(f"{file}: format_version {version!r}; this fcn4dist reads {READ_VERSIONS[0]} to {FORMAT_VERSION}")
+        raise DataError(
+            f"{file}: format_version {version!r}; this fcn4dist reads {READ_VERSIONS[0]} to {FORMAT_VERSION}"
+        )
     try:
         return Manifest.model_validate(document)
     except ValidationError as error:
@@ -169,7 +175,7 @@ def load_clip_tables(data_dir: Path, num_tags: int) -> dict[SplitPart, ClipTable
         raise DataError(f"{file}:1: no column {error}; expected the list that `fcn4dist prepare` wrote") from None
     except (OSError, UnicodeDecodeError, csv.Error, ValueError, IndexError, OverflowError) as error:
         raise DataError(f"{file}: not what `fcn4dist prepare` wrote: {error}") from None
-    return {cast(SplitPart, part): whole.take(np.flatnonzero(part_of == part)) for part in SPLITS}
+    return {part: whole.take(np.flatnonzero(part_of == part)) for part in SPLITS}
 
 
 def _parse_columns(columns: Mapping[str, Sequence[str]], num_tags: int) -> ClipTable:

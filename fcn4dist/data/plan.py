@@ -111,8 +111,9 @@ class DataPlan:
     @property
     def inputs_sha256(self) -> str:
         """Digest of everything the data set follows from."""
-        facts = [self.annotations.tags, self.split.rule.model_dump(), self.synonyms, self.annotations.source_ids]
-        facts += [sorted(self.annotations.groups.items()), [clip.model_dump() for clip in self.left_out]]
+        facts: list[Any] = [self.annotations.tags, self.split.rule.model_dump(), self.synonyms]
+        facts += [self.annotations.source_ids, sorted(self.annotations.groups.items())]
+        facts += [clip.model_dump() for clip in self.left_out]
         digest = hashlib.sha256(json.dumps(facts).encode())
         digest.update("".join(job.file.name + job.key for job in self.jobs).encode())
         return digest.hexdigest()

@@ -29,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from fcn4dist.config import RunConfig
 from fcn4dist.data.audio import UnusableClipError, load_clip
 from fcn4dist.data.dataset import DataSet, open_dataset
+from fcn4dist.data.leaks import find_leaks
 from fcn4dist.data.manifest import (
     CLIPS,
     FORMAT_VERSION,
@@ -45,7 +46,7 @@ from fcn4dist.data.mel import log_mel
 from fcn4dist.data.mel_npy import load_mel_npy
 from fcn4dist.data.plan import ClipFile, DataPlan, FeatureSpec, ShardJob, plan_data_set
 from fcn4dist.data.shards import Row, WrittenShard, write_shard
-from fcn4dist.data.splits import SPLITS, find_leaks
+from fcn4dist.data.splits import SPLITS
 from fcn4dist.errors import DataError, JobError
 from fcn4dist.files import save_json, save_text
 
@@ -195,8 +196,8 @@ def _load_feature(clip: ClipFile, spec: FeatureSpec, bank: Any) -> tuple[NDArray
 def _make_shards(plan: DataPlan, progress: Progress) -> tuple[dict[str, ShardNotes], int]:
     """Make the shards that are not there yet; return the notes of all, by file name, and how many clips were there.
 
-    data.num_workers 0: what a surrounding `joblib.parallel_config` says, else one process a core. Raises JobError when a worker is
-    killed, OSError or DataError when a shard cannot be written.
+    data.num_workers 0: what a surrounding `joblib.parallel_config` says, else one process a core. Raises JobError when a worker
+    is killed, OSError or DataError when a shard cannot be written.
     """
     from joblib import Parallel, delayed
 
@@ -207,7 +208,7 @@ def _make_shards(plan: DataPlan, progress: Progress) -> tuple[dict[str, ShardNot
     _clear(plan.work.shards, keep=notes)
     num_clips = sum(len(job.clips) for job in plan.jobs)
     num_reused = num_clips - sum(len(job.clips) for job in missing)
-    progress.start("clips", num_clips, num_reused)
+    progress.start("preparing", num_clips, num_reused)
     if not missing:
         return notes, num_reused
     bank = filter_bank(plan.spec.mel) if plan.spec.source == "audio" else None

@@ -33,6 +33,7 @@ PAGE_ENTRY_BYTES = 512  # of a page in the header, generously
 NAME_BYTES = 40  # of a sibling's name in the header, generously
 PAGES_A_SHARD = 8  # aimed at in small sets: a shard wastes up to one page
 ROW_OVERHEAD_BYTES = 128  # lengths that MindRecord stores with a row
+LITTLE_BYTES = 100 << 20  # free on a disk, when a failure to write is probably due to that
 PREFETCHED = 2  # batches that MindDataset reads ahead; its default, 16, would be 8 MB a clip of the batch
 
 
@@ -104,7 +105,7 @@ class ShardHeader:
         """Raise DataError where the rows are not of `row_format`."""
         for name, expected in row_format.schema.items():
             if (found := self.columns[name]) != expected:
-                raise DataError(f"{self.file}: {name} is {_in_words(found)}; expected {_in_words(expected)}")
+                raise DataError(f"{self.file}: {name} is {in_words(found)}; expected {in_words(expected)}")
 
 
 def write_shard(
@@ -112,8 +113,8 @@ def write_shard(
 ) -> WrittenShard | None:
     """Write a shard and its .db, read every row back, and rename both into place; None where there is no row.
 
-    `siblings` names all shards of the part, this one among them. Raises DataError where a row is missing or differs, or MindRecord
-    cannot write, OSError for a full disk. Nothing is left behind then.
+    `siblings` names all shards of the part, this one among them. Raises DataError where a row is missing or differs, or
+    MindRecord cannot write, OSError for a full disk. Nothing is left behind then.
     """
     folder = file.with_name(f".{file.name}.tmp")
     shutil.rmtree(folder, ignore_errors=True)
@@ -128,7 +129,11 @@ def write_shard(
             _read_back(temporary, row_format, checksums)
         index = _index_of(temporary)
         written = WrittenShard(
-            len(checksums), temporary.stat().st_size, digest_file(temporary), digest_file(index), [c for _, c, _ in checksums]
+            len(checksums),
+            temporary.stat().st_size,
+            digest_file(temporary),
+            digest_file(index),
+            [c for _, c, _ in checksums],
         )
         for path in (index, temporary):
             path.rename(file.with_name(path.name))
@@ -173,10 +178,11 @@ def load_header(file: Path) -> ShardHeader:
         with file.open("rb") as stream:
             header = _parse_header(stream)
         (schema,) = header["schema"]
-        pages = [page for page in header["page"] or () if page["page_type"] == "BLOB_DATA"]
-        num_rows = sum(page["end_row_id"] - page["start_row_id"] for page in pages)
+        pages = header["page"] or ()
+        num_rows = sum(p["end_row_id"] - p["start_row_id"] for p in pages if p["page_type"] == "BLOB_DATA")
         columns, siblings = dict(schema["schema"]), [str(name) for name in header["shard_addresses"]]
-        end = header["header_size"] + header["page_size"] * len(header["page"] or ())
+        used = [header["page_size"] * page["page_id"] + page["page_size"] for page in pages]
+        end = header["header_size"] + max(used, default=0)
     except OSError as error:
         raise DataError(f"{file}: cannot be opened: {error.strerror}") from None
     except (ValueError, KeyError, TypeError) as error:
@@ -228,7 +234,8 @@ def _read_back(file: Path, row_format: RowFormat, written: list[tuple[int, int, 
 def _plan_sizes(row_format: RowFormat, num_rows: int, num_siblings: int) -> tuple[int, int]:
     """Return the bytes of the header, so that it can list all pages and siblings, and of a page, which holds whole rows.
 
-    A large shard gets pages of MindRecord's usual 32 MB, a small one about eight pages. Raises DataError for a row that fits none.
+    A large shard gets pages of MindRecord's usual 32 MB, a small one about eight pages.
+    Raises DataError for a row that fits none.
     """
     row = row_format.row_bytes
     if row > MAX_PAGE_BYTES:
@@ -274,8 +281,9 @@ def _index_of(file: Path) -> Path:
     return file.with_name(f"{file.name}.db")
 
 
-def _in_words(column: dict[str, Any]) -> str:
-    return " ".join(str(column[key]) for key in ("type", "shape") if key in column)
+def in_words(column: dict[str, Any]) -> str:
+    """Return a column of a schema for a message: "float32 1x96x1366"."""
+    return " ".join([str(column["type"]), "x".join(map(str, column.get("shape", ())))]).strip()
 
 
 @contextlib.contextmanager
@@ -287,6 +295,5 @@ def _explained(place: Path) -> Iterator[None]:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no reason given"]
         reason = next((line for line in lines if line.startswith("[ERROR]")), lines[0])
         free = shutil.disk_usage(place if place.is_dir() else place.parent).free
-        raise DataError(
-            f"{place}: MindRecord: {reason.removeprefix('[ERROR]').strip()} ({free >> 20} MB are free on this disk)"
-        ) from error
+        hint = f"; {free >> 20} MB are free on this disk: make room and try again" if free < LITTLE_BYTES else ""
+        raise DataError(f"{place}: MindRecord: {reason.removeprefix('[ERROR]').strip()}{hint}") from error

@@ -1,6 +1,7 @@
 """The work folder beside a prepared data set: what a run leaves for the next one, and the step that makes it whole.
 
-`RECORDS.partial/` holds the finished shards, what their workers noted, and the shards being written. One process at a time owns it, by a lock
+`RECORDS.partial/` holds the finished shards, what their workers noted, and the shards being written.
+One process at a time owns it, by a lock
 that the kernel drops when the process ends, however it ends.
 """
 

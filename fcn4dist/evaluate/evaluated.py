@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fcn4dist.data.dataset import DataSet
-from fcn4dist.data.splits import warn_of_leaks
+from fcn4dist.data.leaks import warn_of_leaks
 
 CHECKSUM_DIGITS = 12  # in print
 UNKNOWN_TRACKS = (

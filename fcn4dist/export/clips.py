@@ -58,7 +58,9 @@ def _sample_data(data_dir: Path, mel: MelConfig, num_clips: int, num_frames: int
         )
     positions = np.linspace(0, split.num_clips - 1, min(num_clips, split.num_clips)).astype(np.int64)
     (batch,) = split.iter_batches(positions, len(positions))
-    found = crop_clips(batch.mel_db, batch.clip_ids, batch.sound_frames, split.num_frames, crop="middle", seed=0, epoch=0)
+    found = crop_clips(
+        batch.mel_db, batch.clip_ids, batch.sound_frames, split.num_frames, crop="middle", seed=0, epoch=0
+    )
     return ClipSample(_join(found, num_frames), f"{len(found)} {part} clips of the data set")
 
 

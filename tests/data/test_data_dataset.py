@@ -1,24 +1,28 @@
-"""Batches come out of the shards as MindSpore's own reader gives them, and broken shards are one message."""
+"""A data set: batches as MindSpore's own reader gives them, what the folder tells, and broken folders in one message."""
 
 from __future__ import annotations
 
+import csv
+import hashlib
 import json
-import os
 import shutil
 import sqlite3
-import threading
+import subprocess
+import sys
 from collections.abc import Callable
-from io import FileIO
 from pathlib import Path
 from typing import Any
 
 import mindspore.dataset as ds
 import numpy as np
 import pytest
+from audio_set import AudioSet, make_audio_set
 from mindspore.mindrecord import FileWriter
 
-from fcn4dist.data.dataset import Batch, RecordSplit, _read_into, has_split, open_split
-from fcn4dist.data.manifest import MANIFEST
+from fcn4dist.config import MelConfig, load_config, override_config
+from fcn4dist.data.dataset import Batch, DataSet, Split, describe_lengths, open_dataset
+from fcn4dist.data.manifest import ClipTable, format_clip_tables, load_clip_tables
+from fcn4dist.data.prepare import prepare
 from fcn4dist.errors import DataError
 
 SHAPE, NUM_TAGS = (1, 8, 30), 5
@@ -53,23 +57,7 @@ def write(
     return folder
 
 
-def describe(folder: Path, num_clips: int, dtype: str) -> None:
-    """Write the manifest of shards in `folder`, which have one row more or less in each."""
-    files = sorted(file.name for file in folder.glob("val.mindrecord*[0-9]"))
-    shards = [
-        {"file": file, "split": "val", "num_rows": 0, "num_bytes": 0, "sha256": "", "index_sha256": ""}
-        for file in files
-    ]
-    shards[0]["num_rows"] = num_clips
-    document = {
-        "format_version": 1, "mel": {}, "feature_dtype": dtype, "feature_shape": SHAPE, "tags": list("abcde"),
-        "split": {"name": "made up", "rule": ""}, "splits": {}, "shards": shards, "num_listed": num_clips,
-        "num_written": num_clips, "skipped": [],
-    }  # fmt: skip
-    (folder / MANIFEST).write_text(json.dumps(document))
-
-
-def minddata(split: RecordSplit, positions: np.ndarray, batch: int) -> list[list[np.ndarray]]:
+def minddata(split: Split, positions: np.ndarray, batch: int) -> list[list[np.ndarray]]:
     """Return the batches that MindSpore's own reader gives."""
     sampler = ds.SubsetSampler(positions.tolist())
     rows = ds.MindDataset([str(file) for file in split.files], ["id", "feature", "label"], 1, sampler=sampler)
@@ -86,56 +74,32 @@ def check_equal(found: list[Batch], expected: list[list[np.ndarray]]) -> None:
 
 @pytest.mark.parametrize(("num_rows", "num_shards"), [(1, 1), (3, 3), (70, 1), (130, 3), (60, 12)])
 def test_any_order_gives_what_mindspore_reads(tmp_path: Path, num_rows: int, num_shards: int) -> None:
-    split = open_split(write(tmp_path / "a b%#?ä", [make_row(7 * i - 50) for i in range(num_rows)], num_shards), "val")
+    folder = write(tmp_path / "a b%#?ä", [make_row(7 * i - 50) for i in range(num_rows)], num_shards)
+    split = open_dataset(folder).split("val")
     assert (split.num_clips, split.feature_shape, len(split.tags)) == (num_rows, SHAPE, NUM_TAGS)
     shuffled = np.random.default_rng(num_rows).permutation(num_rows)
     for positions in (np.arange(num_rows), shuffled, shuffled[: num_rows // 2 + 1]):
         check_equal(list(split.iter_batches(positions, 8)), minddata(split, positions, 8))
     assert list(split.iter_batches(shuffled[:0], 8)) == []
-    ids, labels = split.load_labels()
-    ((all_ids, _, all_labels),) = minddata(split, np.arange(num_rows), num_rows)
-    np.testing.assert_array_equal(ids, all_ids)
-    np.testing.assert_array_equal(labels, all_labels)
+    ((all_ids, features, all_labels),) = minddata(split, np.arange(num_rows), num_rows)
+    np.testing.assert_array_equal(split.clip_ids, all_ids)
+    np.testing.assert_array_equal(split.labels, all_labels)
+    some = [num_rows - 1, 0, num_rows - 1]
+    np.testing.assert_array_equal(split.read(some), features[some])
+    for wrong in (np.array([num_rows]), np.array([-1])):
+        with pytest.raises(IndexError, match=f"val has {num_rows} clips"):
+            list(split.iter_batches(wrong, 8))
 
 
-def test_float16_features_are_bytes_in_the_shards_and_float32_in_the_batch(tmp_path: Path) -> None:
-    rows = [make_row(i) for i in range(40)]
-    halves = [row["feature"].astype(np.float16) for row in rows]
-    stored = [{**row, "feature": half.tobytes()} for row, half in zip(rows, halves, strict=True)]
-    describe(write(tmp_path / "set", stored, 3, {**SCHEMA, "feature": {"type": "bytes"}}), 40, "float16")
-    split = open_split(tmp_path / "set", "val")
-    positions = np.random.default_rng(0).permutation(40)
-    expected = minddata(split, positions, 16)
-    for batch in expected:
-        batch[1] = batch[1].view(np.float16).reshape(-1, *SHAPE).astype(np.float32)
-    found = list(split.iter_batches(positions, 16))
-    check_equal(found, expected)
-    by_id = dict(zip(range(40), halves, strict=True))
-    for batch in found:
-        for clip_id, mel_db in zip(batch.clip_ids.tolist(), batch.mel_db, strict=True):
-            np.testing.assert_array_equal(mel_db, by_id[clip_id].astype(np.float32))
-
-
-def test_an_id_that_is_not_indexed_is_read_from_the_scalars(tmp_path: Path) -> None:
-    ids = [0, 127, 128, 255, 256, 65536, 2**31 - 1, -1, -32, -33, -129, -32769, -(2**31)]
-    texts = ["", "ä id", "\u00a2id", "x" * 31, "y" * 32, "z" * 300]
-    scalars = {"title": {"type": "string"}, "level": {"type": "float64"}, "zone": {"type": "int64"}}
-    rows = [make_row(i, title=texts[i % 6], level=i / 7, zone=i * 2**32) for i in ids]
-    split = open_split(write(tmp_path / "set", rows, 2, {**scalars, **SCHEMA}, index="title"), "val")
-    positions = np.arange(len(ids))[::-1]
-    found = list(split.iter_batches(positions, 5))
-    check_equal(found, minddata(split, positions, 5))
-    assert sorted(i for batch in found for i in batch.clip_ids.tolist()) == sorted(ids)
-
-
-def test_kept_batches_keep_their_clips_and_no_thread_or_file_is_left(tmp_path: Path) -> None:
-    split = open_split(write(tmp_path / "set", [make_row(i) for i in range(60)]), "val")
-    threads, files = threading.active_count(), len(os.listdir("/proc/self/fd"))
-    batches = split.iter_batches(np.arange(60), 8)
-    kept = [next(batches) for _ in range(4)]
-    batches.close()  # type: ignore[attr-defined]
-    assert (threading.active_count(), len(os.listdir("/proc/self/fd"))) == (threads, files)
+def test_two_readers_at_once_and_one_that_is_left_early_do_not_disturb_each_other(tmp_path: Path) -> None:
+    split = open_dataset(write(tmp_path / "set", [make_row(i) for i in range(60)])).split("val")
+    left = split.iter_batches(np.arange(60), 8)
+    kept = [next(left) for _ in range(2)]
+    backwards = list(split.iter_batches(np.arange(60)[::-1], 8))
+    kept += [next(left) for _ in range(2)]
+    left.close()  # type: ignore[attr-defined]
     check_equal(kept, minddata(split, np.arange(32), 8))
+    check_equal(backwards, minddata(split, np.arange(60)[::-1], 8))
 
 
 def test_a_moved_read_only_set_is_read(tmp_path: Path) -> None:
@@ -145,7 +109,7 @@ def test_a_moved_read_only_set_is_read(tmp_path: Path) -> None:
     folder.chmod(0o500)
     before = sorted(file.name for file in folder.iterdir())
     try:
-        split = open_split(folder, "val")
+        split = open_dataset(folder).split("val")
         assert sum(len(batch.labels) for batch in split.iter_batches(np.arange(9), 4)) == 9
         assert sorted(file.name for file in folder.iterdir()) == before
     finally:
@@ -179,18 +143,6 @@ def swap_indexes(folder: Path) -> None:
 
 BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "no index": (lambda folder: (folder / "val.mindrecord1.db").unlink(), r"val\.mindrecord1\.db: missing"),
-    "an index that is none": (replace("val.mindrecord1.db", lambda _: b"x" * 5000), r"1\.db: damaged: file is not a data"),
-    "an empty index": (replace("val.mindrecord1.db", lambda _: b""), r"1\.db: damaged: no such table: SHARD_NAME"),
-    "half an index": (replace("val.mindrecord1.db", lambda content: content[:4096]), r"1\.db: damaged: .*malformed"),
-    "another's index": (swap_indexes, r"1\.db: the index of val\.mindrecord0; expected val\.mindrecord1"),
-    "rows missing": (sql("DELETE FROM INDEXES WHERE ROW_ID = 3"), r"1\.db: 19 rows; the header of .* has 20"),
-    "text": (sql("UPDATE INDEXES SET PAGE_OFFSET_BLOB = 'x' WHERE ROW_ID = 3"), r"1\.db: damaged: .*invalid literal"),
-    "beyond": (sql("UPDATE INDEXES SET PAGE_ID_BLOB = 9 WHERE ROW_ID = 3"), r"mindrecord1: .* bytes, rows go to .*truncated"),
-    "before": (sql("UPDATE INDEXES SET PAGE_ID_BLOB = -1 WHERE ROW_ID = 3"), r"mindrecord1: .* bytes, rows go to"),
-    "another size": (
-        sql("UPDATE INDEXES SET PAGE_OFFSET_BLOB_END = 4000 WHERE ROW_ID = 3"),
-        r"mindrecord1: clip \d+ has 1\d+ bytes; expected 99\d: a feature of 960 and 5 labels, 0 or 1",
-    ),
     "no shard": (lambda folder: (folder / "val.mindrecord1").unlink(), r"set: val\.mindrecord0 here; .* a shard is missing"),
     "a shard too many": (
         lambda folder: shutil.copy(folder / "val.mindrecord1", folder / "val.mindrecord2") and None,
@@ -201,11 +153,7 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "no header": (replace("val.mindrecord1", lambda content: b"\xff" * 8 + content[8:]), r"mindrecord1: truncated, or not"),
     "no JSON": (
         replace("val.mindrecord1", lambda content: content.replace(b'{"header_size"', b"[header_size ", 1)),
-        r"mindrecord1: the header is damaged, or not MindRecord's: .*JSON",
-    ),
-    "another version": (
-        replace("val.mindrecord1", lambda content: content.replace(b'"version":"3.0"', b'"version":"9.0"', 1)),
-        r"mindrecord1: the header is damaged, or not MindRecord's: version: Input should be '3\.0'",
+        r"mindrecord1: truncated, or not a MindRecord file",
     ),
     "torn pages": (replace("val.mindrecord1", lambda content: content[: HEADER_BYTES + 5000]), r"mindrecord1: 21384 bytes.*"),
     "a folder": (
@@ -213,41 +161,62 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
         r"mindrecord1: cannot be opened: Is a directory",
     ),
 }  # fmt: skip
+READ_AND_TELL = """
+import hashlib
+import sys
+import numpy as np
+from fcn4dist.data.dataset import open_dataset
+from fcn4dist.errors import DataError
+try:
+    split = open_dataset(sys.argv[1]).split("val")
+    batches = list(split.iter_batches(np.arange(split.num_clips), 8))
+    rows = [row for batch in batches for row in zip(batch.clip_ids, batch.mel_db, batch.labels)]
+    print(hashlib.sha256(b"".join(part.tobytes() for row in sorted(rows, key=lambda row: row[0]) for part in row)).hexdigest())
+except DataError as error:
+    print("DataError", error)
+"""
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_a_broken_set_is_refused_when_it_is_opened(tmp_path: Path, written: Path, kind: str) -> None:
+def test_a_broken_set_is_refused_when_a_part_is_opened(tmp_path: Path, written: Path, kind: str) -> None:
     folder = tmp_path / "set"
     shutil.copytree(written, folder)
     change, message = BROKEN[kind]
     change(folder)
-    assert has_split(folder, "val")
     with pytest.raises(DataError, match=message):
-        open_split(folder, "val")
+        open_dataset(folder).split("val")
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    "change",
     [
-        (lambda content: content[: HEADER_BYTES + 1000], r"mindrecord0: clip 1 is damaged: it ends after \d+ of \d+ bytes"),
-        (lambda content: content[:HEADER_BYTES] + b"\x01" + content[HEADER_BYTES + 1 :], r"clip 0 is damaged: lengths 0"),
-        (lambda content: content[: 976 + HEADER_BYTES] + b"\x01" + content[977 + HEADER_BYTES :], r"clip 0 is damaged: leng"),
+        replace("val.mindrecord1.db", lambda _: b"x" * 5000),
+        replace("val.mindrecord1.db", lambda content: content[:4096]),
+        swap_indexes,
+        sql("DELETE FROM INDEXES WHERE ROW_ID = 3"),
+        sql("UPDATE INDEXES SET PAGE_ID_BLOB = 9 WHERE ROW_ID = 3"),
     ],
-)  # fmt: skip
-def test_what_breaks_after_it_was_opened_names_the_clip(
-    tmp_path: Path, written: Path, change: Callable[[bytes], bytes], message: str
-) -> None:
+    ids=["no index", "half an index", "another's index", "a row missing", "beyond the file"],
+)
+def test_a_damaged_index_never_gives_other_rows(tmp_path: Path, written: Path, change: Callable[[Path], None]) -> None:
+    """MindDataset may crash on such a file, so it reads in a process of its own."""
     folder = tmp_path / "set"
     shutil.copytree(written, folder)
-    split = open_split(folder, "val")
-    replace("val.mindrecord0", change)(folder)
-    with pytest.raises(DataError, match=message):
-        list(split.iter_batches(np.arange(40), 8))
-    (folder / "val.mindrecord0").unlink()
-    with pytest.raises(DataError, match=r"val\.mindrecord0: cannot be opened: No such file"):
-        list(split.iter_batches(np.arange(40), 8))
-    with pytest.raises(DataError, match=r"val\.mindrecord0: cannot be opened: No such file"):
-        split.load_labels()
+    change(folder)
+    whole, found = (
+        subprocess.run(
+            [sys.executable, "-c", READ_AND_TELL, place],
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).resolve().parents[2],
+            check=False,
+            timeout=100,
+        )
+        for place in (written, folder)
+    )
+    assert len(whole.stdout) == 65, whole.stderr
+    refused = found.returncode != 0 or found.stdout.startswith("DataError")
+    assert refused or found.stdout == whole.stdout, (found.stdout, found.stderr)
 
 
 @pytest.mark.parametrize(
@@ -255,43 +224,230 @@ def test_what_breaks_after_it_was_opened_names_the_clip(
     [
         ("id", {"type": "string"}, "7", "id is string; expected int32"),
         ("id", {"type": "int64"}, 7, "id is int64; expected int32"),
-        ("feature", {"type": "float64", "shape": [1, 8, 30]}, np.zeros(SHAPE), r"is float64 \[1, 8, 30\]; expected float32"),
-        ("feature", {"type": "float32", "shape": [8, 30]}, np.zeros((8, 30), "f"), r"feature is float32 \[8, 30\]; expected"),
-        ("feature", {"type": "float32", "shape": [1, 8, -1]}, np.zeros(SHAPE, "f"), r"feature is float32 \[1, 8, -1\]; expected"),
-        ("feature", {"type": "bytes"}, b"ab", r"feature is bytes; expected float32 \[1, mel bands, frames\]"),
-        ("label", {"type": "float32", "shape": [5]}, np.zeros(5, "f"), r"label is float32 \[5\]; expected int32 \[5\]"),
-        ("label", {"type": "int32", "shape": [1, 5]}, np.zeros((1, 5), "i"), r"label is int32 \[1, 5\]; expected int32 \[num"),
-        ("label", {"type": "int32"}, 1, "arrays in the columns feature; expected feature and label alone"),
-        ("extra", {"type": "bytes"}, b"ab", "arrays in the columns extra, feature, label; expected feature and label alone"),
-        ("label", LABEL, np.full(5, 300, "i"), r"clip 0 has \d+ bytes; expected \d+: a feature of 960 and 5 labels, 0 or 1"),
+        ("feature", {"type": "float64", "shape": [1, 8, 30]}, np.zeros(SHAPE), r"is float64 1x8x30; expected float32"),
+        ("feature", {"type": "float32", "shape": [8, 30]}, np.zeros((8, 30), "f"), r"feature is float32 8x30; expected"),
+        ("feature", {"type": "float32", "shape": [1, 8, -1]}, np.zeros(SHAPE, "f"), r"feature is float32 1x8x-1; expected"),
+        ("feature", {"type": "bytes"}, b"ab", r"feature is bytes; expected float32, 1 x mel bands x frames"),
+        ("label", {"type": "float32", "shape": [5]}, np.zeros(5, "f"), r"label is float32 5; expected int32 5"),
+        ("label", {"type": "int32", "shape": [1, 5]}, np.zeros((1, 5), "i"), r"label is int32 1x5; expected int32, as many"),
+        ("label", {"type": "int32"}, 1, "label is int32; expected int32, as many"),
     ],
 )  # fmt: skip
 def test_other_columns_are_refused(tmp_path: Path, column: str, spec: Any, value: Any, message: str) -> None:
     rows = [{**make_row(0), column: value}]
+    folder = write(tmp_path / "set", rows, 1, {**SCHEMA, column: spec})
     with pytest.raises(DataError, match=message):
-        open_split(write(tmp_path / "set", rows, 1, {**SCHEMA, column: spec}), "val")
+        open_dataset(folder).split("val")
 
 
-def test_a_missing_column_other_tags_and_the_manifests_word_are_refused(tmp_path: Path, written: Path) -> None:
+def test_labels_beyond_one_a_missing_column_and_other_tags_are_refused(tmp_path: Path, written: Path) -> None:
+    folder = write(tmp_path / "three", [{**make_row(0), "label": np.full(NUM_TAGS, 3, np.int32)}], 1)
+    with pytest.raises(DataError, match="a label of val is 3; expected 0, 1, or -1"):
+        _ = open_dataset(folder).split("val").labels
     schema = {name: spec for name, spec in SCHEMA.items() if name != "label"}
     row = {name: value for name, value in make_row(0).items() if name != "label"}
     with pytest.raises(DataError, match=r"no column 'label'; found feature, id; expected id, feature, label"):
-        open_split(write(tmp_path / "set", [row], 1, schema), "val")
+        open_dataset(write(tmp_path / "set", [row], 1, schema)).split("val")
     with pytest.raises(DataError, match=r"labels of 5 columns, but 2 tags are named"):
-        open_split(written, "val", ["rock", "pop"])
-    shutil.copytree(written, tmp_path / "described")
-    describe(tmp_path / "described", 41, "float32")
-    with pytest.raises(DataError, match=r"the shards hold 40 rows, manifest\.json says 41: one is replaced"):
-        open_split(tmp_path / "described", "val")
-    describe(tmp_path / "described", 40, "float16")
-    with pytest.raises(DataError, match=r"mindrecord0: feature is float32 \[1, 8, 30\]; expected bytes"):
-        open_split(tmp_path / "described", "val")
+        open_dataset(written, ["rock", "pop"]).split("val")
+    with pytest.raises(DataError, match=r"has no train clips; it has val"):
+        open_dataset(written).split("train")
+    with pytest.raises(DataError, match="no such folder"):
+        open_dataset(tmp_path / "none")
+    with pytest.raises(DataError, match=r"neither manifest\.json nor train\.mindrecord0"):
+        open_dataset(tmp_path)
 
 
-@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="the failing file is Linux's")
-def test_a_disk_that_fails_while_it_is_read_is_one_message() -> None:
-    with (
-        FileIO("/proc/self/mem") as file,  # nothing is mapped at 0: EIO
-        pytest.raises(DataError, match="/proc/self/mem: cannot be read: Input/output error"),
-    ):
-        _read_into([bytearray(8)], file, 0)
+@pytest.fixture(scope="module")
+def audio(tmp_path_factory: pytest.TempPathFactory) -> AudioSet:
+    return make_audio_set(tmp_path_factory.mktemp("audio"))
+
+
+def prepare_into(folder: Path, audio: AudioSet, **data: object) -> DataSet:
+    config = override_config(load_config(), **audio.sections)  # type: ignore[arg-type]
+    return prepare(override_config(config, data={"records_dir": folder, "num_workers": 1, **data})).data
+
+
+@pytest.fixture(scope="module")
+def prepared(audio: AudioSet, tmp_path_factory: pytest.TempPathFactory) -> DataSet:
+    return prepare_into(tmp_path_factory.mktemp("prepared") / "data", audio)
+
+
+def test_a_prepared_set_tells_its_clips_labels_and_groups_without_mindspore(audio: AudioSet, prepared: DataSet) -> None:
+    code = (
+        "import sys; sys.modules['mindspore'] = None; import json, fcn4dist.data.dataset as d; s = d.open_dataset(sys.argv[1]); "
+        "v = s.split('val'); print(json.dumps([s.tags, s.parts, v.clip_ids.tolist(), v.labels.tolist(), "
+        "{k: g.tolist() for k, g in v.groups.items()}, s.train_checksum()]))"
+    )
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code, prepared.path], capture_output=True, text=True, cwd=root, check=True
+    )
+    tags, parts, clip_ids, labels, groups, checksum = json.loads(done.stdout)
+    rows = [1000 - clip_id for clip_id in clip_ids]
+    assert (tags, parts) == (["low", "high", "quiet"], ["train", "val", "test"])
+    assert sorted(rows) == [9, 21, 33, 45]
+    assert labels == [[row % 2, 1 - row % 2, int(row % 3 == 0)] for row in rows]
+    assert groups["artist"] == [f"artist_{row % 7}" for row in rows]
+    assert checksum == open_dataset(prepared.path).train_checksum()
+    ids = np.array(clip_ids[::-1])
+    assert prepared.groups_of(ids).tolist() == groups["track"][::-1]  # type: ignore[union-attr]
+    with pytest.raises(DataError, match=r"clip 5 is not in its clips\.tsv"):
+        prepared.groups_of(np.array([5]))
+
+
+def test_float16_comes_back_as_float32(audio: AudioSet, prepared: DataSet, tmp_path: Path) -> None:
+    half, whole = prepare_into(tmp_path / "half", audio, feature_dtype="float16").split("val"), prepared.split("val")
+    np.testing.assert_array_equal(half.clip_ids, whole.clip_ids)
+    positions = np.array([3, 0, 2])
+    np.testing.assert_array_equal(half.read(positions), whole.read(positions).astype(np.float16).astype(np.float32))
+
+
+def test_another_label_or_feature_is_another_data_set_and_a_copy_is_not(
+    audio: AudioSet, prepared: DataSet, tmp_path: Path
+) -> None:
+    again = prepare_into(tmp_path / "again", audio)
+    assert again.identity() == prepared.identity()
+    assert again.train_checksum() == prepared.train_checksum()
+    table = audio.annotations.read_text()
+    corrected = tmp_path / "corrected.csv"
+    corrected.write_text(table.replace('"1000"\t"0"\t"1"\t"1"', '"1000"\t"0"\t"1"\t"0"'))  # a clip to train on
+    assert corrected.read_text() != table
+    other = prepare_into(tmp_path / "other", audio, annotations=corrected)
+    assert other.clip_lists == prepared.clip_lists
+    assert other.train_checksum() != prepared.train_checksum()
+    half = prepare_into(tmp_path / "half", audio, feature_dtype="float16")
+    assert half.train_checksum() != prepared.train_checksum()
+    assert half.identity() != prepared.identity()
+
+
+def test_a_shard_of_another_part_is_noticed_by_its_ids(prepared: DataSet, tmp_path: Path) -> None:
+    shutil.copytree(prepared.path, tmp_path / "data")
+    lines = (tmp_path / "data" / "clips.tsv").read_text().splitlines(keepends=True)
+    place = next(i for i, line in enumerate(lines) if "\tval\t" in line)
+    lines[place : place + 2] = lines[place : place + 2][::-1]
+    (tmp_path / "data" / "clips.tsv").write_text("".join(lines))
+    with pytest.raises(DataError, match=r"row \d of val is clip \d+, clips\.tsv says \d+: a shard is replaced"):
+        open_dataset(tmp_path / "data").split("val").read([0, 1])
+
+
+@pytest.mark.parametrize(
+    ("change", "verify", "message"),
+    [
+        (replace("val.mindrecord1", lambda content: content[:-1]), "size", r"val\.mindrecord1: \d+ bytes, manifest\.json says"),
+        (lambda folder: (folder / "val.mindrecord0").unlink(), "size", r"val\.mindrecord0: missing; manifest\.json lists it"),
+        (lambda folder: (folder / "val.mindrecord0.db").unlink(), "size", r"val\.mindrecord0\.db: missing"),
+        (replace("val.mindrecord1", lambda c: c[:-9] + b"x" + c[-8:]), "digest", r"val\.mindrecord1: damaged: SHA-256"),
+        (replace("val.mindrecord1.db", lambda c: c[:-9] + b"x" + c[-8:]), "digest", r"1\.db: damaged: SHA-256"),
+    ],
+)  # fmt: skip
+def test_shards_are_checked_by_size_or_by_content_and_only_the_parts_in_use(
+    prepared: DataSet, tmp_path: Path, change: Callable[[Path], None], verify: Any, message: str
+) -> None:
+    prepared.check("digest")
+    shutil.copytree(prepared.path, tmp_path / "data")
+    change(tmp_path / "data")
+    data = open_dataset(tmp_path / "data")
+    with pytest.raises(DataError, match=message):
+        data.check(verify)
+    data.check(verify, ["train", "test"])
+    if verify == "digest":
+        data.check("size")
+
+
+def as_first_edition(folder: Path) -> None:
+    """Make of a prepared set what the first edition wrote: another order in clips.tsv, fewer columns, fewer checksums."""
+    document = json.loads((folder / "manifest.json").read_text())
+    document["format_version"] = 1
+    del document["noted"]
+    for counts in document["splits"].values():
+        del counts["labels_sha256"], counts["features_sha256"]
+    (folder / "manifest.json").write_text(json.dumps(document))
+    with (folder / "clips.tsv").open(newline="") as text:
+        rows = sorted(csv.DictReader(text, delimiter="\t"), key=lambda row: int(row["clip_id"]) * 7 % 100)
+    columns = ["clip_id", "split", "mp3_path", "duration_s", "labels"]
+    with (folder / "clips.tsv").open("w", newline="") as text:
+        writer = csv.DictWriter(text, columns, delimiter="\t", extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_a_set_of_the_first_edition_still_reads(prepared: DataSet, tmp_path: Path) -> None:
+    shutil.copytree(prepared.path, tmp_path / "old")
+    as_first_edition(tmp_path / "old")
+    old = open_dataset(tmp_path / "old")
+    for part in ("train", "val", "test"):
+        mine, theirs = old.split(part), prepared.split(part)
+        np.testing.assert_array_equal(mine.clip_ids, theirs.clip_ids)
+        np.testing.assert_array_equal(mine.labels, theirs.labels)
+        np.testing.assert_array_equal(mine.read([0, 1]), theirs.read([0, 1]))
+        found = old.groups_of(theirs.clip_ids)
+        assert found is not None
+        assert found.tolist() == theirs.groups["track"].tolist()
+
+
+def make_table(num_clips: int, num_tags: int) -> ClipTable:
+    rng = np.random.default_rng(num_clips)
+    hostile = ["a\tb", 'say "x"', "line\nbreak", "carriage\rreturn", "民謡", " ", "", "-", "?3", "'"]
+    names = [hostile[i % len(hostile)] + str(i) for i in range(num_clips)]
+    return ClipTable(
+        clip_ids=np.arange(num_clips, dtype=np.int32) * 3,
+        source_ids=[f"track_{name}" for name in names],
+        paths=[f"{name}.mp3" for name in names],
+        labels=rng.integers(-1, 2, (num_clips, num_tags)).astype(np.int8),
+        durations_s=np.where(rng.random(num_clips) < 0.3, np.nan, rng.integers(0, 9000, num_clips) / 8).astype(
+            np.float32
+        ),
+        groups={"artist": [f"{name}!" for name in names], "track": names},
+    )
+
+
+def test_clips_tsv_comes_back_whatever_the_names_are(tmp_path: Path) -> None:
+    tables = {"train": make_table(40, 5), "val": make_table(7, 5), "test": make_table(0, 5)}
+    (tmp_path / "clips.tsv").write_text(format_clip_tables(tables), encoding="utf-8", newline="")  # type: ignore[arg-type]
+    found = load_clip_tables(tmp_path, 5)
+    for part, table in tables.items():
+        mine = found[part]  # type: ignore[index]
+        assert (mine.source_ids, mine.paths, mine.groups) == (table.source_ids, table.paths, table.groups)
+        np.testing.assert_array_equal(mine.clip_ids, table.clip_ids)
+        np.testing.assert_array_equal(mine.labels, table.labels)
+        np.testing.assert_array_equal(mine.durations_s, table.durations_s)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("clip_id\tmp3_path\n", r"clips\.tsv:1: no column 'split'"),
+        ("clip_id\tsplit\tmp3_path\nx\tval\tp\n", r"clips\.tsv: not what .* wrote: .*'x'"),
+        ("clip_id\tsplit\tmp3_path\n1\tvalid\tp\n", r"clips\.tsv: not what .*split 'valid'"),
+        ("clip_id\tsplit\tmp3_path\n1\tval\n", r"clips\.tsv: not what .*row 2 has 2 fields, the header 3"),
+        ("clip_id\tsplit\tmp3_path\tduration_s\n1\tval\tp\t-1\n", r"duration_s that is no length"),
+        ("clip_id\tsplit\tmp3_path\tlabels\n1\tval\tp\t9\n", r"clips\.tsv: not what .*tag 9; the manifest has 5"),
+        ("clip_id\tsplit\tmp3_path\tlabels\n1\tval\tp\ta\n", r"clips\.tsv: not what .* wrote: .*'a'"),
+        (f"clip_id\tsplit\tmp3_path\n{'9' * 5000}\tval\tp\n", r"clips\.tsv: not what"),
+        ("", r"clips\.tsv: not what"),
+    ],
+)
+def test_a_damaged_clips_tsv_is_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "clips.tsv").write_text(text)
+    with pytest.raises(DataError, match=message):
+        load_clip_tables(tmp_path, 5)
+
+
+def test_lengths_that_do_not_fit_are_said() -> None:
+    mel = MelConfig()
+    assert describe_lengths(np.full(9, 29.1), mel) is None
+    assert describe_lengths(np.full(9, np.nan), mel) is None
+    short = describe_lengths(np.array([5.0, 5.0, 29.0, np.nan]), mel)
+    assert short is not None
+    assert "median clip is 5.00 s long, mel.clip_s is 29.12: 83% of what the network hears is silence" in short
+    assert "--set mel.clip_s=5.00" in short
+    long = describe_lengths(np.full(3, 240.0), mel)
+    assert long is not None
+    assert "only its middle 29.12 s are used" in long
+    assert describe_lengths(np.full(3, 240.0), MelConfig(stored_s=240)) is None
+
+
+def test_the_clip_list_checksum_does_not_depend_on_the_order(prepared: DataSet) -> None:
+    ids = sorted(prepared.split("val").clip_ids.tolist())
+    assert prepared.clip_lists["val"] == hashlib.sha256("".join(f"{i}\n" for i in ids).encode()).hexdigest()

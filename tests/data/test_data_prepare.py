@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -19,8 +20,10 @@ from audio_set import CLIP_S, RATE_HZ, AudioSet, make_audio_set, read_features
 
 from fcn4dist.config import DataConfig, RunConfig, load_config, override_config
 from fcn4dist.data.annotations.magnatagatune import KNOWN_BAD
-from fcn4dist.data.manifest import check_shards, load_manifest
-from fcn4dist.data.prepare import PrepareReport, prepare
+from fcn4dist.data.dataset import open_dataset
+from fcn4dist.data.manifest import LedgerClip, load_manifest
+from fcn4dist.data.plan import count_shards, plan_data_set
+from fcn4dist.data.prepare import PrepareReport, SilentProgress, make_shard, prepare
 from fcn4dist.data.split_report import report_split
 from fcn4dist.data.work_folder import WorkFolder
 from fcn4dist.errors import ConfigError, DataError
@@ -50,7 +53,7 @@ def prepared(audio: AudioSet, tmp_path_factory: pytest.TempPathFactory) -> Prepa
 
 
 def test_manifest_tells_all(audio: AudioSet, prepared: PrepareReport) -> None:
-    manifest = load_manifest(prepared.records_dir)
+    manifest = load_manifest(prepared.data.path)
     assert manifest == prepared.manifest
     assert prepared.summary == "48 listed, 48 written, 0 skipped"
     assert {part: counts.num_clips for part, counts in manifest.splits.items()} == {"train": 40, "val": 4, "test": 4}
@@ -69,16 +72,27 @@ def test_manifest_tells_all(audio: AudioSet, prepared: PrepareReport) -> None:
     assert [(shard.file, shard.num_rows) for shard in manifest.shards] == [
         (f"{part}.mindrecord{i}", rows) for part, rows in (("train", 20), ("val", 2), ("test", 2)) for i in (0, 1)
     ]
-    check_shards(prepared.records_dir, manifest)
-    lines = (prepared.records_dir / "clips.tsv").read_text().splitlines()
+    prepared.data.check("digest")
+    lines = (prepared.data.path / "clips.tsv").read_text().splitlines()
     assert len(lines) == 49
-    assert f"{1000 - 9}\tval\t{audio.path(9)}\t1.000\t0 2" in lines
-    assert not WorkFolder(prepared.records_dir).path.exists()
-    assert all(file.stat().st_mode & 0o400 for file in prepared.records_dir.iterdir())
+    row = [
+        str(991),
+        "991",
+        "val",
+        audio.path(9),
+        "artist_2-album-04-title_9",
+        "artist_2-album",
+        "artist_2",
+        "1.000",
+        "0 2",
+    ]
+    assert "\t".join(row) in lines
+    assert not WorkFolder(prepared.data.path).path.exists()
+    assert all(file.stat().st_mode & 0o400 for file in prepared.data.path.iterdir())
 
 
 def test_features_are_librosas_and_labels_the_tables(audio: AudioSet, prepared: PrepareReport) -> None:
-    stored = read_features(prepared.records_dir)
+    stored = read_features(prepared.data.path)
     assert sorted(stored) == sorted(1000 - row for row in range(48))
     for row in (0, 9, 47):
         wave, _ = soundfile.read(audio.file(row), dtype="float32")
@@ -95,14 +109,14 @@ def test_any_number_of_processes_gives_the_same_bytes(
     audio: AudioSet, prepared: PrepareReport, tmp_path: Path, num_workers: int
 ) -> None:
     report = prepare(make_config(audio, tmp_path / "data", num_workers=num_workers))
-    assert read_features(report.records_dir) == read_features(prepared.records_dir)
+    assert read_features(report.data.path) == read_features(prepared.data.path)
 
 
 def test_dask_carries_the_work(audio: AudioSet, prepared: PrepareReport, tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
 
     def has_worked() -> bool:
-        return "fcn4dist.data.chunks" in sys.modules
+        return "fcn4dist.data.shards" in sys.modules
 
     with (
         distributed.LocalCluster(
@@ -117,12 +131,12 @@ def test_dask_carries_the_work(audio: AudioSet, prepared: PrepareReport, tmp_pat
     assert len(before) == 2
     assert not any(before.values())
     assert any(after.values())
-    assert read_features(report.records_dir) == read_features(prepared.records_dir)
+    assert read_features(report.data.path) == read_features(prepared.data.path)
 
 
 def test_float16_halves_the_features(audio: AudioSet, prepared: PrepareReport, tmp_path: Path) -> None:
-    half = read_features(prepare(make_config(audio, tmp_path / "data", feature_dtype="float16")).records_dir)
-    for clip_id, (_, feature, _) in read_features(prepared.records_dir).items():
+    half = read_features(prepare(make_config(audio, tmp_path / "data", feature_dtype="float16")).data.path)
+    for clip_id, (_, feature, _) in read_features(prepared.data.path).items():
         expected = np.frombuffer(feature, np.float32).astype(np.float16)
         assert half[clip_id][1] == expected.tobytes()
 
@@ -130,18 +144,18 @@ def test_float16_halves_the_features(audio: AudioSet, prepared: PrepareReport, t
 def test_an_up_to_date_set_is_left_alone_and_another_needs_force(own_audio: AudioSet, tmp_path: Path) -> None:
     config = make_config(own_audio, tmp_path / "data")
     first = prepare(config)
-    before = {file.name: file.stat().st_mtime_ns for file in first.records_dir.iterdir()}
+    before = {file.name: file.stat().st_mtime_ns for file in first.data.path.iterdir()}
     again = prepare(config)
     assert again.is_up_to_date
     assert again.manifest == first.manifest
-    assert before == {file.name: file.stat().st_mtime_ns for file in first.records_dir.iterdir()}
+    assert before == {file.name: file.stat().st_mtime_ns for file in first.data.path.iterdir()}
 
     other = override_config(config, data={"tags": 2})
     with pytest.raises(DataError, match=r"made from other inputs.*--force"):
         prepare(other)
-    assert load_manifest(first.records_dir) == first.manifest
+    assert load_manifest(first.data.path) == first.manifest
     assert prepare(other, force=True).manifest.tags == ["low", "high"]
-    assert load_manifest(first.records_dir).tags == ["low", "high"]
+    assert load_manifest(first.data.path).tags == ["low", "high"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["audio", "data"]
 
     own_audio.file(3).write_bytes(own_audio.file(5).read_bytes())  # the audio changed
@@ -151,13 +165,15 @@ def test_an_up_to_date_set_is_left_alone_and_another_needs_force(own_audio: Audi
 
 def test_a_damaged_set_is_not_up_to_date(own_audio: AudioSet, tmp_path: Path) -> None:
     config = make_config(own_audio, tmp_path / "data")
-    shard = prepare(config).records_dir / "val.mindrecord0"
+    shard = prepare(config).data.path / "val.mindrecord0"
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 1
     shard.write_bytes(content)
+    assert prepare(config).is_up_to_date  # only the size is looked at
+    config = override_config(config, data={"verify": "digest"})
     with pytest.raises(DataError, match="or a damaged one; --force"):
         prepare(config)
-    check_shards(tmp_path / "data", prepare(config, force=True).manifest)
+    prepare(config, force=True).data.check("digest")
 
 
 def test_a_foreign_folder_or_file_is_never_replaced(audio: AudioSet, tmp_path: Path) -> None:
@@ -192,8 +208,8 @@ def test_unusable_clips_go_to_the_ledger(own_audio: AudioSet, tmp_path: Path) ->
         (991, own_audio.path(9), "empty file"),
         (1000, own_audio.path(0), "no such file"),
     ]
-    assert not {991, 1000} & read_features(report.records_dir).keys()
-    assert "\n991\t" not in (report.records_dir / "clips.tsv").read_text()
+    assert not {991, 1000} & read_features(report.data.path).keys()
+    assert "\n991\t" not in (report.data.path / "clips.tsv").read_text()
 
 
 def test_too_many_unusable_clips_are_an_error_that_names_them(own_audio: AudioSet, tmp_path: Path) -> None:
@@ -210,20 +226,18 @@ def test_too_many_unusable_clips_are_an_error_that_names_them(own_audio: AudioSe
     for row in range(7):  # repaired: the next run computes those anew
         shutil.copy(own_audio.file(row + 12), own_audio.file(row))
     report = prepare(config)
-    assert (report.manifest.num_written, report.num_reused) == (48, 40)  # all but the chunk of 8 clips that they are in
+    assert (report.manifest.num_written, report.num_reused) == (48, 28)  # all but the shard of 20 that they are in
 
 
 def test_a_clip_that_was_mended_is_tried_again(own_audio: AudioSet, tmp_path: Path) -> None:
     config = make_config(own_audio, tmp_path / "data", max_skipped_fraction=0.0)
-    whole, status = own_audio.file(5).read_bytes(), own_audio.file(5).stat()
+    whole = own_audio.file(5).read_bytes()
     own_audio.file(5).write_bytes(whole[::-1])
-    os.utime(own_audio.file(5), ns=(status.st_atime_ns, status.st_mtime_ns))
     with pytest.raises(DataError, match="1 of 48 clips cannot be used"):
         prepare(config)
-    own_audio.file(5).write_bytes(whole)  # same size and, as after a chmod, the same time of change
-    os.utime(own_audio.file(5), ns=(status.st_atime_ns, status.st_mtime_ns))
+    own_audio.file(5).write_bytes(whole)
     report = prepare(config)
-    assert (report.manifest.num_written, report.num_reused) == (48, 40)
+    assert (report.manifest.num_written, report.num_reused) == (48, 28)  # all but the shard that it is in
 
 
 def test_an_empty_part_has_no_shards(audio: AudioSet, tmp_path: Path) -> None:
@@ -256,7 +270,7 @@ def test_a_clip_that_is_known_to_be_bad_is_left_out_unseen(own_audio: AudioSet, 
     report = prepare(make_config(own_audio, tmp_path / "data", max_skipped_fraction=0.0))
     assert report.summary == "49 listed, 48 written, 1 skipped"
     assert report.manifest.skipped[0].reason == "known bad clip of MagnaTagATune: no file"
-    assert clip_id not in read_features(report.records_dir)
+    assert clip_id not in read_features(report.data.path)
     split = report_split(DataConfig(annotations=own_audio.annotations))
     assert {part: found.clip_list_sha256 for part, found in split.parts.items()} == {
         part: counts.clip_list_sha256 for part, counts in report.manifest.splits.items()
@@ -294,29 +308,74 @@ def test_a_replacement_that_was_cut_short_is_undone(own_audio: AudioSet, tmp_pat
     assert load_manifest(tmp_path / "data") == first.manifest
 
 
-def test_a_damaged_chunk_is_removed_and_computed_anew(audio: AudioSet, prepared: PrepareReport, tmp_path: Path) -> None:
-    config = make_config(audio, tmp_path / "data", max_skipped_fraction=0.0)
-    work = WorkFolder(tmp_path / "data")
-    seen: list[Path] = []
-
-    class Damage:
-        """Cuts a chunk off after the features are done."""
-
-        def start(self, what: str, total: int, done: int) -> None:
-            if what == "shards":
-                seen.extend(sorted(work.chunks.iterdir()))
-                seen[0].write_bytes(seen[0].read_bytes()[:-100_000])
-
-        def advance(self, num_clips: int) -> None:
-            pass
-
-    with pytest.raises(DataError, match="It was removed: run prepare again"):
-        prepare(config, progress=Damage())
-    assert not seen[0].exists()
-    assert not (tmp_path / "data").exists()
+def test_a_file_that_could_not_be_read_is_tried_again_as_it_is(own_audio: AudioSet, tmp_path: Path) -> None:
+    config = make_config(own_audio, tmp_path / "data", max_skipped_fraction=0.0)
+    plan = plan_data_set(config)
+    plan.work.shards.mkdir(parents=True)
+    plan.work.notes.mkdir()
+    for job in plan.jobs[:2]:
+        make_shard(job, None, os.getpid())
+    notes = json.loads(plan.jobs[0].notes.read_text())  # as after a share that was away for a moment
+    notes["skipped"] = {str(notes["clip_ids"].pop()): "cannot be read: Input/output error"}
+    plan.jobs[0].notes.write_text(json.dumps(notes))
     report = prepare(config)
-    assert 0 < report.num_reused < 48
-    assert read_features(report.records_dir) == read_features(prepared.records_dir)
+    assert (report.manifest.num_written, report.num_reused) == (48, len(plan.jobs[1].clips))
+
+
+def test_a_shard_without_a_usable_clip_leaves_no_gap(own_audio: AudioSet, tmp_path: Path) -> None:
+    config = make_config(own_audio, tmp_path / "data", max_skipped_fraction=0.5, num_consumer=4)
+    val = [row for row in range(48) if row % 12 == 9]
+    own_audio.file(val[1]).write_bytes(b"not audio")  # the only clip of its shard
+    manifest = prepare(config).manifest
+    assert [shard.file for shard in manifest.shards if shard.split == "val"] == [f"val.mindrecord{i}" for i in range(3)]
+    assert [clip.clip_id for clip in manifest.skipped] == [1000 - val[1]]
+    data = open_dataset(tmp_path / "data")
+    data.check("digest")
+    assert sorted(data.split("val").clip_ids.tolist()) == sorted(1000 - row for row in val if row != val[1])
+
+
+def test_a_clip_of_another_length_than_listed_is_used_and_noted(own_audio: AudioSet, tmp_path: Path) -> None:
+    t = np.arange(4 * RATE_HZ) / RATE_HZ  # its path says 0 to 1 s
+    soundfile.write(own_audio.file(4), 0.3 * np.sin(2 * np.pi * 440 * t), RATE_HZ)
+    report = prepare(make_config(own_audio, tmp_path / "data"))
+    assert report.summary == "48 listed, 48 written, 0 skipped, 1 noted"
+    noted = LedgerClip(clip_id=996, mp3_path=own_audio.path(4), reason="long: 4.0 s decoded, 1.0 s listed")
+    assert report.manifest.noted == [noted]
+
+
+def test_missing_files_are_an_error_before_any_work(own_audio: AudioSet, tmp_path: Path) -> None:
+    for row in range(5):
+        own_audio.file(row).unlink()
+    with pytest.raises(DataError) as error:
+        prepare(make_config(own_audio, tmp_path / "data"))
+    message = str(error.value)
+    assert "5 of 48 clips have no file here" in message
+    assert message.count(str(own_audio.folder / "0")) == 3
+    assert "and 2 more" in message
+    assert not list(tmp_path.glob("data*"))
+
+
+def test_longer_pieces_are_stored_longer(own_audio: AudioSet, tmp_path: Path) -> None:
+    t = np.arange(3 * RATE_HZ) / RATE_HZ
+    wave = (0.3 * np.sin(2 * np.pi * (300 + 200 * t) * t)).astype(np.float32)
+    soundfile.write(own_audio.file(9), wave, RATE_HZ, subtype="FLOAT")
+    config = override_config(make_config(own_audio, tmp_path / "data"), mel={"stored_s": 2.0})
+    split = prepare(config).data.split("val")
+    assert split.feature_shape == (1, 96, 94)
+    assert split.num_frames == 47
+    at = split.clip_ids.tolist().index(991)
+    assert split.sound_frames.tolist() == [94 if place == at else 47 for place in range(4)]
+    middle = wave[RATE_HZ // 2 : RATE_HZ // 2 + 2 * RATE_HZ]
+    power = librosa.feature.melspectrogram(y=middle, sr=RATE_HZ, n_fft=512, hop_length=256, n_mels=96)
+    np.testing.assert_allclose(split.read([at])[0, 0], librosa.amplitude_to_db(power), atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("num_clips", "wanted", "expected"),
+    [(18_706, None, 37), (18_706, 4, 4), (100, None, 4), (3, None, 3), (3, 8, 3), (0, None, 0), (250_000, None, 489)],
+)
+def test_shards_follow_from_the_size_unless_the_user_says(num_clips: int, wanted: int | None, expected: int) -> None:
+    assert count_shards(num_clips, 96 * 1366 * 4 + 50 * 4 + 128, wanted) == expected
 
 
 def test_a_full_disk_is_one_message_and_leaves_nothing_half_written(audio: AudioSet, tmp_path: Path) -> None:
@@ -325,30 +384,37 @@ def test_a_full_disk_is_one_message_and_leaves_nothing_half_written(audio: Audio
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)], capture_output=True, text=True
+        ["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(disk)], capture_output=True, text=True
     )
     if mounted.returncode:
         pytest.skip(f"cannot mount a small tmpfs here: {mounted.stderr.strip()}")
+
+    class Fill(SilentProgress):
+        """Fills the disk up after the first shard."""
+
+        def advance(self, num_clips: int) -> None:
+            with contextlib.suppress(OSError), (disk / "other").open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(1 << 16))
+
     try:
-        for size in ("400k", "1100k", "1500k"):  # too small for the features; for the shards beside them
-            subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
-            with pytest.raises(DataError, match=r"disk/data.*(No space left on device|MindRecord cannot write)"):
-                prepare(make_config(audio, disk / "data"))
-            assert not (disk / "data").exists()
-        subprocess.run(["mount", "-o", "remount,size=40m", str(disk)], check=True)
+        with pytest.raises(DataError, match=r"disk/data.*(No space left on device|MindRecord: .*make room)"):
+            prepare(make_config(audio, disk / "data"), progress=Fill())
+        assert not (disk / "data").exists()
+        (disk / "other").unlink()
         report = prepare(make_config(audio, disk / "data"))
-        assert report.num_reused == 48
-        assert len(read_features(report.records_dir)) == 48
+        assert report.num_reused == 20  # the first shard
+        assert len(read_features(report.data.path)) == 48
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_clips_shorter_than_asked_are_padded(audio: AudioSet, tmp_path: Path) -> None:
     config = override_config(make_config(audio, tmp_path / "data"), mel={"clip_s": 2 * CLIP_S})
-    feature = np.frombuffer(read_features(prepare(config).records_dir)[1000][1], np.float32).reshape(96, -1)
+    feature = np.frombuffer(read_features(prepare(config).data.path)[1000][1], np.float32).reshape(96, -1)
     assert feature.shape == (96, 94)
     assert (feature[:, 49:] == feature.min()).all()
 
 
 def test_inputs_are_named_by_a_digest_only(prepared: PrepareReport) -> None:
-    assert json.loads((prepared.records_dir / "inputs.json").read_text()).keys() == {"inputs_sha256"}
+    assert json.loads((prepared.data.path / "inputs.json").read_text()).keys() == {"inputs_sha256"}

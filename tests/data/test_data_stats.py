@@ -15,8 +15,7 @@ from PIL import Image
 
 from fcn4dist.config import load_config, override_config
 from fcn4dist.data.annotations.table import load_annotations
-from fcn4dist.data.clip_list import load_clip_list
-from fcn4dist.data.manifest import MANIFEST, load_manifest
+from fcn4dist.data.manifest import MANIFEST, load_clip_list, load_manifest
 from fcn4dist.data.prepare import prepare
 from fcn4dist.data.splits import split_clips
 from fcn4dist.data.stats import PartStats, collect_stats, find_pairs, format_stats

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fcn4dist.data.clip_list import ListedClip, format_clip_list
+from fcn4dist.data.manifest import ListedClip, format_clip_list
 from fcn4dist.evaluate.evaluated import Evaluated
 from fcn4dist.evaluate.evaluation import evaluate_scores, save_evaluation
 from fcn4dist.evaluate.score_file import Scores

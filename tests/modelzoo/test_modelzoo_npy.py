@@ -10,7 +10,7 @@ import pytest
 from audio_set import AudioSet, make_audio_set, read_features
 
 from fcn4dist.config import RunConfig, load_config, override_config
-from fcn4dist.data.clip_list import load_clip_list
+from fcn4dist.data.manifest import load_clip_list
 from fcn4dist.data.prepare import PrepareReport, prepare
 from fcn4dist.errors import ConfigError, DataError
 

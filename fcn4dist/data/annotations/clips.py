@@ -39,5 +39,5 @@ class Annotations:
         return len(self.paths)
 
     def place(self, row: int) -> str:
-        """Return "file:line" of a clip."""
-        return f"{self.file}:{self.lines[row]}"
+        """Return "file:line" of a clip; its id in place of the line where the source has none."""
+        return f"{self.file}:{self.lines[row] or f' clip {self.source_ids[row]}'}"
