@@ -17,8 +17,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from fcn4dist.data.annotations.magnatagatune import parse_groups
 from fcn4dist.data.manifest import CLIPS, SPLITS, SplitPart
-from fcn4dist.data.splits import parse_track
 from fcn4dist.errors import DataError
 
 COLUMNS = ("clip_id", "split", "mp3_path", "duration_s", "labels")
@@ -70,9 +70,9 @@ def load_clip_list(data_dir: Path) -> list[ListedClip] | None:
 
 
 def load_tracks(data_dir: Path, clip_ids: NDArray[np.integer[Any]]) -> NDArray[Any] | None:
-    """Return the source track (N,) of each clip, by its path.
+    """Return the source track (N,) of each clip, by its path (`parse_groups`).
 
-    None where the data set has no clips.tsv, or where the path of no such clip names its track (`parse_track`). Raises DataError.
+    None where the data set has no clips.tsv, or where the path of no such clip names its track. Raises DataError.
     """
     clips = load_clip_list(data_dir)
     if clips is None:
@@ -81,8 +81,9 @@ def load_tracks(data_dir: Path, clip_ids: NDArray[np.integer[Any]]) -> NDArray[A
     for clip_id in clip_ids.tolist():
         if clip_id not in paths:
             raise DataError(f"{data_dir / CLIPS}: clip {clip_id} is not listed; the list is of another data set")
-    tracks = [parse_track(paths[clip_id]) for clip_id in clip_ids.tolist()]
-    return np.array([track.track for track in tracks]) if any(track.is_parsed for track in tracks) else None
+    listed = [paths[clip_id] for clip_id in clip_ids.tolist()]
+    groups = parse_groups(listed)
+    return None if groups is None else np.array([t or path for t, path in zip(groups["track"], listed, strict=True)])
 
 
 def _parse_clip(row: dict[str, Any], place: str) -> ListedClip:

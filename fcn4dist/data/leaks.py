@@ -1,47 +1,31 @@
-"""What the parts of a split have in common: tracks, albums and artists, by the grammar of the paths."""
+"""What the parts of a split have in common: tracks, albums and artists, as far as the annotations name them."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import cast
 
-from fcn4dist.data.manifest import LEVELS, SPLITS, LeakLevel, LeakReport, SharedLevel, SplitPart
-from fcn4dist.data.splits import parse_track
+import numpy as np
+from numpy.typing import NDArray
+
+from fcn4dist.data.parts import LEVELS, SPLITS, LeakLevel, LeakReport, Level, SplitPart
+
+__all__ = ["LeakLevel", "LeakReport", "find_leaks", "format_leaks", "warn_of_leaks"]
 
 
-def find_leaks(paths: Mapping[SplitPart, Sequence[str]]) -> LeakReport:
+def find_leaks(parts: Mapping[SplitPart, NDArray[np.intp]], groups: Mapping[Level, Sequence[str]]) -> LeakReport:
     """Report which tracks, albums and artists have clips in more than one part.
 
-    `paths` has the mp3_path of every clip of each part. A path that does not follow the grammar (`parse_track`) counts as a
-    track of its own, so that what it shares cannot be seen: the report says how many there are.
+    `parts` has the rows of each part, `groups` a name for every row, "" where it is not known: such a clip is counted, and shares
+    nothing. A level without an entry is not reported.
     """
-    parts = cast("tuple[SplitPart, ...]", SPLITS)
-    tracks = {part: [parse_track(path) for path in paths.get(part, ())] for part in parts}
-    levels: dict[SharedLevel, LeakLevel] = {}
-    for level in cast("tuple[SharedLevel, ...]", LEVELS):
-        names = {part: [getattr(track, level) for track in found] for part, found in tracks.items()}
-        parts_of: dict[str, set[str]] = defaultdict(set)
-        for part, members in names.items():
-            for name in members:
-                parts_of[name].add(part)
-        levels[level] = LeakLevel(
-            num_groups=len(parts_of),
-            num_shared=sum(len(found) > 1 for found in parts_of.values()),
-            clips_shared_with_train={
-                part: sum("train" in parts_of[name] for name in names[part]) for part in parts if part != "train"
-            },
-        )
-    counted = {part: len(found) for part, found in tracks.items()}
-    num_unparsed = sum(not track.is_parsed for found in tracks.values() for track in found)
-    return LeakReport(num_clips=counted, num_unparsed=num_unparsed, levels=levels)
+    levels = {level: _compare_parts(parts, names) for level, names in groups.items()}
+    return LeakReport(num_clips={part: len(parts.get(part, ())) for part in SPLITS}, levels=levels)
 
 
 def format_leaks(report: LeakReport) -> list[str]:
     """Return a line a level for people."""
-    total = sum(report.num_clips.values())
-    if report.num_unparsed == total:
-        return ["leaks: unknown, no path names artist, album and track"]
+    if not report.levels:
+        return ["leaks: unknown, the annotations name no track, album or artist"]
     lines = []
     for level, found in report.levels.items():
         line = f"{level}s: {found.num_shared} of {found.num_groups} in more than one part"
@@ -51,19 +35,19 @@ def format_leaks(report: LeakReport) -> list[str]:
             if count
         ]
         if shared:
-            line += f"; {' and '.join(shared)} are of {_ARTICLE[level]} {level} that train has too"
+            line += f"; {' and '.join(shared)} are of {'a' if level == 'track' else 'an'} {level} that train has too"
+        if found.num_unknown:
+            line += f"; {found.num_unknown} of {sum(report.num_clips.values())} clips name no {level}: what they share is unknown"
         lines.append(line)
-    if report.num_unparsed:
-        lines.append(
-            f"{report.num_unparsed} of {total} paths do not name artist, album and track: what they share is unknown"
-        )
+    if unknown := [f"{level}s" for level in LEVELS if level not in report.levels]:
+        lines.append(f"{' and '.join(unknown)}: not known, the annotations do not name them")
     return lines
 
 
 def warn_of_leaks(report: LeakReport) -> list[str]:
     """Return a warning where clips of one track stand in several parts; an empty list elsewhere."""
-    found = report.levels["track"]
-    if not found.num_shared:
+    found = report.levels.get("track")
+    if found is None or not found.num_shared:
         return []
     shares = [
         f"{count / report.num_clips[part]:.1%} of the {part} clips"
@@ -73,8 +57,19 @@ def warn_of_leaks(report: LeakReport) -> list[str]:
     told = f" ({', '.join(shares)} have siblings in train)" if shares else ""
     return [
         f"{found.num_shared} tracks have clips in more than one part{told}: scores look better than they are. "
-        "Use folder-12-1-3, random-by-track or random-by-artist"
+        "Use a split that keeps them together, such as random-by-track"
     ]
 
 
-_ARTICLE = {"track": "a", "album": "an", "artist": "an"}
+def _compare_parts(parts: Mapping[SplitPart, NDArray[np.intp]], names: Sequence[str]) -> LeakLevel:
+    members = {part: [names[row] for row in parts.get(part, np.empty(0, np.intp)).tolist()] for part in SPLITS}
+    found = {part: set(named) - {""} for part, named in members.items()}
+    everywhere = set().union(*found.values())
+    return LeakLevel(
+        num_groups=len(everywhere),
+        num_shared=sum(sum(name in group for group in found.values()) > 1 for name in everywhere),
+        clips_shared_with_train={
+            part: sum(name in found["train"] for name in members[part]) for part in SPLITS if part != "train"
+        },
+        num_unknown=sum(named.count("") for named in members.values()),
+    )

@@ -9,28 +9,19 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fcn4dist.config import MelConfig
+from fcn4dist.data.parts import SPLITS, LeakReport, SplitPart, SplitRule
 from fcn4dist.errors import DataError
 from fcn4dist.files import digest_file
+
+__all__ = ["SPLITS", "LeakReport", "SplitPart", "SplitRule"]  # for those who know them from here
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 CLIPS = "clips.tsv"  # every written clip: data/clip_list.py
-SPLITS = ("train", "val", "test")
-SplitPart = Literal["train", "val", "test"]
-LEVELS = ("track", "album", "artist")
-SharedLevel = Literal["track", "album", "artist"]
 
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True)
-
-
-class SplitRule(_Record):
-    """How clips were divided."""
-
-    name: str  # as in data.split
-    rule: str  # in words
-    seed: int | None = None  # of the random rules
 
 
 class SplitCounts(_Record):
@@ -39,22 +30,6 @@ class SplitCounts(_Record):
     num_clips: int
     clip_list_sha256: str  # of the clip ids in ascending order, a decimal number and a newline each
     positives: list[int]  # clips a tag, in the order of the tags
-
-
-class LeakLevel(_Record):
-    """What the parts share at one level."""
-
-    num_groups: int  # tracks, albums or artists in all
-    num_shared: int  # of them, those with clips in more than one part
-    clips_shared_with_train: dict[SplitPart, int]  # clips of val and of test whose group has clips in train too
-
-
-class LeakReport(_Record):
-    """What the parts of a split have in common."""
-
-    num_clips: dict[SplitPart, int]
-    num_unparsed: int  # clips whose path does not name artist, album and track
-    levels: dict[SharedLevel, LeakLevel]
 
 
 class Shard(_Record):

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from fcn4dist.config import DataConfig, RunConfig
+from fcn4dist.config import RunConfig
+from fcn4dist.data.annotations import Annotations, locate_clips
 from fcn4dist.data.annotations.magnatagatune import explain_known_bad
-from fcn4dist.data.annotations.table import Annotations, load_annotations, locate_clips, select_tags
 from fcn4dist.data.chunks import Chunk, FeatureSpec, Source, plan_chunks, stat_clip
 from fcn4dist.data.manifest import SkippedClip, SplitPart
 from fcn4dist.data.splits import Split, split_clips
-from fcn4dist.data.synonyms import find_synonyms, load_synonyms, merge_synonyms
+from fcn4dist.data.tags import load_table
 from fcn4dist.data.work_folder import WorkFolder
 from fcn4dist.errors import ConfigError
 
@@ -70,24 +70,10 @@ def plan_data_set(config: RunConfig) -> DataPlan:
     for part, rows in split.parts.items():
         clips = []
         for row in rows.tolist():
-            clip_id, path = int(annotations.clip_ids[row]), annotations.mp3_paths[row]
+            clip_id, path = int(annotations.clip_ids[row]), annotations.paths[row]
             if (reason := explain_known_bad(clip_id, path)) is None:
                 clips.append(stat_clip(clip_id, path, files[row]))
             else:
                 known_bad.append(SkippedClip(clip_id=clip_id, mp3_path=path, reason=reason))
         chunks[part] = plan_chunks(clips, spec, work.chunks)
     return DataPlan(config, annotations, split, work, spec, chunks, known_bad, synonyms)
-
-
-def load_table(data: DataConfig) -> tuple[Annotations, list[list[str]] | None]:
-    """Read data.annotations, merge data.synonyms and choose data.tags; return the table and the groups that were merged.
-
-    Raises DataError.
-    """
-    table = load_annotations(cast(Path, data.annotations))
-    if data.synonyms is None:
-        return select_tags(table, data.tags), None
-    file = find_synonyms(data.synonyms, table)
-    table, merged = merge_synonyms(table, load_synonyms(file), file)
-    chosen = select_tags(table, data.tags)
-    return chosen, [names for names in merged if names[0] in chosen.tags]

@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from fcn4dist.config import RunConfig
 from fcn4dist.data.chunks import Chunk, ClipFile, load_chunk
 from fcn4dist.data.clip_list import ListedClip, digest_clip_list, format_clip_list
 from fcn4dist.data.features import Progress, SilentProgress, compute_features, explain_damaged_chunk, list_skipped
-from fcn4dist.data.leaks import find_leaks
+from fcn4dist.data.leaks import LeakReport, find_leaks
 from fcn4dist.data.manifest import (
     CLIPS,
     FORMAT_VERSION,
@@ -145,7 +145,7 @@ def _write_data_set(plan: DataPlan, skipped: list[SkippedClip], progress: Progre
 
     folder = plan.work.shards
     folder.mkdir()
-    labels = dict(zip(plan.annotations.clip_ids.tolist(), plan.annotations.labels, strict=True))
+    labels = dict(zip(plan.annotations.clip_ids.tolist(), plan.annotations.labels.astype(np.int32), strict=True))
     left_out = {clip.clip_id for clip in skipped}
     row_format = RowFormat(plan.spec.shape, plan.spec.dtype, len(plan.annotations.tags))
     progress.start("shards", plan.split.num_clips - len(left_out), 0)
@@ -163,7 +163,7 @@ def _write_data_set(plan: DataPlan, skipped: list[SkippedClip], progress: Progre
     shards: list[Shard] = []
     splits: dict[SplitPart, SplitCounts] = {}
     listed: list[ListedClip] = []
-    for part in cast("tuple[SplitPart, ...]", SPLITS):
+    for part in SPLITS:
         chunks = plan.chunks[part]
         clips = [clip for chunk in chunks for clip in chunk.clips if clip.clip_id not in left_out]
         written = write_part(
@@ -184,7 +184,7 @@ def _write_data_set(plan: DataPlan, skipped: list[SkippedClip], progress: Progre
         num_listed=plan.split.num_clips,
         num_written=sum(counts.num_clips for counts in splits.values()),
         skipped=skipped,
-        leaks=find_leaks({part: [clip.mp3_path for clip in listed if clip.split == part] for part in splits}),
+        leaks=_find_leaks(plan, listed),
         synonyms=plan.synonyms,
     )
     save_text(folder / CLIPS, format_clip_list(listed))
@@ -194,6 +194,12 @@ def _write_data_set(plan: DataPlan, skipped: list[SkippedClip], progress: Progre
     for file in folder.iterdir():
         file.chmod(mode)
     return manifest
+
+
+def _find_leaks(plan: DataPlan, listed: list[ListedClip]) -> LeakReport:
+    row_of = {clip_id: row for row, clip_id in enumerate(plan.annotations.clip_ids.tolist())}
+    rows = {part: [row_of[clip.clip_id] for clip in listed if clip.split == part] for part in SPLITS}
+    return find_leaks({part: np.array(found, np.intp) for part, found in rows.items()}, plan.annotations.groups)
 
 
 def _describe_shard(file: Path, part: SplitPart, num_rows: int) -> Shard:
@@ -208,12 +214,14 @@ def _describe_shard(file: Path, part: SplitPart, num_rows: int) -> Shard:
 
 
 def _list_clip(clip: ClipFile, part: SplitPart, duration_s: float | None, label: NDArray[np.int32]) -> ListedClip:
-    return ListedClip(clip.clip_id, part, clip.mp3_path, duration_s, tuple(np.flatnonzero(label).tolist()))
+    return ListedClip(clip.clip_id, part, clip.mp3_path, duration_s, tuple(np.flatnonzero(label == 1).tolist()))
 
 
 def _count_part(clips: list[ClipFile], labels: dict[int, Any], num_tags: int) -> SplitCounts:
     ids = sorted(clip.clip_id for clip in clips)
-    positives = np.sum([labels[clip_id] for clip_id in ids], axis=0, dtype=np.int64) if ids else np.zeros(num_tags, int)
+    positives = (
+        np.sum([labels[clip_id] == 1 for clip_id in ids], axis=0, dtype=np.int64) if ids else np.zeros(num_tags, int)
+    )
     return SplitCounts(num_clips=len(ids), clip_list_sha256=digest_clip_list(ids), positives=positives.tolist())
 
 

@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fcn4dist.config import DataConfig
+from fcn4dist.config import AnnotationFormat, DataConfig
+from fcn4dist.data.annotations import Annotations, load_annotations
 from fcn4dist.data.annotations.magnatagatune import explain_known_bad
-from fcn4dist.data.annotations.table import Annotations, load_annotations
 from fcn4dist.data.clip_list import digest_clip_list
-from fcn4dist.data.leaks import find_leaks, format_leaks, warn_of_leaks
-from fcn4dist.data.manifest import LeakReport, SplitPart, SplitRule
-from fcn4dist.data.plan import load_table
-from fcn4dist.data.splits import CLEAN, Split, split_clips
-from fcn4dist.errors import ConfigError
+from fcn4dist.data.leaks import LeakReport, find_leaks, format_leaks, warn_of_leaks
+from fcn4dist.data.splits import Split, SplitPart, SplitRule, parse_split_name, split_clips
+from fcn4dist.data.tags import load_table
 
 SHORT = 12  # hex digits of a checksum in print
 
@@ -33,6 +31,7 @@ class SplitReport:
     """A split of an annotation table."""
 
     annotations: Path
+    format: AnnotationFormat
     rule: SplitRule
     num_tags: int | None  # that a clean split went by; none: tags played no part
     num_left_out: int
@@ -50,6 +49,7 @@ class SplitReport:
         """Return the document of `fcn4dist data splits --json`."""
         return {
             "annotations": str(self.annotations),
+            "format": self.format,
             "split": self.rule.model_dump(),
             "num_tags": self.num_tags,
             "num_left_out": self.num_left_out,
@@ -64,24 +64,27 @@ def report_split(data: DataConfig) -> SplitReport:
 
     Raises ConfigError for a missing table, DataError for one, or a split, that cannot be used.
     """
-    if data.annotations is None:
-        raise ConfigError("data.annotations: not given; set it in the config or with --annotations")
-    is_clean = data.clean or (data.split.endswith(CLEAN) and ":" not in data.split)
-    table = load_table(data)[0] if is_clean else load_annotations(data.annotations, needs_tags=False)
+    is_clean = data.clean or parse_split_name(data.split)[1]
+    table = load_table(data)[0] if is_clean else load_annotations(data)
     split = split_clips(table, data.split, data.seed, clean=data.clean, needs_train=False)
     return SplitReport(
-        annotations=data.annotations,
+        annotations=table.file,
+        format=table.format,
         rule=split.rule,
         num_tags=len(table.tags) if is_clean else None,
         num_left_out=table.num_clips - split.num_clips,
         parts={part: _report_part(table, split, part) for part in split.parts},
-        leaks=find_leaks({part: [table.mp3_paths[row] for row in rows] for part, rows in split.parts.items()}),
+        leaks=find_leaks(split.parts, table.groups),
     )
 
 
 def format_split_report(report: SplitReport) -> str:
     """Return the report for people."""
-    lines = [f"split {report.rule.name}: {report.rule.rule}"]
+    num_clips = report.num_left_out + sum(found.num_clips for found in report.parts.values())
+    lines = [
+        f"{report.annotations}: format {report.format}, {num_clips} clips",
+        f"split {report.rule.name}: {report.rule.rule}",
+    ]
     for part, found in report.parts.items():
         bad = f", {found.num_known_bad} of them known bad and left out by prepare" if found.num_known_bad else ""
         checksum = f"  clip list {found.clip_list_sha256[:SHORT]}" if found.num_clips else ""
@@ -93,6 +96,6 @@ def format_split_report(report: SplitReport) -> str:
 
 
 def _report_part(table: Annotations, split: Split, part: SplitPart) -> PartReport:
-    clips = [(int(table.clip_ids[row]), table.mp3_paths[row]) for row in split.parts[part]]
+    clips = [(int(table.clip_ids[row]), table.paths[row]) for row in split.parts[part]]
     good = [clip_id for clip_id, path in clips if explain_known_bad(clip_id, path) is None]
     return PartReport(len(clips), len(clips) - len(good), digest_clip_list(good))

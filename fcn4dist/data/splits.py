@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import cast
@@ -12,9 +10,14 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from fcn4dist.data.annotations.table import CLIP_ID, MP3_PATH, Annotations, iter_rows
-from fcn4dist.data.manifest import SPLITS, SplitPart, SplitRule
-from fcn4dist.errors import DataError
+from fcn4dist.data.annotations.build import PART_NAMES, parse_numbers
+from fcn4dist.data.annotations.clips import Annotations
+from fcn4dist.data.annotations.rows import check_strangers, find_delimiter, iter_rows, read_head
+from fcn4dist.data.annotations.table import IDS, PATHS
+from fcn4dist.data.parts import LEVELS, SPLITS, Level, SplitPart, SplitRule
+from fcn4dist.errors import DataError, quoted
+
+__all__ = ["SPLITS", "Split", "SplitPart", "SplitRule", "split_clips"]
 
 FOLDER_PART: dict[str, SplitPart] = {
     **dict.fromkeys("0123456789ab", "train"),
@@ -22,29 +25,17 @@ FOLDER_PART: dict[str, SplitPart] = {
     **dict.fromkeys("def", "test"),
 }
 CHOICES = (
-    "folder-12-1-3, random-by-track, random-by-artist, random-by-album or random, each also with -clean behind it; "
-    "folds:FILE:VAL[:TEST] or file:FILE"
+    "folder-12-1-3, official, random-by-track, random-by-artist, random-by-album or random, each also with -clean behind it; "
+    "folds:VAL[:TEST], folds:FILE:VAL[:TEST] or file:FILE"
 )
 CLEAN = "-clean"
-# <folder>/<artist>-<album>-<track#>-<title>-<start>-<end>.mp3; fits all 25,863 paths of MagnaTagATune
-_TRACK_STEM = re.compile(
-    r"(?P<artist>[^-]+)-(?P<album>.+?)-(?P<number>\d+)-(?P<title>.*)-(?P<start_s>\d+)-(?P<end_s>\d+)"
-)
-
-
-@dataclass(frozen=True)
-class Track:
-    """The recording that a clip was cut from; equal names mean the same recording, album or artist."""
-
-    artist: str
-    album: str  # with its artist
-    track: str  # with its album and artist
-    is_parsed: bool  # whether the path follows the grammar; if not, each clip stands for itself
+RANDOM = "random-by-"
+FOLD_COLUMNS, PATH_COLUMNS = ("fold",), PATHS
 
 
 @dataclass(frozen=True)
 class Split:
-    """The rows of an annotation table in each part; each part is in ascending order of clip_id."""
+    """The rows of the annotations in each part; each part is in ascending order of clip_id."""
 
     rule: SplitRule
     parts: dict[SplitPart, NDArray[np.intp]]
@@ -55,32 +46,17 @@ class Split:
         return sum(map(len, self.parts.values()))
 
 
-def parse_track(path: str) -> Track:
-    """Return the recording behind `<folder>/<artist>-<album>-<track#>-<title>-<start>-<end>.<ext>`.
-
-    The folder does not matter. A path that does not follow the grammar is a recording of its own, named by the path
-    without its extension.
-    """
-    pure = PurePosixPath(path)
-    match = _TRACK_STEM.fullmatch(pure.stem)
-    if match is None:
-        own = str(pure.with_suffix(""))
-        return Track(own, own, own, is_parsed=False)
-    artist, album, number, title = match.group("artist", "album", "number", "title")
-    return Track(artist, f"{artist}-{album}", f"{artist}-{album}-{number}-{title}", is_parsed=True)
-
-
 def split_clips(
     annotations: Annotations, name: str, seed: int = 1, *, clean: bool = False, needs_train: bool = True
 ) -> Split:
-    """Divide the clips of a table by the rule `name`, as in the config key data.split.
+    """Divide the clips by the rule `name`, as in the config key data.split.
 
-    `clean`, or a name that ends in -clean, leaves out clips with none of the table's tags (Lee et al., Won et al.); every other
+    `clean`, or a name that ends in -clean, leaves out clips with none of the tags (Lee et al., Won et al.); every other
     clip stays in its part, and the split's name ends in -clean. Raises DataError for an unknown rule, a fold or split
-    file that does not fit, and, if `needs_train`, for a training part without clips.
+    file that does not fit, groups or parts that the annotations lack, and, if `needs_train`, for a training part without clips.
     """
-    if ":" not in name and name.endswith(CLEAN):
-        name, clean = name.removesuffix(CLEAN), True
+    name, is_clean = parse_split_name(name)
+    clean = clean or is_clean
     kind, _, argument = name.partition(":")
     if kind == "folder-12-1-3" and not argument:
         parts, words, used_seed = _by_folder(annotations)
@@ -88,8 +64,10 @@ def split_clips(
         parts, words, used_seed = _by_folds(annotations, argument)
     elif kind == "file" and argument:
         parts, words, used_seed = _by_file(annotations, argument)
-    elif kind in _GROUPS and not argument:
-        parts, words, used_seed = _by_random_groups(annotations, kind, seed)
+    elif kind == "official":
+        parts, words, used_seed = _by_set(annotations, name)
+    elif name == "random" or name.removeprefix(RANDOM) in LEVELS:
+        parts, words, used_seed = _by_random_groups(annotations, name, seed)
     else:
         raise DataError(f"data.split: {name!r} is no split; expected {CHOICES}")
     if clean:
@@ -101,8 +79,14 @@ def split_clips(
     ascending = np.argsort(annotations.clip_ids, kind="stable")
     part_of = np.array([part or "" for part in parts])
     for part in SPLITS:
-        rows[cast(SplitPart, part)] = ascending[part_of[ascending] == part]
+        rows[part] = ascending[part_of[ascending] == part]
     return Split(SplitRule(name=name, rule=words, seed=used_seed), rows)
+
+
+def parse_split_name(name: str) -> tuple[str, bool]:
+    """Return the rule that data.split names, and whether -clean stands behind it (a file's name may end so, too)."""
+    is_clean = name.endswith(CLEAN) and (":" not in name or name.startswith("official:"))
+    return (name.removesuffix(CLEAN) if is_clean else name), is_clean
 
 
 Parts = list[SplitPart | None]  # of every row; None: in no part
@@ -113,7 +97,7 @@ def _leave_out_untagged(annotations: Annotations, parts: Parts, words: str) -> t
     num_tags = len(annotations.tags)
     if num_tags == 0:
         raise DataError(f"{annotations.file}: no tag columns, which a clean split goes by")
-    is_tagged = annotations.labels.any(axis=1).tolist()
+    is_tagged = (annotations.labels == 1).any(axis=1).tolist()
     kept: Parts = [part if tagged else None for part, tagged in zip(parts, is_tagged, strict=True)]
     num_left_out = kept.count(None) - parts.count(None)
     return kept, f"{words}; clean: {num_left_out} clips with none of the {num_tags} tags left out"
@@ -121,91 +105,136 @@ def _leave_out_untagged(annotations: Annotations, parts: Parts, words: str) -> t
 
 def _by_folder(annotations: Annotations) -> Ruling:
     parts: Parts = []
-    for row, path in enumerate(annotations.mp3_paths):
+    for row, path in enumerate(annotations.paths):
         folder = PurePosixPath(path).parts[0]
         if folder not in FOLDER_PART or folder == path:
             raise DataError(
-                f"{annotations.place(row)}: mp3_path {path!r} is not in one of MagnaTagATune's folders 0-9 and a-f, "
-                f"which data.split folder-12-1-3 goes by. Use random-by-track, random-by-artist, "
-                "folds:FILE:VAL or file:FILE"
+                f"{annotations.place(row)}: path {path!r} is not in one of MagnaTagATune's folders 0-9 and a-f, "
+                f"which data.split folder-12-1-3 goes by. Use {_suggest(annotations)}"
             )
         parts.append(FOLDER_PART[folder])
     return parts, "first folder of the path: 0-b train, c validation, d-f test", None
 
 
+def _by_set(annotations: Annotations, name: str) -> Ruling:
+    """Take the parts that the set itself has; which of several splits was chosen when the annotations were read."""
+    if annotations.parts is None:
+        raise DataError(
+            f"data.split: {name}: {annotations.file} ({annotations.format}) has no split of its own. "
+            f"Use {_suggest(annotations)}"
+        )
+    num_left_out = annotations.parts.count(None)
+    words = f"the set's own ({annotations.format})"
+    return list(annotations.parts), words + (f"; {num_left_out} clips are in no part of it" * bool(num_left_out)), None
+
+
+def _suggest(annotations: Annotations) -> str:
+    """Return the values of data.split that would do for these annotations."""
+    choices = []
+    if annotations.folds is not None:
+        first, second = [*sorted_folds(annotations.folds), "", ""][:2]
+        choices += [f"folds:{first} (fold {first} validates)", *([f"folds:{first}:{second}"] if second else [])]
+    if annotations.parts is not None:
+        choices.append("official")
+    choices += [f"{RANDOM}{level}" for level in annotations.groups] or ["random"]
+    return ", ".join(choices) + ", folds:FILE:VAL or file:FILE"
+
+
+def sorted_folds(folds: list[str]) -> list[str]:
+    """Return the names of the folds, numbers in their order."""
+    return sorted(set(folds) - {""}, key=lambda fold: (len(fold), fold))
+
+
 def _by_folds(annotations: Annotations, argument: str) -> Ruling:
-    file, val, test = _parse_folds(annotations, argument)
-    fold_of: dict[str, str] = {}
-    for line, (path, fold) in _read_columns(file, ("path", "fold")):
-        if fold_of.setdefault(str(PurePosixPath(path)), fold) != fold:
-            raise DataError(f"{file}:{line}: {path!r} is also in fold {fold_of[str(PurePosixPath(path))]}")
-    known = sorted(set(fold_of.values()), key=lambda fold: (len(fold), fold))
+    fields = argument.split(":")
+    own = annotations.folds
+    if own is not None and len(fields) <= 2 and all(fields) and not (len(fields) == 2 and fields[0] not in own):
+        source, file, folds = "the annotations", annotations.file, own
+        val, test = fields[0], fields[1] if len(fields) == 2 else None
+    elif 2 <= len(fields) <= 3 and all(fields):
+        file = _find_file(annotations, fields[0])
+        source, folds = file.name, _read_folds(annotations, file)
+        val, test = fields[1], fields[2] if len(fields) == 3 else None
+    else:
+        own_form = "folds:VAL[:TEST], " if own is not None else ""
+        raise DataError(f"data.split: folds:{argument}: expected {own_form}folds:FILE:VAL or folds:FILE:VAL:TEST")
+    known = sorted_folds(folds)
     for held in (val, test):
         if held is not None and held not in known:
             raise DataError(f"data.split: {file} has no fold {held!r}; it has {', '.join(known)}")
     if val == test:
         raise DataError(f"data.split: fold {val} cannot be both validation and test")
-    parts: Parts = []
-    for row, path in enumerate(annotations.mp3_paths):
+    parts: Parts = ["val" if fold == val else "test" if fold == test else "train" if fold else None for fold in folds]
+    return (
+        parts,
+        f"folds of {source}: {val} validation" + (f", {test} test" if test else "") + ", the others train",
+        None,
+    )
+
+
+def _read_folds(annotations: Annotations, file: Path) -> list[str]:
+    fold_of: dict[str, str] = {}
+    for line, path, fold in _read_columns(file, PATH_COLUMNS, FOLD_COLUMNS)[1]:
+        path = str(PurePosixPath(path))
+        if fold_of.setdefault(path, fold) != fold:
+            raise DataError(f"{file}:{line}: {path!r} is also in fold {fold_of[path]}")
+    for row, path in enumerate(annotations.paths):
         if path not in fold_of:
-            raise DataError(f"{annotations.place(row)}: mp3_path {path!r} has no line in {file}")
-        parts.append("val" if fold_of[path] == val else "test" if fold_of[path] == test else "train")
-    words = f"folds of {file.name}: {val} validation" + (f", {test} test" if test else "") + ", the others train"
-    return parts, words, None
-
-
-def _parse_folds(annotations: Annotations, argument: str) -> tuple[Path, str, str | None]:
-    fields = argument.split(":")
-    if not 2 <= len(fields) <= 3 or not all(fields):
-        raise DataError(f"data.split: folds:{argument}: expected folds:FILE:VAL or folds:FILE:VAL:TEST")
-    return _find_file(annotations, fields[0]), fields[1], fields[2] if len(fields) == 3 else None
+            raise DataError(f"{annotations.place(row)}: path {path!r} has no line in {file}")
+    known = set(annotations.paths)
+    check_strangers(file, [path for path in fold_of if path not in known], len(fold_of), annotations.file)
+    return [fold_of[path] for path in annotations.paths]
 
 
 def _by_file(annotations: Annotations, argument: str) -> Ruling:
     file = _find_file(annotations, argument)
-    header = _read_header(file)
-    key = MP3_PATH if MP3_PATH in header else CLIP_ID
+    key, rows = _read_columns(file, (*PATHS, *IDS), ("split",))
+    has_numbers = parse_numbers(annotations.source_ids) is not None
+    keys = annotations.paths if key in PATHS else annotations.source_ids
+    if key in IDS and has_numbers:
+        keys = list(map(str, annotations.clip_ids.tolist()))
     part_of: dict[str, SplitPart] = {}
-    for line, (clip, part) in _read_columns(file, (key, "split")):
-        if part not in SPLITS:
-            raise DataError(f"{file}:{line}: split {part!r}; expected train, val or test")
-        clip = str(PurePosixPath(clip)) if key == MP3_PATH else clip.lstrip("0") or "0"
-        if part_of.setdefault(clip, cast(SplitPart, part)) != part:
+    for line, clip, part in rows:
+        if part.lower() not in PART_NAMES:
+            raise DataError(f"{file}:{line}: split {quoted(part)}; expected train, val or test")
+        clip = str(PurePosixPath(clip)) if key in PATHS else (clip.lstrip("0") or "0") if has_numbers else clip
+        if part_of.setdefault(clip, PART_NAMES[part.lower()]) != PART_NAMES[part.lower()]:
             raise DataError(f"{file}:{line}: {key} {clip} is also in {part_of[clip]}")
-    keys = annotations.mp3_paths if key == MP3_PATH else [str(i) for i in annotations.clip_ids]
+    known = set(keys)
+    check_strangers(file, [clip for clip in part_of if clip not in known], len(part_of), annotations.file)
     parts = [part_of.get(clip) for clip in keys]
     num_left_out = parts.count(None)
-    if num_left_out == len(parts):
-        raise DataError(f"data.split: no {key} in {file} is one of {annotations.file}")
     words = f"listed in {file.name} by {key}"
     return parts, words + (f"; {num_left_out} clips that it does not list take no part" if num_left_out else ""), None
 
 
-_GROUPS: dict[str, Callable[[str], str]] = {
-    "random": lambda path: path,
-    "random-by-track": lambda path: parse_track(path).track,
-    "random-by-album": lambda path: parse_track(path).album,
-    "random-by-artist": lambda path: parse_track(path).artist,
-}
-
-
-def _by_random_groups(annotations: Annotations, kind: str, seed: int) -> Ruling:
-    group_of = [_GROUPS[kind](path) for path in annotations.mp3_paths]
-    unit = kind.removeprefix("random-by-") if kind != "random" else "clip"
+def _by_random_groups(annotations: Annotations, name: str, seed: int) -> Ruling:
+    # a clip that belongs to nothing known stands for itself, by its path without the ending
+    own = annotations.paths if name == "random" else [str(PurePosixPath(p).with_suffix("")) for p in annotations.paths]
+    unit, names = "clip", [""] * len(own)
+    if name != "random":
+        level = cast(Level, name.removeprefix(RANDOM))
+        if level not in annotations.groups:
+            has = f"names {' and '.join(annotations.groups)}" if annotations.groups else f"names no {level}"
+            raise DataError(
+                f"data.split: {name}: {annotations.file} ({annotations.format}) has no {level} of a clip; it {has}. "
+                f"Use {_suggest(annotations)}, or add a column {level}_id"
+            )
+        unit, names = level, annotations.groups[level]
+    group_of = [group or path for group, path in zip(names, own, strict=True)]
     # a hash is a shuffle that depends on the names alone: not on rows, not on the version of a library
     groups = sorted(set(group_of), key=lambda group: hashlib.sha256(f"{seed}:{group}".encode()).digest())
     if len(groups) < 3:
-        raise DataError(f"data.split: {kind} needs at least 3 {unit}s, {annotations.file} has {len(groups)}")
+        raise DataError(f"data.split: {name} needs at least 3 {unit}s, {annotations.file} has {len(groups)}")
     num_held = max(1, round(0.1 * len(groups)))
     part_of: dict[str, SplitPart] = dict.fromkeys(groups, "train")
     part_of.update(dict.fromkeys(groups[:num_held], "val"))
     part_of.update(dict.fromkeys(groups[num_held : 2 * num_held], "test"))
     words = f"{len(groups)} {unit}s at random: {num_held} validation, {num_held} test, the others train"
-    num_loose = 0 if kind == "random" else sum(not parse_track(path).is_parsed for path in annotations.mp3_paths)
-    if num_loose:
-        words += f"; {num_loose} paths do not name artist, album and track, so each of them is a {unit} of its own"
-    elif kind == "random":
+    if name == "random":
         words += "; clips of one recording may be in several parts"
+    elif num_loose := names.count(""):
+        words += f"; {num_loose} clips name no {unit}, so each of them is one of its own"
     return [part_of[group] for group in group_of], words, seed
 
 
@@ -216,26 +245,20 @@ def _find_file(annotations: Annotations, name: str) -> Path:
     raise DataError(f"data.split: no such file: {name} (neither as given nor beside {annotations.file})")
 
 
-def _delimiter(file: Path) -> str:
-    try:
-        with file.open(encoding="utf-8-sig") as text:
-            return "\t" if "\t" in text.readline() else ","
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: cannot be read: {error}") from None
-
-
-def _read_header(file: Path) -> list[str]:
-    return [name.strip() for name in next(iter_rows(file, _delimiter(file)), (1, []))[1]]
-
-
-def _read_columns(file: Path, names: tuple[str, str]) -> list[tuple[int, tuple[str, str]]]:
-    header = _read_header(file)
-    for name in names:
-        if name not in header:
-            raise DataError(f"{file}:1: no column {name}; found {', '.join(header) or 'nothing'}")
-    first, second = (header.index(name) for name in names)
-    rows = list(iter_rows(file, _delimiter(file)))[1:]
+def _read_columns(file: Path, keys: tuple[str, ...], values: tuple[str, ...]) -> tuple[str, list[tuple[int, str, str]]]:
+    """Return the first of `keys` that the file has as a column, and (line, key, value) of every row."""
+    delimiter = find_delimiter((read_head(file) or [""])[0], (*keys, *values))
+    rows = iter_rows(file, delimiter)
+    header = [name.strip().lower() for name in next(rows, (1, []))[1]]
+    found = [next((name for name in names if name in header), None) for names in (keys, values)]
+    for name, names in zip(found, (keys, values), strict=True):
+        if name is None:
+            has = ", ".join(header) or "nothing"
+            raise DataError(f"{file}:1: no column {' or '.join(dict.fromkeys(names))}; found {has}")
+    key, value = (header.index(cast(str, name)) for name in found)
+    read = []
     for line, row in rows:
         if len(row) != len(header):
             raise DataError(f"{file}:{line}: {len(row)} fields, the header has {len(header)}")
-    return [(line, (row[first].strip(), row[second].strip())) for line, row in rows]
+        read.append((line, row[key].strip(), row[value].strip()))
+    return cast(str, found[0]), read

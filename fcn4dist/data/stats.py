@@ -14,13 +14,14 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from fcn4dist.data.annotations.magnatagatune import parse_groups
 from fcn4dist.data.clip_list import ListedClip, digest_clip_list, load_clip_list
 from fcn4dist.data.leaks import find_leaks, format_leaks, warn_of_leaks
 from fcn4dist.data.manifest import MANIFEST, SPLITS, LeakReport, Manifest, SkippedClip, SplitPart, load_manifest
 from fcn4dist.errors import DataError
 from fcn4dist.names import shorten_name
 
-PARTS = cast("tuple[SplitPart, ...]", SPLITS)
+PARTS = SPLITS
 UNKNOWN_SPLIT = "unknown (shards without a manifest)"
 TAG_WIDTH = 30  # letters of a tag in print
 MOST_LINES = 10  # of skipped clips and of pairs of tags in print
@@ -97,7 +98,8 @@ def collect_stats(data_dir: Path) -> DataStats:
     clips = load_clip_list(data_dir) or []
     has_labels = len(clips) == manifest.num_written and all(clip.labels is not None for clip in clips)
     parts = _parts_of_list(data_dir, clips, manifest) if has_labels else _read_shards(data_dir)[0]
-    leaks = find_leaks({part: [clip.mp3_path for clip in clips if clip.split == part] for part in PARTS})
+    rows = {part: np.flatnonzero([clip.split == part for clip in clips]) for part in PARTS}
+    leaks = manifest.leaks or find_leaks(rows, parse_groups([clip.mp3_path for clip in clips]) or {})
     durations = np.array([clip.duration_s for clip in clips if clip.duration_s is not None], np.float64)
     return DataStats(
         data_dir, manifest.split.name, manifest.tags, parts, durations, manifest.skipped, leaks if clips else None

@@ -74,8 +74,8 @@ def _examine_audio(config: RunConfig) -> DataFound:
         missing, named = ("data.audio_dir", annotations) if audio_dir is None else ("data.annotations", audio_dir)
         remedy = "set both, or name a prepared data set with --data"
         return DataFound(Check("data", "error", f"{missing} is not set, only {named} is", remedy))
-    from fcn4dist.data.annotations.table import locate_clips  # NumPy loads here
-    from fcn4dist.data.plan import load_table
+    from fcn4dist.data.annotations import locate_clips  # NumPy loads here
+    from fcn4dist.data.tags import load_table
 
     table, _ = load_table(config.data)
     clips = locate_clips(table, audio_dir, config.data.source_suffix)

@@ -70,7 +70,7 @@ def test_where_no_path_names_a_track_the_tracks_are_not_known(tmp_path: Path) ->
     assert load_tracks(tmp_path, np.array([0, 1])) is None
     tracks = load_tracks(tmp_path, np.array([0, 2]))
     assert tracks is not None
-    assert tracks.tolist() == ["audio/1-100032-A-0", "a-b-1-c"]
+    assert tracks.tolist() == ["audio/1-100032-A-0.wav", "a-b-1-c"]
 
 
 def test_the_checksum_does_not_depend_on_the_order() -> None:

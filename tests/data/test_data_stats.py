@@ -13,8 +13,8 @@ import pytest
 from audio_set import AudioSet, make_audio_set
 from PIL import Image
 
-from fcn4dist.config import load_config, override_config
-from fcn4dist.data.annotations.table import load_annotations
+from fcn4dist.config import DataConfig, load_config, override_config
+from fcn4dist.data.annotations import load_annotations
 from fcn4dist.data.clip_list import load_clip_list
 from fcn4dist.data.manifest import MANIFEST, load_manifest
 from fcn4dist.data.prepare import prepare
@@ -63,7 +63,7 @@ def test_the_manifest_tells_leaks_and_the_list_labels_and_durations(audio: Audio
     shared = sum(len(parts) > 1 for parts in parts_of_artist.values())
     assert shared > 2
     assert (leaks.levels["track"].num_shared, leaks.levels["artist"].num_shared) == (0, shared)
-    assert leaks.num_unparsed == 0
+    assert leaks.levels["track"].num_unknown == 0
 
 
 def test_counts_are_those_of_the_table(data_dir: Path) -> None:
@@ -156,7 +156,7 @@ def test_a_folder_without_data_is_refused(tmp_path: Path) -> None:
 
 def test_rare_tags_of_magnatagatune_are_counted_as_published(shared_data: Path) -> None:
     """peers.md, section 3: what makes a tag's validation AUC noisy."""
-    table = load_annotations(shared_data / "magnatagatune" / "annotations_val_test.csv")
+    table = load_annotations(DataConfig(annotations=shared_data / "magnatagatune" / "annotations_val_test.csv"))
     rows = split_clips(table, "folder-12-1-3", needs_train=False).parts
     count = {
         part: dict(

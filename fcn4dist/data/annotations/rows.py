@@ -1,0 +1,97 @@
+"""Rows of a text table, as people and programs write them: quotes or none, a byte order mark, any line end."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+from fcn4dist.errors import DataError, quoted
+
+_log = logging.getLogger(__name__)
+
+DELIMITERS = ("\t", ",", ";")
+MOST_STRANGERS = 0.01  # share of the names in a split file that the annotations may lack
+
+
+def iter_rows(file: Path, delimiter: str, *, keeps_space: bool = True) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line, fields) of a table; empty lines are left out. `keeps_space`: a blank behind a delimiter belongs to the field.
+
+    Raises DataError for a file that cannot be read, is not UTF-8, or has a quote that never ends.
+    """
+    line = 0
+    try:
+        with open_text(file) as text:
+            reader = csv.reader(text, delimiter=delimiter, skipinitialspace=not keeps_space)
+            for row in reader:
+                line = reader.line_num
+                if row:
+                    yield line, row
+    except OSError as error:
+        raise DataError(f"{file}: cannot read this table: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise DataError(explain_encoding(file)) from None
+    except csv.Error as error:
+        raise DataError(f"{file}:{line + 1}: not a table: {error}") from None
+
+
+def open_text(file: Path) -> IO[str]:
+    """Open a text file for reading, with or without a byte order mark."""
+    return file.open(encoding="utf-8-sig", newline="")
+
+
+def explain_encoding(file: Path) -> str:
+    """Say which line of a file is not UTF-8 text, and how to convert it."""
+    lines = file.read_bytes().split(b"\n")
+    number = next((i for i, line in enumerate(lines, start=1) if not _is_utf8(line)), 1)
+    is_utf16 = lines[0][:2] in (b"\xff\xfe", b"\xfe\xff")
+    encoding, what = ("UTF-16", "UTF-16") if is_utf16 else ("LATIN1", "Latin-1, for example")
+    return (
+        f"{file}:{number}: not UTF-8 text. If it is {what}: iconv -f {encoding} -t UTF-8 {quoted(str(file))} > NEW, "
+        "and name NEW"
+    )
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def read_head(file: Path, num_lines: int = 1) -> list[str]:
+    """Return the first lines of a text file, without their ends; [] for an empty one. Raises DataError."""
+    try:
+        with open_text(file) as text:
+            lines = [text.readline(1 << 20) for _ in range(num_lines)]
+    except OSError as error:
+        raise DataError(f"{file}: cannot read this table: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise DataError(explain_encoding(file)) from None
+    return [line.rstrip("\r\n") for line in lines if line]
+
+
+def find_delimiter(header: str, known: Sequence[str]) -> str:
+    """Return the delimiter that cuts a header into the most of the `known` column names, then into the most fields."""
+
+    def merit(delimiter: str) -> tuple[int, int]:
+        fields = [field.strip().lower() for field in next(csv.reader([header], delimiter=delimiter), [])]
+        return sum(field in known for field in fields), len(fields)
+
+    return max(DELIMITERS, key=merit)
+
+
+def check_strangers(file: Path, strangers: Sequence[str], num_named: int, annotations: Path) -> None:
+    """Count the names of a split file that are not in the annotations: a warning, above 1 % a DataError."""
+    if not strangers:
+        return
+    told = (
+        f"{file}: {len(strangers)} of the {num_named} clips that it names are not in {annotations}, "
+        f"the first: {quoted(strangers[0])}"
+    )
+    if len(strangers) > MOST_STRANGERS * num_named:
+        raise DataError(f"{told}. More than {MOST_STRANGERS:.0%} is taken for the split of another data set")
+    _log.warning("%s", told)
