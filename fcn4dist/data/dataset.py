@@ -19,12 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcn4dist.config import MelConfig
-from fcn4dist.data.annotations.clips import Level
 from fcn4dist.data.annotations.magnatagatune import parse_groups
 from fcn4dist.data.leaks import LeakReport
 from fcn4dist.data.manifest import (
     FORMAT_VERSION,
-    LEVELS,
     MANIFEST,
     ClipTable,
     LedgerClip,
@@ -33,8 +31,8 @@ from fcn4dist.data.manifest import (
     load_manifest,
 )
 from fcn4dist.data.order import Positions
+from fcn4dist.data.parts import LEVELS, SPLITS, Level
 from fcn4dist.data.shards import RowFormat, ShardHeader, in_words, iter_rows, load_header
-from fcn4dist.data.splits import SPLITS
 from fcn4dist.errors import DataError
 from fcn4dist.files import digest_file
 

@@ -3,47 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, model_validator
 
-from fcn4dist.data.annotations.clips import Level
-from fcn4dist.data.splits import SPLITS, SplitPart
+from fcn4dist.data.parts import LEVELS, SPLITS, LeakLevel, LeakReport, Level, SplitPart
 
-
-class LeakLevel(BaseModel):
-    """What the parts share at one level."""
-
-    model_config = ConfigDict(frozen=True)
-
-    num_groups: int  # tracks, albums or artists in all
-    num_shared: int  # of them, those with clips in more than one part
-    clips_shared_with_train: dict[SplitPart, int]  # clips of val and of test whose group has clips in train too
-    num_unknown: int = 0  # clips whose group is not known, so that what they share cannot be seen
-
-
-class LeakReport(BaseModel):
-    """What the parts of a split have in common."""
-
-    model_config = ConfigDict(frozen=True)
-
-    num_clips: dict[SplitPart, int]
-    levels: dict[Level, LeakLevel]  # those that the annotations name; none: unknown
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_older(cls, values: Any) -> Any:
-        """Read the report of an older manifest: it went by paths, and counted those that name nothing for all levels."""
-        if not (isinstance(values, dict) and "num_unparsed" in values):
-            return values
-        unparsed = values["num_unparsed"]
-        levels = {} if unparsed == sum(values["num_clips"].values()) else values["levels"]
-        return {
-            "num_clips": values["num_clips"],
-            "levels": {level: {**found, "num_unknown": unparsed} for level, found in levels.items()},
-        }
+__all__ = ["LeakLevel", "LeakReport", "find_leaks", "format_leaks", "warn_of_leaks"]
 
 
 def find_leaks(parts: Mapping[SplitPart, NDArray[np.intp]], groups: Mapping[Level, Sequence[str]]) -> LeakReport:
@@ -69,11 +35,11 @@ def format_leaks(report: LeakReport) -> list[str]:
             if count
         ]
         if shared:
-            line += f"; {' and '.join(shared)} are of {_ARTICLE[level]} {level} that train has too"
+            line += f"; {' and '.join(shared)} are of {'a' if level == 'track' else 'an'} {level} that train has too"
         if found.num_unknown:
             line += f"; {found.num_unknown} of {sum(report.num_clips.values())} clips name no {level}: what they share is unknown"
         lines.append(line)
-    if unknown := [f"{level}s" for level in _ARTICLE if level not in report.levels]:
+    if unknown := [f"{level}s" for level in LEVELS if level not in report.levels]:
         lines.append(f"{' and '.join(unknown)}: not known, the annotations do not name them")
     return lines
 
@@ -107,6 +73,3 @@ def _compare_parts(parts: Mapping[SplitPart, NDArray[np.intp]], names: Sequence[
         },
         num_unknown=sum(named.count("") for named in members.values()),
     )
-
-
-_ARTICLE: dict[Level, str] = {"track": "a", "album": "an", "artist": "an"}

@@ -9,16 +9,15 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fcn4dist.config import MelConfig
-from fcn4dist.data.annotations.clips import Level
 from fcn4dist.data.leaks import LeakReport
-from fcn4dist.data.splits import SPLITS, SplitPart, SplitRule
+from fcn4dist.data.parts import LEVELS, SPLITS, Level, SplitPart, SplitRule
 from fcn4dist.errors import DataError
 
 FORMAT_VERSION = 2
@@ -27,7 +26,6 @@ READ_VERSIONS = (
     2,
 )  # 1: clips.tsv is not in the order of the shards' rows, and knows neither groups nor unknown labels
 MANIFEST, CLIPS = "manifest.json", "clips.tsv"
-LEVELS: tuple[Level, ...] = get_args(Level)
 
 
 class _Record(BaseModel):

@@ -9,16 +9,16 @@ from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from fcn4dist.data.annotations.build import PART_NAMES, parse_numbers
-from fcn4dist.data.annotations.clips import Annotations, Level, Part
+from fcn4dist.data.annotations.clips import Annotations
 from fcn4dist.data.annotations.rows import check_strangers, find_delimiter, iter_rows, read_head
 from fcn4dist.data.annotations.table import IDS, PATHS
+from fcn4dist.data.parts import LEVELS, SPLITS, Level, SplitPart, SplitRule
 from fcn4dist.errors import DataError, quoted
 
-SplitPart = Part
-SPLITS: tuple[SplitPart, ...] = ("train", "val", "test")
+__all__ = ["SPLITS", "Split", "SplitPart", "SplitRule", "split_clips"]
+
 FOLDER_PART: dict[str, SplitPart] = {
     **dict.fromkeys("0123456789ab", "train"),
     "c": "val",
@@ -31,16 +31,6 @@ CHOICES = (
 CLEAN = "-clean"
 RANDOM = "random-by-"
 FOLD_COLUMNS, PATH_COLUMNS = ("fold",), PATHS
-
-
-class SplitRule(BaseModel):
-    """How clips were divided."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str  # as in data.split
-    rule: str  # in words
-    seed: int | None = None  # of the random rules
 
 
 @dataclass(frozen=True)
@@ -76,7 +66,7 @@ def split_clips(
         parts, words, used_seed = _by_file(annotations, argument)
     elif kind == "official":
         parts, words, used_seed = _by_set(annotations, name)
-    elif name == "random" or name.removeprefix(RANDOM) in ("track", "album", "artist"):
+    elif name == "random" or name.removeprefix(RANDOM) in LEVELS:
         parts, words, used_seed = _by_random_groups(annotations, name, seed)
     else:
         raise DataError(f"data.split: {name!r} is no split; expected {CHOICES}")

@@ -13,16 +13,21 @@ import numpy as np
 import pytest
 import soundfile
 
-from fcn4dist.config import load_config, override_config
+from fcn4dist.config import DataConfig, load_config, override_config
 from fcn4dist.data import demo
-from fcn4dist.data.annotations.table import load_annotations
-from fcn4dist.data.splits import parse_track, split_clips
+from fcn4dist.data.annotations import Annotations, load_annotations
+from fcn4dist.data.leaks import find_leaks
+from fcn4dist.data.splits import split_clips
 from fcn4dist.data.synth import MELODIC, RATE_HZ
 
 
 @pytest.fixture(scope="module")
 def demo_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return demo.ensure_demo_set(tmp_path_factory.mktemp("cache"))
+
+
+def read_table(demo_set: Path) -> Annotations:
+    return load_annotations(DataConfig(annotations=demo_set / "annotations_final.csv"))
 
 
 def test_every_tag_has_positives_and_negatives_in_every_fold() -> None:
@@ -39,26 +44,28 @@ def test_the_set_is_laid_out_like_magnatagatune(demo_set: Path) -> None:
     lines = (demo_set / "annotations_final.csv").read_text().splitlines()
     assert lines[0].split("\t") == [f'"{name}"' for name in ("clip_id", *demo.TAGS, "mp3_path")]
     assert all(re.fullmatch(r'"\d+"(\t"[01]"){10}\t"[^"]+"', line) for line in lines[1:])
-    table = load_annotations(demo_set / "annotations_final.csv")
+    table = read_table(demo_set)
     assert table.num_clips == 300
-    files = [demo_set / path for path in table.mp3_paths]
+    files = [demo_set / path for path in table.paths]
     assert sum(file.stat().st_size for file in files) < 8e6
     info = soundfile.info(files[0])
     assert (info.samplerate, info.channels, info.frames) == (12_000, 1, 48_000)
     with (demo_set / "folds.csv").open() as text:
         fold_of = {row["path"]: row["fold"] for row in csv.DictReader(text)}
-    assert set(fold_of) == set(table.mp3_paths)
+    assert set(fold_of) == set(table.paths)
     for level in ("track", "artist"):  # a piece, and even an ensemble, is in one fold
-        pairs = {(getattr(parse_track(path), level), fold) for path, fold in fold_of.items()}
-        assert len(pairs) == len({name for name, _ in pairs})
+        pairs = set(zip(table.groups[level], (fold_of[path] for path in table.paths), strict=True))
+        assert len(pairs) == len({name for name, _ in pairs}) == {"track": 100, "artist": 25}[level]
 
 
 def test_the_config_of_the_demo_fits_it(demo_set: Path) -> None:
     config = override_config(load_config(), **demo.demo_config(demo_set))
     assert config.data.audio_dir == demo_set
     assert config.mel.num_frames == 188
-    split = split_clips(load_annotations(demo_set / "annotations_final.csv"), config.data.split)
+    table = read_table(demo_set)
+    split = split_clips(table, config.data.split)
     assert {part: len(rows) for part, rows in split.parts.items()} == {"train": 240, "val": 60, "test": 0}
+    assert [found.num_shared for found in find_leaks(split.parts, table.groups).levels.values()] == [0, 0, 0]
 
 
 def test_other_versions_of_the_features_have_a_folder_of_their_own(
@@ -71,8 +78,8 @@ def test_other_versions_of_the_features_have_a_folder_of_their_own(
 
 
 def test_loudness_and_tempo_can_be_heard(demo_set: Path) -> None:
-    table = load_annotations(demo_set / "annotations_final.csv")
-    waves = [soundfile.read(demo_set / path, dtype="float32")[0] for path in table.mp3_paths]
+    table = read_table(demo_set)
+    waves = [soundfile.read(demo_set / path, dtype="float32")[0] for path in table.paths]
     rms_db = np.array([20 * np.log10(np.sqrt(np.mean(np.square(wave)))) for wave in waves])
     quiet, loud = (table.labels[:, table.tags.index(tag)] == 1 for tag in ("quiet", "loud"))
     assert np.median(rms_db[quiet]) < -32 < np.median(rms_db[~quiet & ~loud]) < -19 < np.median(rms_db[loud])

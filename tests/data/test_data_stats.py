@@ -13,9 +13,9 @@ import pytest
 from audio_set import AudioSet, make_audio_set
 from PIL import Image
 
-from fcn4dist.config import load_config, override_config
-from fcn4dist.data.annotations.table import load_annotations
-from fcn4dist.data.manifest import MANIFEST, load_clip_list, load_manifest
+from fcn4dist.config import DataConfig, load_config, override_config
+from fcn4dist.data.annotations import load_annotations
+from fcn4dist.data.manifest import MANIFEST, load_clip_tables, load_manifest
 from fcn4dist.data.prepare import prepare
 from fcn4dist.data.splits import split_clips
 from fcn4dist.data.stats import PartStats, collect_stats, find_pairs, format_stats
@@ -38,7 +38,7 @@ def data_dir(audio: AudioSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = override_config(load_config(), **audio.sections)  # type: ignore[arg-type]
     output = tmp_path_factory.mktemp("prepared") / "data"
     chosen = {"records_dir": output, "num_workers": 1, "max_skipped_fraction": 0.1}
-    return prepare(override_config(config, data=chosen)).records_dir
+    return prepare(override_config(config, data=chosen)).data.path
 
 
 def expected_labels() -> dict[int, list[int]]:
@@ -46,11 +46,10 @@ def expected_labels() -> dict[int, list[int]]:
 
 
 def test_the_manifest_tells_leaks_and_the_list_labels_and_durations(audio: AudioSet, data_dir: Path) -> None:
-    clips = load_clip_list(data_dir)
-    assert clips is not None
-    labels = expected_labels()
-    assert {clip.clip_id: [int(i in (clip.labels or ())) for i in range(3)] for clip in clips} == labels
-    assert {clip.duration_s for clip in clips} == {1.0}
+    tables = load_clip_tables(data_dir, 3).values()
+    found = {i: row.tolist() for table in tables for i, row in zip(table.clip_ids.tolist(), table.labels, strict=True)}
+    assert found == expected_labels()
+    assert {duration for table in tables for duration in table.durations_s.tolist()} == {1.0}
     leaks = load_manifest(data_dir).leaks
     assert leaks is not None
     assert leaks.num_clips == {"train": 39, "val": 4, "test": 4}
@@ -62,7 +61,7 @@ def test_the_manifest_tells_leaks_and_the_list_labels_and_durations(audio: Audio
     shared = sum(len(parts) > 1 for parts in parts_of_artist.values())
     assert shared > 2
     assert (leaks.levels["track"].num_shared, leaks.levels["artist"].num_shared) == (0, shared)
-    assert leaks.num_unparsed == 0
+    assert leaks.levels["track"].num_unknown == 0
 
 
 def test_counts_are_those_of_the_table(data_dir: Path) -> None:
@@ -92,14 +91,17 @@ def test_a_set_of_an_older_version_is_counted_from_its_shards(data_dir: Path, tm
     for file in data_dir.glob("*.mindrecord*"):
         (old / file.name).write_bytes(file.read_bytes())
     document = json.loads((data_dir / MANIFEST).read_text())
-    for key in ("leaks", "synonyms"):
+    for key in ("leaks", "synonyms", "noted"):
         del document[key]
+    document["format_version"] = 1
     (old / MANIFEST).write_text(json.dumps(document))
     lines = (data_dir / "clips.tsv").read_text().splitlines()
-    (old / "clips.tsv").write_text("".join("\t".join(line.split("\t")[:3]) + "\n" for line in lines))
+    columns = [lines[0].split("\t").index(name) for name in ("clip_id", "split", "mp3_path")]
+    rows = [line.split("\t") for line in lines]
+    (old / "clips.tsv").write_text("".join("\t".join(row[i] for i in columns) + "\n" for row in rows))
     new, found = collect_stats(data_dir), collect_stats(old)
     np.testing.assert_array_equal(found.cooccurrence, new.cooccurrence)
-    assert found.leaks == new.leaks
+    assert found.leaks is None
     assert found.to_json()["durations_s"] is None
     (old / MANIFEST).unlink()  # as ModelZoo's
     bare = collect_stats(old)
@@ -149,13 +151,13 @@ def test_hostile_names_and_files_do_no_harm(data_dir: Path, tmp_path: Path) -> N
 def test_a_folder_without_data_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
         collect_stats(tmp_path / "none")
-    with pytest.raises(DataError, match=r"neither manifest\.json nor shards"):
+    with pytest.raises(DataError, match=r"neither manifest\.json nor train"):
         collect_stats(tmp_path)
 
 
 def test_rare_tags_of_magnatagatune_are_counted_as_published(shared_data: Path) -> None:
     """peers.md, section 3: what makes a tag's validation AUC noisy."""
-    table = load_annotations(shared_data / "magnatagatune" / "annotations_val_test.csv")
+    table = load_annotations(DataConfig(annotations=shared_data / "magnatagatune" / "annotations_val_test.csv"))
     rows = split_clips(table, "folder-12-1-3", needs_train=False).parts
     count = {
         part: dict(

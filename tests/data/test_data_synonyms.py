@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_annotations import make_annotations
 
 from fcn4dist.config import DataConfig
-from fcn4dist.data.annotations.table import Annotations
-from fcn4dist.data.plan import load_table
-from fcn4dist.data.synonyms import find_synonyms, load_synonyms, merge_synonyms
+from fcn4dist.data.annotations import Annotations
+from fcn4dist.data.tags import find_synonyms, load_synonyms, load_table, merge_synonyms
 from fcn4dist.errors import DataError
 
 TAGS = ["beats", "rock", "female", "beat", "women"]
@@ -19,9 +19,7 @@ LABELS = [[1, 0, 0, 0, 0], [0, 1, 1, 1, 0], [0, 0, 0, 0, 1], [0, 0, 0, 0, 0]]
 
 
 def table(folder: Path = Path()) -> Annotations:
-    labels = np.array(LABELS, np.int32)
-    paths = [f"{i}.ogg" for i in range(4)]
-    return Annotations(folder / "t.csv", np.arange(4, dtype=np.int32), paths, TAGS, labels, [2, 3, 4, 5])
+    return make_annotations([f"{i}.ogg" for i in range(4)], folder, tags=TAGS, labels=LABELS)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +47,14 @@ def test_the_first_name_is_kept_where_the_table_lacks_it(tmp_path: Path) -> None
     assert merged.tags == ["beats", "rock", "lady", "beat"]
     assert merged.labels[:, 2].tolist() == [0, 1, 1, 0]
     assert groups == [["lady", "women", "female"]]
+
+
+def test_a_merged_tag_is_absent_where_a_member_is_and_unknown_where_all_are(tmp_path: Path) -> None:
+    labels = [[1, -1], [0, -1], [-1, -1], [0, 0], [-1, 1]]
+    unsure = make_annotations([f"{i}.ogg" for i in range(5)], tags=["voice", "vocals"], labels=labels)
+    (tmp_path / "s").write_text("vocals, voice")
+    merged, _ = merge_synonyms(unsure, load_synonyms(tmp_path / "s"), tmp_path / "s")
+    assert (merged.tags, merged.labels[:, 0].tolist()) == (["vocals"], [1, 0, -1, 0, 1])
 
 
 @pytest.mark.parametrize(

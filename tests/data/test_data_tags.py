@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from made_annotations import make_annotations
 
-from fcn4dist.data.annotations.table import load_annotations, select_tags
-from fcn4dist.data.tags import is_rarest_first, load_tags, named_tags
+from fcn4dist.config import DataConfig
+from fcn4dist.data.annotations import load_annotations
+from fcn4dist.data.tags import is_rarest_first, load_tags, named_tags, select_tags
 from fcn4dist.errors import DataError, quoted
 
 
@@ -39,6 +41,34 @@ def test_a_bad_file_is_one_message(tmp_path: Path, content: bytes, message: str)
         load_tags(tmp_path / "none.txt")
 
 
+def test_the_k_most_frequent_tags_come_most_frequent_first_and_ties_by_column() -> None:
+    labels = [[0, 1, 1, 1, -1], [1, 0, 1, 0, -1], [0, 0, 1, 1, -1]]
+    table = make_annotations(["x", "y", "z"], tags=["a", "b", "c", "d", "e"], labels=labels)
+    chosen = select_tags(table, 3)  # a 1, b 1, c 3, d 2, e none: unknown is not counted
+    assert chosen.tags == ["c", "d", "a"]
+    assert chosen.labels.tolist() == [[1, 1, 0], [1, 0, 1], [1, 1, 0]]
+    assert select_tags(table, "all").tags == ["c", "d", "a", "b", "e"]
+    assert select_tags(table, ["e", "a"]).labels.tolist() == [[-1, 0], [-1, 1], [-1, 0]]
+
+
+def test_a_choice_of_tags_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    table = make_annotations(["x"], tags=["rock", "jazz", "slow"])
+    (tmp_path / "tags.txt").write_text("slow\n\nrock\n")
+    assert select_tags(table, tmp_path / "tags.txt").tags == ["slow", "rock"]
+    with pytest.raises(DataError, match=r"data\.tags: 4 tags asked, .*t\.csv has 3; use at most that many, or all"):
+        select_tags(table, 4)
+    with pytest.raises(DataError, match="no tag 'jaz'; did you mean 'jazz'"):
+        select_tags(table, ["jaz"])
+    with pytest.raises(DataError, match="'jazz' is listed twice"):
+        select_tags(table, ["jazz", "jazz"])
+    with pytest.raises(DataError, match=r"cannot read this list of tags"):
+        select_tags(table, tmp_path / "none.txt")
+    with pytest.raises(DataError, match="no tags; expected at least one"):
+        select_tags(table, [])
+    with pytest.raises(DataError, match="no tag columns and no column `tags`"):
+        select_tags(make_annotations(["x"], tags=[]), 1)
+
+
 @pytest.mark.parametrize(
     ("positives", "expected"),
     [
@@ -62,9 +92,9 @@ def test_names_are_quoted_for_messages() -> None:
 
 def test_modelzoos_order_is_recognised_on_a_part_of_magnatagatune(shared_data: Path, tmp_path: Path) -> None:
     """The order of all clips at hand, and the counts of the validation folder alone, where choral has three clips."""
-    table = load_annotations(shared_data / "magnatagatune" / "annotations_val_test.csv")
+    table = load_annotations(DataConfig(annotations=shared_data / "magnatagatune" / "annotations_val_test.csv"))
     frequent = select_tags(table, 50)
-    in_val = [path.startswith("c/") for path in table.mp3_paths]
+    in_val = [path.startswith("c/") for path in table.paths]
     tag_file = tmp_path / "tag.txt"
     tag_file.write_text("".join(f"{tag}\n" for tag in reversed(frequent.tags)))
     as_modelzoo = select_tags(table, tag_file)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fcn4dist.config import AnnotationFormat
+from fcn4dist.data.parts import Level, SplitPart
 
-Part = Literal["train", "val", "test"]
-Level = Literal["track", "album", "artist"]  # what clips may have in common, finest first
+Part = SplitPart
 UNKNOWN = -1  # a label that nobody gave: it counts neither in the loss nor in a metric
 
 

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from fcn4dist.data.annotations.clips import Level
+from fcn4dist.data.parts import Level
 
 _STEM = re.compile(
     r"(?P<artist>[^-]+)-(?P<album>.+?)-(?P<number>\d+)-(?P<title>.*)-(?P<start_s>\d{1,6})-(?P<end_s>\d{1,6})"
