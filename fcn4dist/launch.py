@@ -38,7 +38,7 @@ from fcn4dist.training_data import check_data, resolve_data
 if TYPE_CHECKING:
     from fcn4dist.cluster.hosts.place import Place
     from fcn4dist.cluster.hosts.session import Session
-    from fcn4dist.data.prepare import Progress
+    from fcn4dist.training_data import ShownProgress
 
 PORT_TRIES = 5  # how often a port that was lost to another program is replaced
 
@@ -57,7 +57,9 @@ class LaunchRequest:
     shows_ranks: bool = False  # a line a rank on the live console
 
 
-def launch_job(config: RunConfig, request: LaunchRequest, console: Console, progress: Progress | None = None) -> None:
+def launch_job(
+    config: RunConfig, request: LaunchRequest, console: Console, progress: ShownProgress | None = None
+) -> None:
     """Train with `config.launch.devices` processes on this host; returns when all of them have ended well.
 
     Raises UserError before anything starts when the input is wrong, JobError naming the process that failed first, and

@@ -42,7 +42,7 @@ from fcn4dist.run_view import live_drawing
 from fcn4dist.training_data import check_data, is_demo, resolve_data
 
 if TYPE_CHECKING:
-    from fcn4dist.data.prepare import Progress
+    from fcn4dist.training_data import ShownProgress
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class HostRequest:
 
 
 def launch_on_hosts(
-    config: RunConfig, request: HostRequest, console: Console, progress: Progress | None = None
+    config: RunConfig, request: HostRequest, console: Console, progress: ShownProgress | None = None
 ) -> None:
     """Train together with the launchers of the other hosts; returns when all ranks of all hosts have ended well.
 
@@ -192,7 +192,7 @@ class _HostRun:
         table = self.request.launch.rank_table
         return None if table in ("auto", "none") else Path(table)
 
-    def prepare(self, progress: Progress | None) -> Readiness:
+    def prepare(self, progress: ShownProgress | None) -> Readiness:
         """Resolve and check the data and the rank table here."""
         world_size, source = self.layout.world_size, self.config.data
         if source.records_dir is None and source.source_dir is not None:

@@ -113,7 +113,9 @@ def _lines(snapshot: Snapshot, phase: str, width: int) -> list[RenderableType]:
     lines: list[RenderableType] = [_text("  ".join(head), "bold")]
     step, total = value_of(snapshot.record, "step"), value_of(snapshot.record, "num_steps")
     if step is not None and total is not None and total > 0:
-        lines.append(_bar(snapshot.record, step, total, width))
+        epoch = value_of(snapshot.record, "epoch")
+        label = (f"epoch {epoch:.0f}  " if epoch is not None else "") + f"step {step:.0f}/{total:.0f}"
+        lines.append(draw_bar(label, step, total, width))
     if figures := _figures(snapshot):
         lines.append(_text(figures))
     if snapshot.ranks:
@@ -121,20 +123,17 @@ def _lines(snapshot: Snapshot, phase: str, width: int) -> list[RenderableType]:
     return lines
 
 
-def _bar(record: dict[str, Any], step: float, total: float, width: int) -> RenderableType:
-    epoch = value_of(record, "epoch")
-    label = (f"epoch {epoch:.0f}  " if epoch is not None else "") + f"step {step:.0f}/{total:.0f} "
-    room = width - len(label) - 6
+def draw_bar(label: str, done: float, total: float, width: int) -> RenderableType:
+    """Return one line: the label, a bar where `width` has room for one, and how many percent are done."""
+    room = width - len(label) - 7
     if room < 8:
-        return _text(f"{label}{step / total:.0%}")
+        return _text(f"{label} {done / total:.0%}")
     size = min(room, BAR_WIDTH)
     grid = Table.grid(padding=(0, 1))
-    grid.add_column(width=len(label.rstrip()), no_wrap=True)
+    grid.add_column(width=len(label), no_wrap=True)
     grid.add_column(width=size)
     grid.add_column(no_wrap=True)
-    grid.add_row(
-        label.rstrip(), ProgressBar(total=total, completed=min(step, total), width=size), f"{step / total:.0%}"
-    )
+    grid.add_row(label, ProgressBar(total=total, completed=min(done, total), width=size), f"{done / total:.0%}")
     return grid
 
 

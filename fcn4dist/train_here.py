@@ -27,11 +27,11 @@ from fcn4dist.train.stop_request import StopRequest
 from fcn4dist.training_data import check_data, resolve_data
 
 if TYPE_CHECKING:
-    from fcn4dist.data.prepare import Progress
+    from fcn4dist.training_data import ShownProgress
 
 
 def train_here(
-    config: RunConfig, run_dir: Path | None, *, resume: bool, say: Callable[[str], None], progress: Progress | None
+    config: RunConfig, run_dir: Path | None, *, resume: bool, say: Callable[[str], None], progress: ShownProgress | None
 ) -> str:
     """Train in this process and return one line that says how it went.
 

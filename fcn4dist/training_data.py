@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,11 @@ from fcn4dist.errors import ConfigError, DataError
 from fcn4dist.run_dir import RunDir
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from fcn4dist.data.prepare import Progress
+
+    ShownProgress = AbstractContextManager[Progress]  # stands on the screen while its block lasts
 
 
 def is_demo(config: RunConfig) -> bool:
@@ -36,7 +41,7 @@ def resolve_data(
     config: RunConfig,
     run_dir: RunDir,
     say: Callable[[str], None],
-    progress: Progress | None = None,
+    progress: ShownProgress | None = None,
     num_ranks: int | None = None,
 ) -> RunConfig:
     """Return `config` with data.records_dir naming a prepared data set and `mel` as it was prepared with.
@@ -60,11 +65,12 @@ def resolve_data(
     return adopt_mel(_adopt_tags(override_config(config, data={"records_dir": config.data.records_dir.absolute()})))
 
 
-def _prepare(config: RunConfig, say: Callable[[str], None], progress: Progress | None) -> None:
+def _prepare(config: RunConfig, say: Callable[[str], None], progress: ShownProgress | None) -> None:
     from fcn4dist.data.prepare import prepare  # MindSpore loads here, not for a run on prepared data
 
     say(f"data: {config.data.records_dir}, prepared now unless it is up to date")
-    prepare(config, progress=progress)
+    with progress or nullcontext() as shown:  # gone before the job has a picture of its own
+        prepare(config, progress=shown)
 
 
 def _adopt_tags(config: RunConfig) -> RunConfig:

@@ -6,9 +6,8 @@ import time
 from pathlib import Path
 
 from rich.console import Console
-from rich.live import Live
 
-from fcn4dist.cluster.console import PLAIN_EVERY_S, format_step
+from fcn4dist.cluster.console import PLAIN_EVERY_S, LivePicture, format_step
 from fcn4dist.cluster.pulse import read_pulse
 from fcn4dist.errors import ConfigError, JobError
 from fcn4dist.names import shorten_name
@@ -46,13 +45,12 @@ def _draw(run: RunDir, snapshot: Snapshot) -> Drawing:
 
 def _follow(run: RunDir, snapshot: Snapshot, console: Console, *, with_ranks: bool) -> Snapshot:
     """Show the run until it is over and return its last state."""
-    if not console.is_terminal or console.is_dumb_terminal:
+    if not console.is_interactive:
         return _follow_in_lines(run, snapshot, console)
-    with Live(_draw(run, snapshot), console=console, auto_refresh=False, transient=True) as live:
+    with LivePicture(console, lambda: _draw(run, snapshot)):
         while snapshot.state.kind == RUNNING:
             time.sleep(POLL_S)
             snapshot = take_snapshot(run, with_ranks=with_ranks)
-            live.update(_draw(run, snapshot), refresh=True)
     return snapshot
 
 

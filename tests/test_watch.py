@@ -14,8 +14,6 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from fcn4dist.cluster.console import JobConsole
-from fcn4dist.cluster.events import Evaluated, Progress
 from fcn4dist.cluster.failure import RankEnd
 from fcn4dist.cluster.pulse import PulseFile
 from fcn4dist.config import format_config, load_config
@@ -23,7 +21,7 @@ from fcn4dist.errors import ConfigError, JobError
 from fcn4dist.files import save_json
 from fcn4dist.run_dir import RunDir
 from fcn4dist.run_state import is_locked, read_last_record, read_state
-from fcn4dist.run_view import Drawing, live_drawing, take_snapshot
+from fcn4dist.run_view import Drawing, take_snapshot
 from fcn4dist.watch import watch_run
 
 RECORD = {
@@ -100,28 +98,6 @@ def test_a_host_that_shares_no_folder_shows_its_own_ranks(run: RunDir) -> None:
     assert "evaluating" in lines[0]
     assert "step 5/60" in lines[1]
     assert [line.split()[0] for line in lines[-2:]] == ["2", "3"]
-
-
-def test_a_dumb_terminal_gets_lines(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    output = io.StringIO()
-    monkeypatch.setenv("TERM", "dumb")
-    console = Console(file=output, force_terminal=True, width=100)
-    with JobConsole(console, lambda: 0.0, world_size=1, draw=live_drawing(run)) as shown:
-        shown.on_event(Progress(1.0, 0, RECORD))
-    assert output.getvalue().splitlines() == ["epoch 1  step 5/60  loss 0.2500  40.0 clips/s  1 min 15 s left"]
-
-
-def test_a_terminal_gets_a_live_picture_and_its_cursor_back(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    output = io.StringIO()
-    monkeypatch.setenv("TERM", "xterm")
-    console = Console(file=output, force_terminal=True, width=100)
-    with JobConsole(console, lambda: 0.0, world_size=1, draw=live_drawing(run, with_ranks=True)) as shown:
-        shown.on_event(Evaluated(1.0, {"split": "val", "num_scored": 3, "roc_auc_macro": 0.5}))
-    text = output.getvalue()
-    assert "evaluation: 3 val clips, ROC-AUC 0.5000" in text
-    assert "step 5/60" in text
-    assert "in step 6" in text
-    assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1
 
 
 def test_a_run_that_finished_or_was_stopped(run: RunDir) -> None:

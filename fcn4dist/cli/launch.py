@@ -89,13 +89,13 @@ def launch(
     if dry_run:
         show_dry_run(config, request, build_console(sys.stdout), place, as_json=as_json)
         return
-    with ConsoleProgress(is_quiet=bool(context.params.get("quiet"))) as progress:
-        if place is None:
-            launch_job(config, request, build_console(sys.stdout), progress)
-            return
-        from fcn4dist.launch_hosts import HostRequest, launch_on_hosts
+    progress = ConsoleProgress(is_quiet=bool(context.params.get("quiet")))
+    if place is None:
+        launch_job(config, request, build_console(sys.stdout), progress)
+        return
+    from fcn4dist.launch_hosts import HostRequest, launch_on_hosts
 
-        launch_on_hosts(config, HostRequest(place, request, has_config), build_console(sys.stdout), progress)
+    launch_on_hosts(config, HostRequest(place, request, has_config), build_console(sys.stdout), progress)
 
 
 def config_to_resume(context: click.Context, run_dir: Path, *, force: bool, node: int = 0) -> RunConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import logging
@@ -63,10 +64,19 @@ def cli() -> None:
     """
 
 
+class _EchoHandler(logging.Handler):
+    """Logs to what `sys.stderr` is now: a live picture takes its place, to have the lines above itself."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record; a reader that went away is no reason to end."""
+        with contextlib.suppress(OSError):
+            click.echo(self.format(record), file=sys.stderr)  # err=True goes around the picture
+
+
 def set_log_level(verbosity: int) -> None:
     """Log to stderr: warnings by default, information for -v, everything for -vv, errors only for -q."""
     level = {-1: logging.ERROR, 0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG)
-    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s", handlers=[_EchoHandler()])
 
 
 def main(arguments: list[str] | None = None) -> None:

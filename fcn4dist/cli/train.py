@@ -43,10 +43,8 @@ def train(
         config = config_to_resume(context, resume, force=force)
     config = apply_options(config, None, device_target, data)
     _print_losses(is_quiet)
-    with ConsoleProgress(is_quiet) as progress:
-        done = train_here(
-            config, resume or run_dir, resume=resume is not None, say=lambda line: click.echo(line), progress=progress
-        )
+    progress = ConsoleProgress(is_quiet)
+    done = train_here(config, resume or run_dir, resume=resume is not None, say=click.echo, progress=progress)
     click.echo(done)
 
 

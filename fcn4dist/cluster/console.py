@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleRenderable, RenderableType
+from rich.control import Control
 from rich.live import Live
-from rich.status import Status
+from rich.segment import ControlType, Segment
 
 from fcn4dist.cluster.events import Beat, Clock, Evaluated, Event, Progress, Signalled, Stalled, Started
 from fcn4dist.cluster.process import signal_name
@@ -64,6 +66,46 @@ def build_console(stream: TextIO, width: int | None = None) -> Console:
     return Console(file=cast(TextIO, _PatientStream(stream)), width=width)
 
 
+class LivePicture(Live):
+    """Draws a picture anew until it is stopped; then it is gone, and the lines printed meanwhile stand where it was.
+
+    What the program writes to `sys.stdout` and `sys.stderr` meanwhile is such a line, too. Only one at a time: two would
+    move the cursor of one terminal.
+    """
+
+    def __init__(self, console: Console, draw: Callable[[], RenderableType]) -> None:
+        self._is_over = False
+        self._picture: RenderableType = ""
+        self._widths: list[int] = []  # of the lines on the screen
+        super().__init__(
+            console=console,
+            get_renderable=draw,
+            refresh_per_second=LIVE_HZ,
+            transient=True,
+            redirect_stdout=sys.stdout.isatty(),  # what goes into a file goes on into it
+            redirect_stderr=sys.stderr.isatty(),
+        )
+
+    def stop(self) -> None:
+        """Take the picture away."""
+        self._is_over = True
+        super().stop()
+
+    def get_renderable(self) -> RenderableType:
+        """Return the picture of now; of the end nothing, since rich draws that one higher than the terminal is."""
+        self._picture = "" if self._is_over else super().get_renderable()
+        return self._picture
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        """Take also away what a terminal that became narrower made of the last picture: longer lines take more rows."""
+        width = self.console.width
+        num_more = sum(max(line - 1, 0) // width for line in self._widths)
+        lines = self.console.render_lines(self._picture, pad=False)[: self.console.height]
+        self._widths = [Segment.get_line_length(line) for line in lines]
+        row = ((ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_UP, 1))
+        return [Control(*row * num_more), *super().process_renderables(renderables)]
+
+
 class JobConsole:
     """Shows events: a live picture on a terminal, a line every few seconds elsewhere."""
 
@@ -77,10 +119,10 @@ class JobConsole:
         num_restarts: int = 0,
         draw: Callable[[], RenderableType] | None = None,
     ) -> None:
-        """`draw` returns what a terminal shows now; without it, one live line."""
+        """`draw` returns what a terminal shows now; without it, it gets lines, too."""
         self._console = console
-        self._draw = draw
-        self._live: Live | None = None
+        # a dumb terminal cannot move its cursor
+        self._live = LivePicture(console, draw) if draw is not None and console.is_interactive else None
         self._started_s = clock() if started_s is None else started_s
         self._num_restarts = num_restarts
         self._clock = clock
@@ -90,34 +132,17 @@ class JobConsole:
         self._last: dict[str, Any] = {}  # the last step's record
         self._printed: dict[str, Any] = {}  # the last one that got a line of its own
         self._evaluation: dict[str, Any] = {}
-        self._status: Status | None = None
         self._compiling: set[str] = set()
         self._has_stepped = False
 
     def __enter__(self) -> JobConsole:
-        if self._console.is_dumb_terminal:  # cannot move its cursor: lines
-            return self
-        if self._console.is_terminal and self._draw is not None:
-            self._live = Live(
-                console=self._console,
-                get_renderable=self._draw,
-                refresh_per_second=LIVE_HZ,
-                transient=True,
-                redirect_stdout=False,
-                redirect_stderr=False,
-            )
+        if self._live is not None:
             self._live.start()
-        elif self._console.is_terminal:
-            self._status = self._console.status("starting")
-            self._status.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._live is not None:
             self._live.stop()
-            self._live = None
-        elif self._status is not None:
-            self._status.stop()
         elif self._last and self._last is not self._printed:
             self._print(format_step(self._last))
 
@@ -169,9 +194,7 @@ class JobConsole:
     def _show(self, line: str, now_s: float) -> None:
         if self._live is not None:  # draws itself
             return
-        if self._status is not None:
-            self._status.update(line)
-        elif self._printed_s is None or now_s - self._printed_s >= PLAIN_EVERY_S:
+        if self._printed_s is None or now_s - self._printed_s >= PLAIN_EVERY_S:
             self._print(line)
             self._printed_s, self._printed = now_s, self._last
 

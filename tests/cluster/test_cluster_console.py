@@ -65,16 +65,6 @@ def test_evaluations_are_shown_at_once_and_summed_up_at_the_end(tmp_path: Path) 
     )
 
 
-def test_a_terminal_gets_one_live_line() -> None:
-    output = io.StringIO()
-    console = Console(file=output, width=120, force_terminal=True)
-    with JobConsole(console, FakeClock(), world_size=1) as shown:
-        shown.on_event(Progress(101.0, 0, RECORD))
-        shown.on_event(Progress(101.1, 0, {**RECORD, "step": 6}))
-        console.print(shown._status)  # what the live line would draw now
-    assert "step 6/60" in output.getvalue()
-
-
 def test_figures_name_their_split() -> None:
     output = io.StringIO()
     scores = {"split": "val", "split_name": "random", "num_scored": 8, "roc_auc_macro": 0.5, "pr_auc_macro": 0.25}
