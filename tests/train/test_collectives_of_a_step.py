@@ -23,7 +23,7 @@ step._step.compile(zeros(2, 1, 24, 30), zeros(2, 5), zeros())
 
 
 def test_a_step_of_eight_ranks_has_one_allreduce_of_everything(tmp_path: Path) -> None:
-    """The graph of 8 ranks, compiled in one process and not run: gradients, statistics, loss, known labels and stop in one tensor."""
+    """The graph of 8 ranks, compiled in one process and not run: all of it in one tensor."""
     graphs = {"MS_DEV_SAVE_GRAPHS": "2", "MS_DEV_SAVE_GRAPHS_PATH": str(tmp_path / "ir"), "GLOG_v": "3"}
     environment = {**os.environ, **graphs, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     subprocess.run([sys.executable, "-c", COMPILE], check=True, env=environment, cwd=tmp_path)
