@@ -12,13 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def exact_aucs(labels: NDArray[Any], scores: NDArray[Any]) -> tuple[float, float]:
-    """Return (ROC-AUC, average precision) of finite `scores` (N,) against 0/1 `labels` (N,), ties as in scikit-learn.
+def defined_tags(labels: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which columns of `labels` (N, num_tags) have a positive and a negative: those have AUCs."""
+    return np.asarray((labels > 0).any(axis=0) & (labels == 0).any(axis=0))
 
-    Both are NaN without a positive or without a negative.
+
+def exact_aucs(labels: NDArray[Any], scores: NDArray[Any]) -> tuple[float, float]:
+    """Return (ROC-AUC, average precision) of finite `scores` (N,) against `labels` (N,), ties as in scikit-learn.
+
+    Labels are 0, 1 or -1 (unknown: left out). Both are NaN without a positive or without a negative.
     """
-    is_positive = labels.astype(bool)
-    positives, negatives = np.sort(scores[is_positive]), np.sort(scores[~is_positive])
+    positives, negatives = np.sort(scores[labels > 0]), np.sort(scores[labels == 0])
     num_positives, num_negatives = len(positives), len(negatives)
     if not num_positives or not num_negatives:
         return float("nan"), float("nan")

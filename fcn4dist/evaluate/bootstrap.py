@@ -40,11 +40,16 @@ class RankedTag:
     positives: Any  # (thresholds, tracks) sparse: positive clips of a track with that score
     selected: Any  # the same of clips whose score reaches that threshold, but not the one before
     tied_negatives: Any  # the same of negative clips with just that score; none: there are no such ties
-    track_sizes: Float64  # (tracks,)
+    track_sizes: Float64  # (tracks,): clips whose label is known
 
     @classmethod
     def of(cls, labels: NDArray[Any], scores: NDArray[Any], tracks: NDArray[np.intp], num_tracks: int) -> RankedTag:
-        """Sort the clips once: `labels` (N,) 0 or 1, `scores` (N,), `tracks` (N,) from 0 to num_tracks - 1."""
+        """Sort the clips once: `labels` (N,) 0, 1 or -1, `scores` (N,), `tracks` (N,) from 0 to num_tracks - 1.
+
+        A clip whose label is unknown (-1) does not count, but its track is drawn like any other.
+        """
+        is_known = labels >= 0
+        labels, scores, tracks = labels[is_known], scores[is_known], tracks[is_known]
         is_positive = labels > 0
         ascending = np.unique(scores[is_positive])
         num = len(ascending)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fcn4dist.data.manifest import digest_clip_list
 from fcn4dist.errors import DataError
-from fcn4dist.evaluate.auc import exact_aucs
+from fcn4dist.evaluate.auc import defined_tags, exact_aucs
 from fcn4dist.evaluate.bootstrap import Interval, Resampling, interval_of, macro_means, resample_aucs
 from fcn4dist.evaluate.evaluated import UNKNOWN_TRACKS, shorten_checksum
 from fcn4dist.evaluate.score_file import ScoreSource
@@ -60,12 +60,12 @@ def compare(a: ScoreSource, b: ScoreSource, resampling: Resampling) -> Compariso
     """Compare two evaluations on the same resamples of tracks.
 
     The p-value is twice the smaller share of resamples in which the difference is not on one side of nothing, each count raised
-    by one, at most 1 (Davison and Hinkley 1997, section 4.4). Raises DataError where clips, tags or labels differ.
+    by one, at most 1 (Davison and Hinkley 1997, section 4.4). Unknown labels (-1) are left out. Raises DataError where clips,
+    tags or labels differ.
     """
     check_same_clips(a, b)
     labels = a.scores.labels
-    positives = labels.sum(axis=0)
-    defined = (positives > 0) & (positives < len(labels))
+    defined = defined_tags(labels)
     known = a if a.data is not None else b
     tracks, about = known.tracks, (a if a.evaluation else known).describe()
     figures = (

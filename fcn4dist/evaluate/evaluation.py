@@ -153,6 +153,7 @@ def format_evaluation(evaluation: Evaluation, checkpoint: str | None) -> dict[st
         "precision_micro": decisions and decisions.precision_micro,
         "recall_micro": decisions and decisions.recall_micro,
         "num_tagged": metrics.num_tagged,
+        "num_unknown": sum(tag.unknown for tag in metrics.tags),
         "precision_at_k": {str(found.k): found.precision for found in metrics.at_ranks},
         "recall_at_k": {str(found.k): found.recall for found in metrics.at_ranks},
         "top_tag_accuracy": evaluation.top_tag_accuracy,

@@ -36,9 +36,12 @@ def _format_decisions(evaluation: Evaluation) -> list[str]:
 
 def _format_tags(metrics: Metrics) -> list[str]:
     width = max(len("tag"), *(min(TAG_WIDTH, len(tag.tag)) for tag in metrics.tags))
-    lines = [f"  {'tag':<{width}}  positives  ROC-AUC            interval   PR-AUC      F1"]
+    has_unknown = any(tag.unknown for tag in metrics.tags)
+    unknown_head = "  unknown" if has_unknown else ""
+    lines = [f"  {'tag':<{width}}  positives{unknown_head}  ROC-AUC            interval   PR-AUC      F1"]
     for tag in metrics.tags:
-        start = f"  {shorten_name(tag.tag, TAG_WIDTH):<{width}}  {tag.positives:9d}"
+        unknown = f"  {tag.unknown:7d}" if has_unknown else ""
+        start = f"  {shorten_name(tag.tag, TAG_WIDTH):<{width}}  {tag.positives:9d}{unknown}"
         if tag.roc_auc is None or tag.pr_auc is None:
             lines.append(f"{start}  undefined")
             continue

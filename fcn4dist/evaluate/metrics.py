@@ -1,7 +1,8 @@
 """Metrics of a multi-label tagger: pure functions of labels and scores.
 
 ROC-AUC and PR-AUC (average precision) equal scikit-learn's. Macro figures are plain means over the tags that have both a positive
-and a negative clip; micro figures pool all decisions about all tags. Intervals: `bootstrap.py`. Thresholds: `thresholds.py`.
+and a negative clip; micro figures pool all decisions about all tags. A label that is unknown (-1) counts in no figure.
+Intervals: `bootstrap.py`. Thresholds: `thresholds.py`.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcn4dist.errors import DataError
-from fcn4dist.evaluate.auc import exact_aucs
+from fcn4dist.evaluate.auc import defined_tags, exact_aucs
 from fcn4dist.evaluate.bootstrap import Interval, Resampling, interval_of, macro_means, resample_aucs
 from fcn4dist.evaluate.thresholds import Decisions, decide
 
 RANKS = (1, 3, 5, 10)  # k of precision and recall at k
 
-Labels = NDArray[np.int32]  # (N, num_tags), 0 or 1
+Labels = NDArray[np.signedinteger[Any]]  # (N, num_tags), 0, 1 or -1: unknown
 ScoreArray = NDArray[np.floating[Any]]  # (N, num_tags)
 
 
@@ -30,8 +31,9 @@ class TagMetrics:
 
     tag: str
     positives: int
-    roc_auc: float | None
-    pr_auc: float | None
+    unknown: int  # clips of which it is not known whether they have the tag: in no figure
+    roc_auc: float | None = None
+    pr_auc: float | None = None
     roc_auc_ci95: Interval | None = None
     pr_auc_ci95: Interval | None = None
     threshold: float | None = None
@@ -42,7 +44,7 @@ class TagMetrics:
 
 @dataclass(frozen=True)
 class AtRank:
-    """Precision and recall of the k highest scores of a clip, averaged over the clips that have a tag at all."""
+    """Precision and recall of the k highest scores of a clip among its known tags, averaged over the clips that have a tag."""
 
     k: int
     precision: float
@@ -83,20 +85,19 @@ def measure(
     none: precision, recall and F1 are left out. `clip_ids` (N,) name clips in messages. Raises DataError on NaN or infinity.
     """
     check_scores(scores, tags, clip_ids)
-    positives = labels.sum(axis=0)
-    defined = (positives > 0) & (positives < len(labels))
+    positives, unknown, defined = (labels > 0).sum(axis=0), (labels < 0).sum(axis=0), defined_tags(labels)
     drawn = None
     if num_resamples and defined.any():
         drawn = resample_aucs(labels[:, defined], scores[:, defined], groups, Resampling(num_resamples, seed))
     decisions = None if thresholds is None else decide(labels, scores, thresholds)
     per_tag = []
     for i, tag in enumerate(tags):
-        found = TagMetrics(tag, int(positives[i]), None, None)
+        found = TagMetrics(tag, int(positives[i]), int(unknown[i]))
         if defined[i]:
             found = _with_aucs(found, labels[:, i], scores[:, i], drawn, int(defined[:i].sum()))
         per_tag.append(_with_decisions(found, i, thresholds, decisions))
     roc_auc_micro, pr_auc_micro = None, None
-    if 0 < positives.sum() < labels.size:
+    if 0 < positives.sum() < labels.size - unknown.sum():
         roc_auc_micro, pr_auc_micro = exact_aucs(labels.ravel(), scores.ravel())
     return Metrics(
         roc_auc_macro=_mean([found.roc_auc for found in per_tag]),
@@ -109,7 +110,7 @@ def measure(
         pr_auc_micro=pr_auc_micro,
         decisions=decisions,
         at_ranks=measure_ranks(labels, scores),
-        num_tagged=int(labels.any(axis=1).sum()),
+        num_tagged=int((labels > 0).any(axis=1).sum()),
     )
 
 
@@ -126,8 +127,8 @@ def check_scores(scores: ScoreArray, tags: Sequence[str], clip_ids: NDArray[Any]
 
 
 def top_tag_accuracy(labels: Labels, scores: ScoreArray) -> float | None:
-    """Return the share of clips whose highest score is their tag; none unless each clip has exactly one tag."""
-    if not len(labels) or not (labels.sum(axis=1) == 1).all():
+    """Return the share of clips whose highest score is their tag; none unless each clip is known to have exactly one tag."""
+    if not len(labels) or labels.min() < 0 or not (labels.sum(axis=1) == 1).all():
         return None
     return float((labels.argmax(axis=1) == scores.argmax(axis=1)).mean())
 
@@ -135,17 +136,22 @@ def top_tag_accuracy(labels: Labels, scores: ScoreArray) -> float | None:
 def measure_ranks(labels: Labels, scores: ScoreArray, ranks: Sequence[int] = RANKS) -> tuple[AtRank, ...]:
     """Return precision and recall at each k of `ranks` that is no more than the tags, over clips with a tag.
 
-    The k highest scores of a clip, equal ones in the order of the tags, are its k tags.
+    The k highest scores of a clip, equal ones in the order of the tags, are its k tags. Unknown tags are not ranked; where a clip
+    has fewer than k known ones, its k tags are those.
     """
-    has_tag = labels.any(axis=1)
+    has_tag = (labels > 0).any(axis=1)
     if not has_tag.any():
         return ()
-    true = labels[has_tag] > 0
-    best = np.argsort(-scores[has_tag], axis=1, kind="stable")
+    true, is_known = labels[has_tag] > 0, labels[has_tag] >= 0
+    best = np.argsort(np.where(is_known, -scores[has_tag], np.inf), axis=1, kind="stable")
     hits = np.cumsum(np.take_along_axis(true, best, axis=1), axis=1)  # (clips, k - 1)
-    num_true = true.sum(axis=1)
+    num_true, num_known = true.sum(axis=1), is_known.sum(axis=1)
     return tuple(
-        AtRank(k, float((hits[:, k - 1] / k).mean()), float((hits[:, k - 1] / num_true).mean()))
+        AtRank(
+            k,
+            float((hits[:, k - 1] / np.minimum(k, num_known)).mean()),
+            float((hits[:, k - 1] / num_true).mean()),
+        )
         for k in ranks
         if k <= labels.shape[1]
     )

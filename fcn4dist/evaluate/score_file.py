@@ -28,7 +28,7 @@ class Scores:
     """The scores of a split, in ascending order of clip ids."""
 
     clip_ids: NDArray[np.int32]  # (N,)
-    labels: NDArray[np.int32]  # (N, num_tags)
+    labels: NDArray[np.int32]  # (N, num_tags), 0, 1 or -1: unknown
     scores: NDArray[np.floating[Any]]  # (N, num_tags), 0..1
 
 
@@ -87,8 +87,8 @@ def save_scores(file: Path, scores: Scores) -> None:
 def load_scores(file: Path, tags: tuple[str, ...] | None = None) -> Scores:
     """Read a file of scores and sort it by clip id; `tags` name tags in messages.
 
-    Raises DataError where it is damaged, an array is missing or has another shape, a clip occurs twice, a label is not 0 or 1,
-    or a score is no number.
+    A label of -1 or NaN is unknown: -1 here. Raises DataError where the file is damaged, an array is missing or has another
+    shape, a clip occurs twice, a label is none of these and not 0 or 1, or a score is no number.
     """
     try:
         with np.load(file, allow_pickle=False) as arrays:
@@ -102,6 +102,8 @@ def load_scores(file: Path, tags: tuple[str, ...] | None = None) -> Scores:
         ) from None
     except (ValueError, EOFError, AttributeError, zipfile.BadZipFile):
         raise DataError(f"{file}: damaged, or no file of scores; expected a run or its scores.npz") from None
+    if labels.dtype.kind == "f":
+        labels = np.where(np.isnan(labels), -1, labels)
     _check_arrays(file, clip_ids, labels, scores)
     order = np.argsort(clip_ids, kind="stable")
     clip_ids, labels, scores = clip_ids[order].astype(np.int32), labels[order].astype(np.int32), scores[order]
@@ -141,14 +143,17 @@ def _check_arrays(file: Path, clip_ids: NDArray[Any], labels: NDArray[Any], scor
         )
     if not len(clip_ids) or not labels.shape[1]:
         raise DataError(f"{file}: holds no scores")
-    if clip_ids.dtype.kind not in "iu" or labels.dtype.kind not in "iub" or scores.dtype.kind != "f":
+    if clip_ids.dtype.kind not in "iu" or labels.dtype.kind not in "iubf" or scores.dtype.kind != "f":
         raise DataError(
             f"{file}: clip_ids {clip_ids.dtype}, labels {labels.dtype}, scores {scores.dtype}; "
-            "expected whole numbers, whole numbers and floating point"
+            "expected whole numbers, 0, 1 or -1, and floating point"
         )
-    if not np.isin(labels, (0, 1)).all():
-        row, column = (int(place) for place in np.argwhere(~np.isin(labels, (0, 1)))[0])
-        raise DataError(f"{file}: clip {clip_ids[row]}, tag {column}: label {labels[row, column]}; expected 0 or 1")
+    is_label = np.isin(labels, (0, 1, -1))
+    if not is_label.all():
+        row, column = (int(place) for place in np.argwhere(~is_label)[0])
+        raise DataError(
+            f"{file}: clip {clip_ids[row]}, tag {column}: label {labels[row, column]}; expected 0, 1 or -1 (unknown)"
+        )
 
 
 def _read_evaluation(file: Path) -> dict[str, Any]:

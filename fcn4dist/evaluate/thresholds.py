@@ -38,18 +38,21 @@ class Decisions:
 def choose_thresholds(labels: NDArray[Any], scores: NDArray[Any]) -> tuple[float | None, ...]:
     """Return for each tag the score (of some clip) that gives the best F1; of several the highest.
 
-    `labels` and `scores` are (N, num_tags). None for a tag without a positive or a negative clip.
+    `labels` (0, 1 or -1: unknown, left out) and `scores` are (N, num_tags). None for a tag without a positive or a negative clip.
     """
     return tuple(_best_threshold(labels[:, i], scores[:, i]) for i in range(labels.shape[1]))
 
 
 def decide(labels: NDArray[Any], scores: NDArray[Any], thresholds: tuple[float | None, ...]) -> Decisions:
-    """Measure decisions: precision is none where nothing was tagged, recall and F1 where nothing should be."""
+    """Measure decisions: precision is none where nothing was tagged, recall and F1 where nothing should be.
+
+    A decision about a label that is unknown (-1) does not count.
+    """
     used = [i for i, threshold in enumerate(thresholds) if threshold is not None]
     true, tagged, found = (np.zeros(len(thresholds), np.int64) for _ in range(3))
     for i in used:
-        is_tagged = scores[:, i] >= thresholds[i]
-        true[i], tagged[i], found[i] = labels[:, i].sum(), is_tagged.sum(), (is_tagged & (labels[:, i] > 0)).sum()
+        is_true, is_tagged = labels[:, i] > 0, (scores[:, i] >= thresholds[i]) & (labels[:, i] >= 0)
+        true[i], tagged[i], found[i] = is_true.sum(), is_tagged.sum(), (is_tagged & is_true).sum()
     rows = [
         _ratios(int(found[i]), int(tagged[i]), int(true[i])) if i in used else (None, None, None)
         for i in range(len(true))
@@ -87,6 +90,8 @@ def load_thresholds(file: Path, tags: tuple[str, ...]) -> Thresholds:
 
 
 def _best_threshold(labels: NDArray[Any], scores: NDArray[Any]) -> float | None:
+    is_known = labels >= 0
+    labels, scores = labels[is_known], scores[is_known]
     num_positives = int(labels.sum())
     if num_positives in (0, len(labels)):
         return None

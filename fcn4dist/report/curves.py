@@ -1,8 +1,12 @@
-"""Figures of one evaluation for the page, pure functions of labels (N, num_tags) and scores (N, num_tags) in 0..1."""
+"""Figures of one evaluation for the page, pure functions of labels (N, num_tags) and scores (N, num_tags) in 0..1.
+
+Labels are 0, 1 or -1: unknown, in no figure.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +15,7 @@ NUM_BINS = 20
 NORMAL_975 = 1.959963984540054  # the normal distribution's 97.5 % point
 CLIPPED = 1e-7  # scores are kept this far from 0 and 1 in logarithms
 
+Labels = NDArray[np.signedinteger[Any] | np.bool_]
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
@@ -25,9 +30,10 @@ class Roc:
     thresholds: Floats
 
 
-def roc_of(labels: Bools, scores: Floats) -> Roc | None:
+def roc_of(labels: Labels, scores: Floats) -> Roc | None:
     """Return the curves of one tag, labels (N,) and scores (N,); None without a positive or without a negative."""
-    positives, negatives = int(labels.sum()), int((~labels).sum())
+    labels, scores = labels[labels >= 0], scores[labels >= 0]
+    positives, negatives = int((labels > 0).sum()), int((labels == 0).sum())
     if not positives or not negatives:
         return None
     order = np.argsort(-scores, kind="stable")
@@ -41,13 +47,13 @@ def roc_of(labels: Bools, scores: Floats) -> Roc | None:
     )
 
 
-def delong_interval(labels: Bools, scores: Floats) -> tuple[float, float] | None:
+def delong_interval(labels: Labels, scores: Floats) -> tuple[float, float] | None:
     """Return the 95 % interval of one tag's ROC-AUC by DeLong, DeLong and Clarke-Pearson (1988), cut at 0 and 1.
 
     Clips count as independent. None with fewer than two positives or negatives, and where no clip is on the wrong side (or
     all are): the variance is then 0, which says nothing about other clips.
     """
-    positives, negatives = scores[labels], scores[~labels]
+    positives, negatives = scores[labels > 0], scores[labels == 0]
     m, n = len(positives), len(negatives)
     if m < 2 or n < 2:
         return None
@@ -63,42 +69,43 @@ def delong_interval(labels: Bools, scores: Floats) -> tuple[float, float] | None
     return max(0.0, auc - half), min(1.0, auc + half)
 
 
-def histograms(labels: Bools, scores: Floats) -> tuple[list[float], list[float]]:
+def histograms(labels: Labels, scores: Floats) -> tuple[list[float], list[float]]:
     """Return the shares of one tag's negatives and of its positives in NUM_BINS equal bins of score."""
     found = []
-    for part in (scores[~labels], scores[labels]):
+    for part in (scores[labels == 0], scores[labels > 0]):
         counts, _ = np.histogram(part, bins=NUM_BINS, range=(0.0, 1.0))
         found.append((counts / max(1, len(part))).tolist())
     return found[0], found[1]
 
 
-def top_tags(labels: Bools, scores: Floats) -> Bools:
-    """Return which tags (N, num_tags) each clip would get: as many of its highest scores as it has tags."""
-    counts = labels.sum(axis=1)
-    places = np.argsort(np.argsort(-scores, axis=1, kind="stable"), axis=1, kind="stable")
+def top_tags(labels: Labels, scores: Floats) -> Bools:
+    """Return which tags (N, num_tags) each clip would get: as many of its highest scores among known tags as it has tags."""
+    counts = (labels > 0).sum(axis=1)
+    ranked = np.where(labels >= 0, -scores, np.inf)
+    places = np.argsort(np.argsort(ranked, axis=1, kind="stable"), axis=1, kind="stable")
     return np.asarray(places < counts[:, None])
 
 
-def co_predictions(labels: Bools, scores: Floats) -> Floats:
-    """Return (num_tags, num_tags): of the clips that have tag i, the share that gets tag j from `top_tags`.
+def co_predictions(labels: Labels, scores: Floats) -> Floats:
+    """Return (num_tags, num_tags): of the clips that have tag i and a known j, the share that gets tag j from `top_tags`.
 
     The diagonal is the recall; where each clip has one tag it is the confusion matrix. Rows without a clip are 0.
     """
     predicted = top_tags(labels, scores).astype(np.float64)
-    counts = labels.sum(axis=0)
-    found = labels.astype(np.float64).T @ predicted / np.maximum(counts, 1)[:, None]
-    return np.asarray(found, np.float64)
+    has_tag = (labels > 0).astype(np.float64).T
+    return np.asarray(has_tag @ predicted / np.maximum(has_tag @ (labels >= 0), 1), np.float64)
 
 
-def confusions(labels: Bools, scores: Floats) -> Floats:
-    """Return (num_tags, num_tags): clips with tag i and without j that got j and not i from `top_tags`."""
+def confusions(labels: Labels, scores: Floats) -> Floats:
+    """Return (num_tags, num_tags): clips with tag i and known to be without j that got j and not i from `top_tags`."""
     predicted = top_tags(labels, scores)
-    missed = (labels & ~predicted).astype(np.float64)
-    wrong = (predicted & ~labels).astype(np.float64)
+    missed = ((labels > 0) & ~predicted).astype(np.float64)
+    wrong = (predicted & (labels == 0)).astype(np.float64)
     return np.asarray(missed.T @ wrong, np.float64)
 
 
-def clip_losses(labels: Bools, scores: Floats) -> Floats:
-    """Return each clip's mean binary cross-entropy over the tags (N,), in nats."""
-    kept = np.clip(scores, CLIPPED, 1 - CLIPPED)
-    return np.asarray(-np.where(labels, np.log(kept), np.log1p(-kept)).mean(axis=1), np.float64)
+def clip_losses(labels: Labels, scores: Floats) -> Floats:
+    """Return each clip's mean binary cross-entropy over its known tags (N,), in nats; 0 where none is known."""
+    kept, is_known = np.clip(scores, CLIPPED, 1 - CLIPPED), labels >= 0
+    losses = -np.where(labels > 0, np.log(kept), np.log1p(-kept)) * is_known
+    return np.asarray(losses.sum(axis=1) / np.maximum(is_known.sum(axis=1), 1), np.float64)

@@ -30,7 +30,7 @@ class ScoreTable:
     """scores.npz, without the clips whose scores are not numbers."""
 
     clip_ids: NDArray[np.int64]  # (N,)
-    labels: NDArray[np.bool_]  # (N, num_tags)
+    labels: NDArray[np.int8]  # (N, num_tags), 0, 1 or -1: unknown
     scores: NDArray[np.float64]  # (N, num_tags), 0..1
     tags: tuple[str, ...]
 
@@ -210,7 +210,8 @@ def _load_scores(path: Path, evaluation: Record, notes: list[str]) -> ScoreTable
         with np.load(path, allow_pickle=False) as arrays:
             clip_ids, labels, scores = arrays["clip_ids"], arrays["labels"], arrays["scores"]
         scores = scores.astype(np.float64)
-        labels, clip_ids = labels.astype(np.float64) > 0, clip_ids.astype(np.int64)
+        labels, clip_ids = labels.astype(np.float64), clip_ids.astype(np.int64)
+        labels = np.where(labels > 0, 1, np.where(labels == 0, 0, -1)).astype(np.int8)  # unknown is -1, or NaN
     except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, MemoryError):
         _note(notes, path, "is damaged or not whole; the curves of the tags are left out")
         return None

@@ -41,6 +41,7 @@ class TagRow:
     roc_auc: float | None
     roc_ci: tuple[float, float] | None
     pr_auc: float | None
+    unknown: float | None = None  # clips whose label is unknown
     f1: float | None = None  # at the evaluation's threshold, where it has one
     is_delong: bool = False  # the interval was computed here
 
@@ -93,7 +94,7 @@ def describe_tags(files: RunFiles) -> TagPart:
     head = (tuple(shown), len(rows), undefined, is_delong, published)
     if table is None or not len(table.scores):
         return TagPart(*head, (), (), None, (), ())
-    order = np.argsort(-table.labels.sum(axis=0), kind="stable")
+    order = np.argsort(-(table.labels > 0).sum(axis=0), kind="stable")
     return TagPart(
         *head,
         _overlays(table, order[:MOST_CARDS]),
@@ -109,7 +110,7 @@ def _row(entry: Record, table: ScoreTable | None, index: int) -> TagRow:
     is_delong = bounds is None and roc_auc is not None and table is not None and index < table.scores.shape[1]
     if is_delong and table is not None:
         bounds = delong_interval(table.labels[:, index], table.scores[:, index])
-    figures = (number(entry, "pr_auc"), number(entry, "f1"))
+    figures = (number(entry, "pr_auc"), number(entry, "unknown"), number(entry, "f1"))
     return TagRow(clean(entry.get("tag")), number(entry, "positives"), roc_auc, bounds, *figures, is_delong)
 
 
@@ -215,7 +216,7 @@ def _hardest(table: ScoreTable, data: Record) -> tuple[HardClip, ...]:
     paths, found = load_paths(data.get("records_dir")), []
     for i in np.argsort(-losses, kind="stable")[:NUM_HARDEST]:
         clip_id = int(table.clip_ids[i])
-        own, wrong = table.labels[i], (predicted[i] | (table.scores[i] >= 0.5)) & ~table.labels[i]
+        own, wrong = table.labels[i] > 0, (predicted[i] | (table.scores[i] >= 0.5)) & (table.labels[i] == 0)
         found.append(
             HardClip(
                 *(clip_id, clean(paths.get(clip_id, ""), 120), float(losses[i])),

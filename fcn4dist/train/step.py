@@ -4,9 +4,13 @@
                                                                                           └─ no ──> nothing changes
                                                                                      adjust the dynamic scale
 
-The gradients, the batch-norm statistics, the loss and the wish to stop travel in one tensor, so a step has a single
-collective, all ranks see the same numbers, so skip the same steps and stop after the same one. `Model(amp_level=...)` is not
-used: it does not run on CPU (see docs/log.md).
+The gradients, the batch-norm statistics, the loss, the count of known labels and the wish to stop travel in one tensor, so a
+step has a single collective, all ranks see the same numbers, so skip the same steps and stop after the same one.
+`Model(amp_level=...)` is not used: it does not run on CPU (see docs/log.md).
+
+A label may be unknown (-1). The loss is the mean over the known labels of the global batch, however it is cut: a micro-batch
+gives its sum over known labels divided by its number of labels, and the sum over all of them is divided by the share that is
+known. Where no label of the global batch is known, loss and gradients are 0, and Adam goes on by its moments.
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ STAT_PREFIX = "synced_"
 class StepResult:
     """What a step tells the loop; the same on every rank."""
 
-    loss: float  # mean over the global batch; not finite after some overflows
+    loss: float  # mean over the known labels of the global batch; not finite after some overflows
     is_overflow: bool  # nothing was updated
     loss_scale: float  # that this step used
     is_stop: bool = False  # a rank was asked to stop after this step
@@ -54,12 +58,13 @@ class TrainStep:
                 norm.set_train(False)
         stats = [] if train.freeze_batch_norm else running_statistics(network)
         self.optimizer = nn.Adam(network.trainable_params(), learning_rate=train.lr)
+        num_labels = plan.global_batch * network.dense.out_channels
         # wraps cells of `network` in place: from here on only the parameters of FCN4 may be looked at, not its layers
         mixed = network if train.amp == "O0" else amp.auto_mixed_precision(network, train.amp, dtype=ms.float16)
         start = DYNAMIC_START if train.loss_scale == "dynamic" else train.loss_scale
         window = DYNAMIC_WINDOW if train.loss_scale == "dynamic" else 0
         self.scaler = LossScaler(float(start), window)
-        self._update = Update(self.optimizer, self.scaler, stats, plan)
+        self._update = Update(self.optimizer, self.scaler, stats, plan, num_labels)
         gradients = Gradients(mixed, self.optimizer.parameters, self.scaler)
         if plan.accumulation == 1:
             self._step = WholeStep(gradients, self._update)
@@ -84,7 +89,7 @@ class TrainStep:
     ) -> StepResult:
         """Run one step on (rank_batch, 1, n_mels, frames) clips and (rank_batch, num_tags) labels at learning rate `lr`.
 
-        Where `wants_stop` is set on any rank, every rank's result says so.
+        A label is 0, 1 or -1 (unknown). Where `wants_stop` is set on any rank, every rank's result says so.
         """
         stop = Tensor(float(wants_stop), ms.float32)
         # not set_data: the compiled graph would go on with the rate of the first step
@@ -132,23 +137,26 @@ class Gradients(nn.Cell):
         super().__init__(auto_prefix=False)
         self.network = network
         self.scaler = scaler
-        self.loss = nn.BCEWithLogitsLoss()
         self.gradients = ops.value_and_grad(self.scaled_loss, None, weights)
 
-    def scaled_loss(self, mel_db: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean binary cross-entropy over clips and tags, times the loss scale."""
+    def scaled_loss(self, mel_db: Tensor, labels: Tensor, is_known: Tensor) -> Tensor:
+        """Return the sum of the binary cross-entropy over known labels, divided by all, times the loss scale."""
         logits = ops.cast(self.network(mel_db), ms.float32)
-        return self.loss(logits, labels) * self.scaler.scale
+        return ops.binary_cross_entropy_with_logits(logits, labels, is_known) * self.scaler.scale
 
     def construct(self, mel_db: Tensor, labels: Tensor) -> Any:
-        """Return (scaled loss, gradients of the scaled loss)."""
-        return self.gradients(mel_db, labels)
+        """Return (scaled loss, gradients of the scaled loss, number of known labels)."""
+        is_known = ops.cast(labels >= 0, ms.float32)
+        loss, gradients = self.gradients(mel_db, labels, is_known)
+        return loss, gradients, ops.sum(is_known)
 
 
 class Update(nn.Cell):
     """Reduce, check and apply: the part of a step that all ranks do together."""
 
-    def __init__(self, optimizer: nn.Optimizer, scaler: LossScaler, stats: list[Parameter], plan: BatchPlan) -> None:
+    def __init__(
+        self, optimizer: nn.Optimizer, scaler: LossScaler, stats: list[Parameter], plan: BatchPlan, num_labels: int
+    ) -> None:
         super().__init__(auto_prefix=False)
         self.optimizer = optimizer
         self.scaler = scaler
@@ -160,6 +168,7 @@ class Update(nn.Cell):
         self.is_distributed = plan.world_size > 1
         self.parts = plan.world_size * plan.accumulation
         self.world_size = plan.world_size
+        self.num_labels = num_labels  # of the global batch, known or not
         shapes = [tuple(p.shape) for p in (*optimizer.parameters, *stats)]
         self.num_gradients = len(optimizer.parameters)
         self.slices = slices_of([int(np.prod(shape)) for shape in shapes])
@@ -167,21 +176,24 @@ class Update(nn.Cell):
         if self.is_distributed:
             self.reduce = ReduceClock()
 
-    def construct(self, loss: Tensor, gradients: Any, stop: Tensor) -> Any:
+    def construct(self, loss: Tensor, gradients: Any, num_known: Tensor, stop: Tensor) -> Any:
         """Return (mean unscaled loss, whether the update was made, the number of ranks that want to stop)."""
         values: Any = gradients
         for stat in self.stats:
             values = (*values, stat)
         flat = ops.reshape(loss, (1,))
         if self.is_distributed:
-            flat = ops.concat([ops.reshape(v, (-1,)) for v in values] + [flat, ops.reshape(stop, (1,))])
+            last = [flat, ops.reshape(num_known, (1,)), ops.reshape(stop, (1,))]
+            flat = ops.concat([ops.reshape(v, (-1,)) for v in values] + last)
             flat = self.reduce(flat)
             values = ()
             for i in range(len(self.shapes)):
                 values = (*values, ops.reshape(flat[self.slices[i][0] : self.slices[i][1]], self.shapes[i]))
-            loss = flat[-2]
+            loss = flat[-3]
+            num_known = flat[-2]
             stop = flat[-1]
-        unscale = 1.0 / (self.scaler.scale * self.parts)
+        known = ops.maximum(num_known, 1.0) / self.num_labels  # just 1 where all are known; counts add without rounding
+        unscale = 1.0 / (self.scaler.scale * self.parts * known)
         gradients = tuple(values[i] * unscale for i in range(self.num_gradients))
         stats = tuple(values[self.num_gradients + i] / self.world_size for i in range(len(self.stats)))
         loss = loss * unscale
@@ -207,12 +219,12 @@ class WholeStep(nn.Cell):
 
     def construct(self, mel_db: Tensor, labels: Tensor, stop: Tensor) -> Any:
         """Return (mean unscaled loss, whether the update was made, the number of ranks that want to stop)."""
-        loss, gradients = self.gradients(mel_db, labels)
-        return self.update(loss, gradients, stop)
+        loss, gradients, num_known = self.gradients(mel_db, labels)
+        return self.update(loss, gradients, num_known, stop)
 
 
 class Accumulate(nn.Cell):
-    """Sum the losses and gradients of the micro-batches of a step."""
+    """Sum the losses, gradients and known labels of the micro-batches of a step."""
 
     def __init__(self, gradients: Gradients, weights: Any) -> None:
         super().__init__(auto_prefix=False)
@@ -221,18 +233,20 @@ class Accumulate(nn.Cell):
             Parameter(ops.zeros_like(w), name=f"sum_{w.name}", requires_grad=False) for w in weights
         )
         self.loss = Parameter(Tensor(0.0, ms.float32), name="sum_loss", requires_grad=False)
+        self.num_known = Parameter(Tensor(0.0, ms.float32), name="sum_known", requires_grad=False)
 
     def construct(self, mel_db: Tensor, labels: Tensor) -> Tensor:
         """Add one micro-batch."""
-        loss, gradients = self.gradients(mel_db, labels)
+        loss, gradients, num_known = self.gradients(mel_db, labels)
         for i in range(len(self.sums)):
             ops.assign_add(self.sums[i], gradients[i])
         ops.assign_add(self.loss, loss)
+        ops.assign_add(self.num_known, num_known)
         return loss
 
     def clear(self) -> None:
         """Start the next step from zero."""
-        for total in (*self.sums, self.loss):
+        for total in (*self.sums, self.loss, self.num_known):
             total.set_data(ops.zeros_like(total))
 
 
@@ -243,6 +257,7 @@ class ApplySums(nn.Cell):
         super().__init__(auto_prefix=False)
         self.sums = accumulate.sums
         self.loss = accumulate.loss
+        self.num_known = accumulate.num_known
         self.update = update
 
     def construct(self, stop: Tensor) -> Any:
@@ -250,7 +265,7 @@ class ApplySums(nn.Cell):
         gradients: Any = ()
         for total in self.sums:
             gradients = (*gradients, total + 0.0)
-        return self.update(self.loss + 0.0, gradients, stop)
+        return self.update(self.loss + 0.0, gradients, self.num_known + 0.0, stop)
 
 
 def running_statistics(network: FCN4) -> list[Parameter]:

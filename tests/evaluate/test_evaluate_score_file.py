@@ -31,6 +31,14 @@ def test_clips_come_in_the_order_of_their_ids(tmp_path: Path) -> None:
     np.testing.assert_array_equal(scores.scores[1], GOOD["scores"][0])
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.float32, np.float64])
+def test_unknown_labels_are_minus_one_or_nan(tmp_path: Path, dtype: type) -> None:
+    unknown = -1 if dtype is np.int8 else np.nan
+    scores = load_scores(write(tmp_path / "s.npz", labels=np.array([[1, unknown], [0, -1]], dtype)))
+    assert scores.labels.tolist() == [[0, -1], [1, -1]]
+    assert scores.labels.dtype == np.int32
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -38,7 +46,8 @@ def test_clips_come_in_the_order_of_their_ids(tmp_path: Path) -> None:
         ({"scores": np.ones((2, 3), np.float32)}, r"scores \(2, 3\); expected \(N,\), \(N, tags\), \(N, tags\)"),
         ({"scores": np.array([[1, 0], [0, 1]])}, "scores int64; expected whole numbers"),
         ({"clip_ids": np.array([7, 7])}, "clip 7 occurs twice"),
-        ({"labels": np.array([[1, 2], [0, 1]])}, "clip 7, tag 1: label 2; expected 0 or 1"),
+        ({"labels": np.array([[1, 0.5], [0, np.nan]])}, r"clip 7, tag 1: label 0\.5; expected 0, 1 or -1"),
+        ({"labels": np.array([[1, 2], [0, 1]])}, "clip 7, tag 1: label 2; expected 0, 1 or -1"),
         (
             {"scores": np.array([[0.9, 0.2], [0.3, np.nan]], np.float32)},
             r"s\.npz: scores: clip 3, tag 'jazz' is nan; 1 of 2",

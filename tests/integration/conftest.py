@@ -16,7 +16,16 @@ def tiny_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     One training clip has a value that overflows float32 in the backward pass, so just one of an epoch's five steps of 8 does.
     """
-    folder = tmp_path_factory.mktemp("shards")
+    return write_shards(tmp_path_factory.mktemp("shards"))
+
+
+@pytest.fixture(scope="session")
+def unknown_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return such a data set in which two of five labels are unknown (-1), and no value overflows."""
+    return write_shards(tmp_path_factory.mktemp("shards"), overflowing=-1, unknown=0.4)
+
+
+def write_shards(folder: Path, overflowing: int = 17, unknown: float = 0.0) -> Path:
     code = f"""
 import numpy as np
 from mindspore.mindrecord import FileWriter
@@ -34,7 +43,8 @@ for name, size in (("train", 40), ("val", 13)):
         label = (rng.random({NUM_TAGS}) < 0.4).astype(np.int32)
         feature = rng.normal(-4, 1, (1, 24, 32)).astype(np.float32)
         feature[0, :24] += np.repeat(label, 8)[:, None] * 2
-        if name == "train" and i == 17:
+        label[np.random.default_rng(i).random({NUM_TAGS}) < {unknown}] = -1
+        if name == "train" and i == {overflowing}:
             feature[0, 0, 0] = 3e38
         rows.append({{"id": i, "feature": feature, "label": label}})
     writer.write_raw_data(rows)

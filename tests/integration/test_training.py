@@ -102,6 +102,30 @@ def test_one_two_and_four_ranks_give_the_same_weights(
             np.testing.assert_allclose(weights[devices][name], values, rtol=1e-6, atol=1e-6 * scale, err_msg=name)
 
 
+def test_unknown_labels_train_alike_on_two_ranks_and_are_in_no_figure(
+    fcn4dist: Run, unknown_shards: Path, tmp_path: Path
+) -> None:
+    """One process with all eight clips at once against two ranks that accumulate two by two: known labels are spread unevenly."""
+    common = ["--data", unknown_shards, *TINY, "--set", "train.epochs=1", "--set", "train.freeze_batch_norm=true"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert (result := fcn4dist("train", "--run-dir", one, *common)).returncode == 0, result.stderr
+    parts = ("--devices", 2, "--set", "train.device_batch=2")
+    assert (result := fcn4dist("launch", "--run-dir", two, *parts, *common)).returncode == 0, result.stderr
+    losses = [[line["loss"] for line in lines_of(run / "metrics" / "rank-0.jsonl")] for run in (one, two)]
+    assert len(losses[0]) == 5
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    for name, values in load_weights(one).items():
+        scale = np.abs(values).max()
+        np.testing.assert_allclose(load_weights(two)[name], values, rtol=1e-5, atol=1e-5 * scale, err_msg=name)
+    evaluation, scores = json.loads((two / "evaluation.json").read_text()), np.load(two / "scores.npz")
+    for i, tag in enumerate(evaluation["tags"]):
+        known = scores["labels"][:, i] >= 0
+        assert tag["unknown"] == (~known).sum() > 0
+        assert tag["roc_auc"] == pytest.approx(
+            roc_auc_score(scores["labels"][known, i], scores["scores"][known, i]), abs=1e-12
+        )
+
+
 def test_train_in_one_process_gives_what_launch_gives_and_resumes(
     fcn4dist: Run, tiny_shards: Path, tmp_path: Path
 ) -> None:

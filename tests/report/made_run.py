@@ -46,15 +46,16 @@ def make_run(
     ends: bool = True,
     settings: Sequence[str] = (),
     seed: int = 0,
+    unknown: float = 0.0,
 ) -> RunDir:
-    """Write a whole run: one that finished, unless `ends` is false."""
+    """Write a whole run: one that finished, unless `ends` is false; `unknown`: the share of labels that are."""
     run = RunDir(folder)
     folder.mkdir(parents=True)
     save_text(run.config, format_config(load_config(None, settings)))
     save_json(run.environment, describe_environment())
     save_json(run.plan, {"attempt": 1, "target": "CPU", "world_size": num_ranks})
     write_steps(run, num_steps, num_ranks)
-    write_evaluations(run, tags, num_clips, seed)
+    write_evaluations(run, tags, num_clips, seed, unknown)
     log = EventLog(run.events, 1)
     for rank in range(num_ranks):
         log.append(Started(START_S, f"rank-{rank}", 100 + rank))
@@ -106,11 +107,12 @@ def write_steps(run: RunDir, num_steps: int, num_ranks: int) -> None:
         records.close()
 
 
-def write_evaluations(run: RunDir, tags: Sequence[str], num_clips: int, seed: int) -> None:
+def write_evaluations(run: RunDir, tags: Sequence[str], num_clips: int, seed: int, unknown: float = 0.0) -> None:
     rng = np.random.default_rng(seed)
     labels = (rng.random((num_clips, len(tags))) < 0.3).astype(np.int32)
     labels[0], labels[1] = 1, 0
     scores = np.clip(0.3 + 0.3 * labels + rng.normal(0, 0.2, labels.shape), 0.01, 0.99).astype(np.float32)
+    labels[2:][rng.random((num_clips - 2, len(tags))) < unknown] = -1
     ids = np.arange(num_clips, dtype=np.int32)
     about = Evaluated("val", "folds:folds.csv:5", num_clips)
     evaluation = evaluate_scores(Scores(ids, labels, scores), tuple(tags), about, None, num_resamples=50)

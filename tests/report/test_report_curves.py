@@ -78,6 +78,37 @@ def test_the_loss_of_a_clip_is_scikit_learns_log_loss_over_its_tags() -> None:
     assert np.isfinite(clip_losses(np.array([[True]]), np.array([[0.0]]))).all()
 
 
+def test_unknown_labels_are_left_out_of_every_figure() -> None:
+    """What is said of the known ones is what is said where the others are not there at all, or score otherwise."""
+    rng = np.random.default_rng(7)
+    labels = rng.choice([-1, 0, 1], (200, 4), p=[0.3, 0.4, 0.3]).astype(np.int8)
+    scores, known = np.round(rng.random((200, 4)), 2), labels >= 0
+    one, kept = labels[:, 0], known[:, 0]
+    for figure in (delong_interval, histograms):
+        assert figure(one, scores[:, 0]) == figure(one[kept], scores[kept, 0])
+    roc = roc_of(one, scores[:, 0])
+    assert roc is not None
+    np.testing.assert_allclose(
+        (roc.false_positive_rate, roc.true_positive_rate),
+        roc_curve(one[kept], scores[kept, 0], drop_intermediate=False)[:2],
+        atol=1e-12,
+    )
+    losses = clip_losses(labels, scores.clip(0.01, 0.99))
+    for i in range(200):
+        row, p = labels[i, known[i]], scores[i, known[i]].clip(0.01, 0.99)
+        assert losses[i] == pytest.approx(log_loss(row, p, labels=[0, 1]) if len(row) else 0, rel=1e-12)
+    hits, counts, wrong = np.zeros((4, 4)), np.zeros((4, 4)), np.zeros((4, 4))
+    for row, p in zip(labels, scores, strict=True):
+        ranked = sorted(np.flatnonzero(row >= 0), key=lambda i: -p[i])[: (row > 0).sum()]
+        for i in np.flatnonzero(row > 0):
+            for j in np.flatnonzero(row >= 0):
+                counts[i, j] += 1
+                hits[i, j] += j in ranked
+                wrong[i, j] += i not in ranked and j in ranked and row[j] == 0
+    np.testing.assert_allclose(co_predictions(labels, scores), hits / counts, rtol=1e-12)
+    np.testing.assert_array_equal(confusions(labels, scores), wrong)
+
+
 def test_histograms_hold_shares_of_each_kind() -> None:
     negatives, positives = histograms(np.array([True, False, False]), np.array([1.0, 0.0, 0.02]))
     assert (negatives[0], positives[-1], sum(negatives), sum(positives)) == (1.0, 1.0, 1.0, 1.0)

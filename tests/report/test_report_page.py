@@ -67,6 +67,22 @@ def check_inert(page: Page) -> None:
     assert page.open == []
 
 
+def test_unknown_labels_have_a_column_only_where_there_are_any(tmp_path: Path) -> None:
+    head = '<th class="num">unknown</th>'
+    assert head not in write_report(make_run(tmp_path / "known").path).read_text()
+    run = make_run(tmp_path / "unknown", unknown=0.4)
+    text = write_report(run.path).read_text()
+    check_inert(Page(text))
+    assert head in text
+    for tag in json.loads(run.evaluation.read_text())["tags"]:
+        assert f'<td class="num" data-value="{tag["unknown"]}">{tag["unknown"]}</td>' in text
+    rows = [
+        row.count("<td")
+        for row in re.findall(r"<tr>(.*?)</tr>", text[text.index("tag-table") :].split("</table>")[0], re.S)
+    ]
+    assert set(rows[1:]) == {8}  # as many cells in each row, the foot's too
+
+
 def test_a_page_holds_all_parts_and_needs_nothing_else(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", settings=["train.lr=0.002"])
     file = write_report(run.path)

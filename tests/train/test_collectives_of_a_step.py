@@ -23,7 +23,7 @@ step._step.compile(zeros(2, 1, 24, 30), zeros(2, 5), zeros())
 
 
 def test_a_step_of_eight_ranks_has_one_allreduce_of_everything(tmp_path: Path) -> None:
-    """The graph of 8 ranks, compiled in one process and not run: gradients, statistics, loss and stop in one tensor."""
+    """The graph of 8 ranks, compiled in one process and not run: all of it in one tensor."""
     graphs = {"MS_DEV_SAVE_GRAPHS": "2", "MS_DEV_SAVE_GRAPHS_PATH": str(tmp_path / "ir"), "GLOG_v": "3"}
     environment = {**os.environ, **graphs, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     subprocess.run([sys.executable, "-c", COMPILE], check=True, env=environment, cwd=tmp_path)
@@ -32,5 +32,5 @@ def test_a_step_of_eight_ranks_has_one_allreduce_of_everything(tmp_path: Path) -
     weights = 9 * (1 * 3 + 3 * 4 + 4 * 5 + 5 * 6) + 2 * (3 + 4 + 5 + 6) + 6 * 5 + 5
     statistics = 2 * (3 + 4 + 5 + 6)
     reduced = final[final.index("= AllReduce(") :].splitlines()[1]
-    assert f"({weights + statistics + 2})" in reduced  # floats: and the loss, and the wish to stop
+    assert f"({weights + statistics + 3})" in reduced  # floats: and the loss, the known labels and the wish to stop
     assert not re.search(r"= (AllGather|ReduceScatter|Broadcast)\(", final)

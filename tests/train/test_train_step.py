@@ -57,6 +57,52 @@ def test_the_loss_is_the_mean_binary_cross_entropy_and_adam_moves_against_its_gr
     np.testing.assert_allclose(moved, -0.01 * np.sign((scores - labels).mean(axis=0)), rtol=1e-3)
 
 
+@pytest.mark.parametrize("dtype", [np.int32, np.int8])
+@pytest.mark.parametrize("accumulation", [1, 2, 4])
+@pytest.mark.parametrize("amp", ["O0", "auto"])
+def test_unknown_labels_are_in_neither_loss_nor_gradients(accumulation: int, dtype: type, amp: str) -> None:
+    import mindspore as ms
+
+    step = build(accumulation, freeze_batch_norm=True, loss_scale=1024.0, amp=amp)
+    mel_db, labels = clips()
+    labels[np.random.default_rng(1).random(labels.shape) < 0.4] = -1
+    labels[:, 3], labels[4:6], labels[7] = (
+        -1,
+        -1,
+        [0, 1, 0, -1, 1],
+    )  # a tag, a whole micro-batch of 2, a clip that is not
+    known = labels >= 0
+    logits = build(freeze_batch_norm=True).network(ms.Tensor(mel_db)).asnumpy().astype(np.float64)
+    scores = expit(logits)
+    entropy = -np.where(labels > 0, np.log(scores), np.log1p(-scores))
+    result = step(mel_db, labels.astype(dtype), 0.01)
+    tolerance = 1e-5 if amp == "O0" else 1e-2
+    assert result.loss == pytest.approx(entropy[known].mean(), rel=tolerance)
+    # Adam's first moments are a tenth of the gradients
+    gradients = {name: 10 * values for name, values in state_of(step).items() if name.startswith("moment1.")}
+    expected = np.where(known, scores - labels, 0).sum(axis=0) / known.sum()
+    np.testing.assert_allclose(gradients["moment1.dense.bias"], expected, rtol=tolerance, atol=tolerance)
+    assert expected[3] == gradients["moment1.dense.bias"][3] == 0
+    assert (gradients["moment1.dense.weight"][3] == 0).all()
+    if amp == "O0":  # the whole batch at once gives the same everywhere
+        whole = build(freeze_batch_norm=True, loss_scale=1.0)
+        whole(mel_db, labels, 0.01)
+        for name, values in state_of(whole).items():
+            if name.startswith("moment1."):
+                np.testing.assert_allclose(gradients[name], 10 * values, rtol=1e-4, atol=1e-7, err_msg=name)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_a_batch_without_a_known_label_teaches_nothing(accumulation: int) -> None:
+    step = build(accumulation, loss_scale="dynamic", freeze_batch_norm=True)
+    before = weights_of(step)
+    mel_db, labels = clips()
+    result = step(mel_db, np.full_like(labels, -1), 0.01)
+    assert (result.loss, result.is_overflow) == (0.0, False)
+    for name, values in before.items():
+        np.testing.assert_array_equal(weights_of(step)[name], values, err_msg=name)
+
+
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_each_step_takes_its_own_learning_rate(accumulation: int) -> None:
     step = build(accumulation, lr=0.01)
