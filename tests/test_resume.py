@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fcn4dist.config import MelConfig, ModelConfig, format_config, load_config
-from fcn4dist.data.identity import identify_train_clips
+from fcn4dist.data.dataset import open_dataset
 from fcn4dist.errors import CheckpointError, ConfigError, DataError
 from fcn4dist.files import digest_file
 from fcn4dist.resume import check_resumable, load_config_to_resume
@@ -42,7 +42,7 @@ def write_checkpoint(run: RunDir, data: Path, step: int, *, is_evaluated: bool =
         config_digest="",
         card=ModelCard(name="x", model=ModelConfig(), mel=MelConfig(), tags=["a"], split_name="s"),
         progress=Progress(step=step, global_batch=8, seed=1, is_evaluated=is_evaluated),
-        origin=Origin(train_clips=identify_train_clips(data), steps_per_epoch=5, world_size=2),
+        origin=Origin(train_clips=open_dataset(data).train_checksum(), steps_per_epoch=5, world_size=2),
         sha256={"weights.safetensors": digest_file(folder / "weights.safetensors")},
     )
     (folder / "state.json").write_text(format_state(state))
@@ -50,7 +50,9 @@ def write_checkpoint(run: RunDir, data: Path, step: int, *, is_evaluated: bool =
 
 
 def resume(run: RunDir, *overrides: str, force: bool = False, file: Path | None = None) -> State | None:
-    return check_resumable(run, load_config_to_resume(run, file, overrides, force=force))
+    config = load_config_to_resume(run, file, overrides, force=force)
+    assert config.data.records_dir is not None
+    return check_resumable(run, config, open_dataset(config.data.records_dir))
 
 
 def test_an_interrupted_run_goes_on_from_its_newest_checkpoint(run: RunDir) -> None:
@@ -163,7 +165,7 @@ def test_the_identity_of_a_prepared_set_is_its_clips_tags_and_shards(tmp_path: P
         (folder / "manifest.json").write_text(json.dumps(document))
         return folder
 
-    first = identify_train_clips(manifest(tmp_path / "one"))
-    assert identify_train_clips(manifest(tmp_path / "two", features="prepared again")) == first
+    first = open_dataset(manifest(tmp_path / "one")).train_checksum()
+    assert open_dataset(manifest(tmp_path / "two", features="prepared again")).train_checksum() == first
     other = {"clips": "abd", "tags": ["pop"], "rows": [2, 3]}[change]
-    assert identify_train_clips(manifest(tmp_path / "three", **{change: other})) != first
+    assert open_dataset(manifest(tmp_path / "three", **{change: other})).train_checksum() != first

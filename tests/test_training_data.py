@@ -4,9 +4,11 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fcn4dist.config import BatchPlan, RunConfig, load_config, override_config
+from fcn4dist.data.shards import Row, RowFormat, write_shard
 from fcn4dist.errors import ConfigError, DataError
 from fcn4dist.run_dir import RunDir
 from fcn4dist.training_data import apply_under, check_data, is_demo, resolve_data
@@ -36,8 +38,9 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def check(data: Path, global_batch: int = 4) -> int | None:
-    return check_data(load_config(overrides=[f"data.records_dir={data}"]), BatchPlan(global_batch, 2))
+def check(data: Path, global_batch: int = 4, verify: str = "digest") -> int:
+    config = load_config(overrides=[f"data.records_dir={data}", f"data.verify={verify}"])
+    return check_data(config, BatchPlan(global_batch, 2)).num_rows("train")
 
 
 def test_a_prepared_set_says_how_many_clips_it_has(data: Path) -> None:
@@ -54,6 +57,7 @@ def test_a_flipped_bit_and_a_cut_shard_are_refused(data: Path) -> None:
     (data / "train.mindrecord0").write_bytes(b"ten clipS")
     with pytest.raises(DataError, match="damaged"):
         check(data)
+    assert check(data, verify="size") == 10
     (data / "train.mindrecord0").write_bytes(b"ten")
     with pytest.raises(DataError, match="truncated"):
         check(data)
@@ -61,7 +65,9 @@ def test_a_flipped_bit_and_a_cut_shard_are_refused(data: Path) -> None:
 
 def test_modelzoos_shards_have_no_manifest_and_are_welcome(data: Path) -> None:
     (data / "manifest.json").unlink()
-    assert check(data) is None
+    rows = [Row(i, np.zeros((1, 8, 30), np.float32), np.zeros(2, np.int8)) for i in range(7)]
+    write_shard(data / "train.mindrecord0", rows, 7, RowFormat((1, 8, 30), "float32", 2), ["train.mindrecord0"])
+    assert check(data) == 7
     (data / "train.mindrecord0").unlink()
     with pytest.raises(DataError, match=r"neither manifest.json nor train.mindrecord0"):
         check(data)

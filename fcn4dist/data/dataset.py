@@ -22,6 +22,7 @@ from fcn4dist.config import MelConfig
 from fcn4dist.data.annotations.magnatagatune import parse_groups
 from fcn4dist.data.leaks import LeakReport
 from fcn4dist.data.manifest import (
+    CLIPS,
     FORMAT_VERSION,
     MANIFEST,
     ClipTable,
@@ -299,8 +300,11 @@ class DataSet:
     def _tables(self) -> dict[str, ClipTable]:
         if self.manifest is None:
             return {}
+        is_older = self.manifest.format_version < FORMAT_VERSION
+        if is_older and not (self.path / CLIPS).is_file():
+            return {}
         tables = load_clip_tables(self.path, len(self.manifest.tags))
-        if self.manifest.format_version < FORMAT_VERSION:  # groups were read off the paths then
+        if is_older:  # groups were read off the paths then
             for table in tables.values():
                 table.groups.update(parse_groups(table.paths) or {})
         return {str(part): table for part, table in tables.items()}

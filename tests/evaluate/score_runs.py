@@ -6,7 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fcn4dist.data.manifest import ListedClip, format_clip_list
+from fcn4dist.config import MelConfig
+from fcn4dist.data.annotations.magnatagatune import parse_groups
+from fcn4dist.data.manifest import ClipTable, Manifest, SplitCounts, digest_clip_list, format_clip_tables
+from fcn4dist.data.parts import SplitRule
 from fcn4dist.evaluate.evaluated import Evaluated
 from fcn4dist.evaluate.evaluation import evaluate_scores, save_evaluation
 from fcn4dist.evaluate.score_file import Scores
@@ -35,8 +38,27 @@ def write_run(folder: Path, scores: Scores, split: str = "val") -> Path:
 def write_clip_list(folder: Path, num_clips: int = NUM_CLIPS, *, names_tracks: bool = True) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = "0/artist-album-{:02d}-title-{}-{}.mp3" if names_tracks else "audio/{1}.wav"
-    clips = [ListedClip(100 + i, "val", path.format(i // CLIPS_A_TRACK, i, i + 29)) for i in range(num_clips)]
-    (folder / "clips.tsv").write_text(format_clip_list(clips))
+    paths = [path.format(i // CLIPS_A_TRACK, i, i + 29) for i in range(num_clips)]
+    labels, ids = make_scores(0, 0.0, num_clips).labels.astype(np.int8), np.arange(100, 100 + num_clips, dtype=np.int32)
+    lengths = np.full(num_clips, 29.0, np.float32)
+    table = ClipTable(ids, [str(i) for i in ids], paths, labels, lengths, parse_groups(paths) or {})
+    (folder / "clips.tsv").write_text(format_clip_tables({"val": table}))
+    checksum = digest_clip_list(ids.tolist())
+    counts = SplitCounts(num_clips=num_clips, clip_list_sha256=checksum, positives=labels.sum(axis=0).tolist())
+    manifest = Manifest(
+        format_version=2,
+        mel=MelConfig(),
+        feature_dtype="float32",
+        feature_shape=(1, 96, 1366),
+        tags=list(TAGS),
+        split=SplitRule(name="random-by-track", rule="made up"),
+        splits={"val": counts},
+        shards=[],
+        num_listed=num_clips,
+        num_written=num_clips,
+        skipped=[],
+    )
+    (folder / "manifest.json").write_text(manifest.model_dump_json())
     return folder
 
 

@@ -113,7 +113,8 @@ def test_a_comparison_is_of_the_known_labels(scored: Pair, tmp_path: Path) -> No
     better = np.where(labels > 0, scores + np.float32(0.1), scores)
     data = write_clip_list(tmp_path / "data", 120)
     ids = np.arange(100, 220, dtype=np.int32)
-    a, b = (ScoreSource(data, Scores(ids, labels, values), TAGS, data) for values in (scores, better))
+    known = open_dataset(data)
+    a, b = (ScoreSource(data, Scores(ids, labels, values), TAGS, known) for values in (scores, better))
     found = compare(a, b, Resampling(60, seed=2))
     drawn = (resample((labels, better), 60, 2) - resample(scored, 60, 2)).mean(axis=2)
     for i, metric in enumerate(("roc_auc", "pr_auc")):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 from audio_set import AudioSet, make_audio_set, read_features
 
 from fcn4dist.config import RunConfig, load_config, override_config
-from fcn4dist.data.manifest import load_clip_list
 from fcn4dist.data.prepare import PrepareReport, prepare
 from fcn4dist.errors import ConfigError, DataError
 
@@ -33,7 +31,7 @@ def from_audio(audio: AudioSet, tmp_path_factory: pytest.TempPathFactory) -> Pre
 @pytest.fixture
 def npy_dir(audio: AudioSet, from_audio: PrepareReport, tmp_path: Path) -> Path:
     """The features as ModelZoo names and shapes them: 0/clip.npy for 0/clip.mp3, (1, 1, bands, frames)."""
-    features = read_features(from_audio.records_dir)
+    features = read_features(from_audio.data.path)
     for row in range(audio.num_clips):
         file = (tmp_path / "npy" / audio.path(row)).with_suffix(".npy")
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -45,12 +43,11 @@ def npy_dir(audio: AudioSet, from_audio: PrepareReport, tmp_path: Path) -> Path:
 def test_the_same_shards_come_out(audio: AudioSet, from_audio: PrepareReport, npy_dir: Path, tmp_path: Path) -> None:
     config = make_config(audio, tmp_path / "data", audio_dir=None, npy_dir=npy_dir)
     report = prepare(config)
-    assert read_features(report.records_dir) == read_features(from_audio.records_dir)
+    assert read_features(report.data.path) == read_features(from_audio.data.path)
     assert report.manifest.splits == from_audio.manifest.splits
-    listed, heard = load_clip_list(report.records_dir), load_clip_list(from_audio.records_dir)
-    assert listed == [
-        replace(clip, duration_s=None) for clip in heard or []
-    ]  # a .npy file does not say how long its clip is
+    for part, table in report.data.tables.items():
+        assert table.paths == from_audio.data.tables[part].paths
+        assert np.isnan(table.durations_s).all()  # a .npy file does not say how long its clip is
     assert prepare(config).is_up_to_date
 
 
@@ -61,11 +58,11 @@ def test_what_is_not_usable_goes_to_the_ledger(audio: AudioSet, npy_dir: Path, t
     np.save(files[2], np.load(files[2])[..., :-1])
     np.save(files[3], np.load(files[3]) * np.nan)
     config = make_config(audio, tmp_path / "data", audio_dir=None, npy_dir=npy_dir)
-    with pytest.raises(DataError, match=r"npy: 4 of 48 clips cannot be used"):
+    with pytest.raises(DataError, match=r"npy: 1 of 48 clips have no file here"):
         prepare(config)
     skipped = prepare(override_config(config, data={"max_skipped_fraction": 0.2})).manifest.skipped
     reasons = {clip.mp3_path: clip.reason for clip in skipped}
-    assert reasons[audio.path(0)] == "no such .npy file"
+    assert reasons[audio.path(0)] == "no such file"
     assert reasons[audio.path(1)].startswith("not a .npy file of numbers")
     assert reasons[audio.path(2)] == "shape (1, 1, 96, 46), expected (1, 96, 47) or (96, 47)"
     assert reasons[audio.path(3)] == "holds NaN or infinite values"
