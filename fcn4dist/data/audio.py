@@ -10,13 +10,20 @@ was decoded before is used, and a note says so.
 
 from __future__ import annotations
 
+import contextlib
+import io
+import itertools
 import math
+import mmap
+import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 from numpy.typing import NDArray
 
 from fcn4dist.config import MelConfig
@@ -29,6 +36,7 @@ RATES_HZ = (1_000, 768_000)
 BLOCK_NUMBERS = 1 << 17  # decoded at once, over all channels: 0.5 MB, which the caches hold
 KEPT_S = 600  # a longer piece is decoded twice, to count and to cut, so that memory stays flat
 UNKNOWN_FRAMES = 1 << 48  # libsndfile reports 2**63 - 1 for streams that do not say how long they are
+UNKNOWN_BYTES = 0x7FFF0000  # in a WAV that was written into a pipe: this or more
 
 
 class UnusableClipError(Exception):
@@ -145,53 +153,189 @@ class Piece:
 
     def iter_blocks(self) -> Iterator[Float32]:
         """Yield the piece; joined, its blocks are what `librosa.load` returns. Raises UnusableClipError."""
-        import soundfile
-
+        self.duration_s, self.note = 0.0, None
         try:
             if self.file.is_dir():
                 raise UnusableClipError("a folder, not a file")
             if self.file.stat().st_size == 0:
                 raise UnusableClipError("empty file")
-            with self.file.open("rb", buffering=0) as raw, soundfile.SoundFile(raw.fileno(), closefd=False) as sound:
-                low, high = RATES_HZ
-                if not low <= sound.samplerate <= high:
-                    raise UnusableClipError(f"sample rate {sound.samplerate} Hz; expected {low} to {high}")
-                yield from self._iter_resampled(sound)
+            with self.file.open("rb", buffering=0) as raw:
+                try:
+                    sound = _open(raw)
+                except soundfile.SoundFileError as error:
+                    raise UnusableClipError(_explain_unknown(self.file) or describe_failure(error)) from None
+                with sound:
+                    yield from self._iter_resampled(sound, raw)
+                    if sound.format == "OGG":
+                        for link in _iter_other_links(raw):
+                            yield from self._iter_resampled(link, raw)
         except (FileNotFoundError, NotADirectoryError):
             raise UnusableClipError("no such file") from None
         except (OSError, soundfile.SoundFileError, ValueError) as error:
             raise UnusableClipError(describe_failure(error)) from None
+        if self.duration_s == 0:
+            raise UnusableClipError(self.note or "no samples")
 
-    def _iter_resampled(self, sound: Any) -> Iterator[Float32]:
+    def _iter_resampled(self, sound: _Sound, raw: Any) -> Iterator[Float32]:
         from soxr import ResampleStream  # what librosa calls too, but for whole waves
 
         rate_hz, num_decoded, num_resampled = sound.samplerate, 0, 0
+        low, high = RATES_HZ
+        if not low <= rate_hz <= high:
+            raise UnusableClipError(f"sample rate {rate_hz} Hz; expected {low} to {high}")
         resampler = ResampleStream(rate_hz, self.rate_hz, 1, dtype="float32", quality="HQ")
-        for mono in _iter_mono(sound):
+        for mono in self._iter_mono(sound, raw):
             _check_levels(mono, num_decoded, rate_hz)
             num_decoded += len(mono)
             block = mono if rate_hz == self.rate_hz else resampler.resample_chunk(mono)
             num_resampled += len(block)
             yield block
-        self.duration_s = num_decoded / rate_hz
-        if num_decoded == 0:
-            raise UnusableClipError("no samples")
         num_samples = math.ceil(num_decoded * (self.rate_hz / rate_hz))  # librosa's own count, rounding and all
         if num_resampled < num_samples:
-            last = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-            yield crop_at_start(last, num_samples - num_resampled)
+            last = resampler.resample_chunk(np.zeros(0, np.float32), last=True)[: num_samples - num_resampled]
+            yield np.pad(last, (0, num_samples - num_resampled - len(last)))
+        self._judge(sound, num_decoded)
+
+    def _iter_mono(self, sound: _Sound, raw: Any) -> Iterator[Float32]:
+        """Yield what can be decoded, also of a file whose header promises too little."""
+        num_decoded = 0
+        for block in self._iter_read(sound, raw):
+            num_decoded += len(block)
+            yield block
+        if not _promises_too_little(sound, num_decoded, raw):
+            return
+        with _Endless(raw.fileno(), 0, access=mmap.ACCESS_COPY) as copy:
+            for pattern, value in PROMISES:
+                if found := pattern.search(copy):
+                    copy[found.end() - len(value) : found.end()] = value
+            with _open(copy) as longer:
+                for block in self._iter_read(longer, copy):
+                    if len(block) > num_decoded:
+                        yield block[num_decoded:]
+                    num_decoded = max(0, num_decoded - len(block))
+
+    def _iter_read(self, sound: _Sound, source: Any) -> Iterator[Float32]:
+        """Yield mono blocks as far as the decoder gets; `source`: the file that it reads, whose position tells how far that is."""
+        buffer = np.empty((max(1, BLOCK_NUMBERS // sound.channels), sound.channels), np.float32)
+        num_decoded, position = 0, -1
+        while num_decoded < sound.frames:
+            buffer.fill(np.nan)
+            try:
+                with _quiet_stderr():
+                    block = sound.read(sound.frames - num_decoded, out=buffer)
+            except soundfile.SoundFileError as error:
+                block = buffer[: np.argmax(np.isnan(buffer[:, 0]))]  # what it wrote before it failed
+                at_s = (num_decoded + len(block)) / sound.samplerate
+                self.note = self.note or f"damaged after {at_s:.1f} s: {_strip(error)}"
+                if source.tell() == position:
+                    return
+                position = source.tell()  # it may find its way again further on
+            else:
+                if len(block) == 0:
+                    return
+            num_decoded += len(block)
+            if len(block):
+                yield mix_down(block)
+
+    def _judge(self, sound: _Sound, num_decoded: int) -> None:
+        """Note what is short; raise UnusableClipError where next to nothing is left."""
+        expected = _count_expected(sound)
+        decoded_s = num_decoded / sound.samplerate
+        self.duration_s += decoded_s
+        if expected is not None and num_decoded < expected:
+            self.note = (
+                self.note or f"short: {decoded_s:.1f} s decoded, {expected / sound.samplerate:.1f} s in its header"
+            )
+        if self.note and decoded_s < 1 and (expected is None or num_decoded < expected / 2):
+            raise UnusableClipError(f"damaged: {decoded_s:.3f} s could be decoded ({self.note})")
 
 
-def crop_at_start(wave: Float32, num_samples: int) -> Float32:
-    """Return the first `num_samples`, with zeros where there are fewer."""
-    return np.pad(wave[:num_samples], (0, max(0, num_samples - len(wave))))
+class _Sound(soundfile.SoundFile):
+    """A file that is read from its beginning to its end and no other way."""
+
+    def seekable(self) -> bool:
+        """Deny it: soundfile seeks to its place after every read, which is slow in MP3 and the end of a damaged file."""
+        return False
 
 
-def _iter_mono(sound: Any) -> Iterator[Float32]:
-    buffer = np.empty((max(1, BLOCK_NUMBERS // sound.channels), sound.channels), np.float32)
-    # into a buffer, since the length of what to read is else cut by the header's count, and not known in files that cannot seek
-    while len(block := sound.read(out=buffer)):
-        yield mix_down(block)
+class _Endless(mmap.mmap):
+    """A file in memory that says it is very long, so that libmpg123 does not stop where it guesses the end from the length."""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> None:
+        base = (0, super().tell(), self.size())[whence]
+        super().seek(min(max(0, base + offset), self.size()))  # mmap's own raises beyond the end
+
+    def tell(self) -> int:
+        position = super().tell()
+        return position if position < self.size() else UNKNOWN_FRAMES
+
+
+# counts in headers that end a file too early, and what promises more
+PROMISES = [
+    (re.compile(rb"\xff[\xe2-\xff]..\x00{9,32}(?:Xing|Info)\x00{3}[\x01-\xff]....", re.DOTALL), b"\x3f\xff\xff\xff"),
+    (re.compile(rb"\ARIFF....WAVE.{0,4096}?data\x00{4}", re.DOTALL), b"\xff\xff\xff\xff"),  # a recorder that was killed
+]
+
+
+def _promises_too_little(sound: _Sound, num_decoded: int, raw: Any) -> bool:
+    """Whether an MP3 has frames beyond the count of its header or an estimate, or a WAV says that it has no samples."""
+    if sound.format == "MP3" and num_decoded == sound.frames:
+        return bool(re.match(rb"\xff[\xe2-\xff]", raw.read(2)))
+    return sound.format in ("WAV", "WAVEX") and num_decoded == 0
+
+
+def _iter_other_links(raw: Any) -> Iterator[_Sound]:
+    """Yield the links of a chain of Ogg streams after the first, which is all that libsndfile reads."""
+    with mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        starts = [page.start() for page in re.finditer(rb"OggS\x00\x02", data)]  # pages that begin a stream
+        for start, end in itertools.pairwise([*starts[1:], len(data)]):
+            with contextlib.suppress(soundfile.SoundFileError), _open(io.BytesIO(data[start:end])) as link:
+                yield link
+
+
+def _count_expected(sound: _Sound) -> int | None:
+    """Return how many frames the header promises, where such a count is exact."""
+    if sound.format == "MP3" or sound.frames >= UNKNOWN_FRAMES:
+        return None
+    # libsndfile takes a count that the file is too short for back, and keeps what it read in its log
+    sizes = re.search(r"^(?:data|SSND) *: (\d+) \(should be (\d+)\)", sound.extra_info, re.MULTILINE)
+    if sizes is None or int(sizes[1]) >= UNKNOWN_BYTES:
+        return int(sound.frames)
+    return int(sound.frames) * int(sizes[1]) // max(1, int(sizes[2]))
+
+
+def _open(source: Any) -> _Sound:
+    """Open a raw file by its descriptor, so that its name is no matter, or a file in memory."""
+    with _quiet_stderr():
+        return _Sound(source.fileno(), closefd=False) if isinstance(source, io.RawIOBase) else _Sound(source)
+
+
+def _explain_unknown(file: Path) -> str | None:
+    """Return why libsndfile does not know a file, where that can be said better than it does."""
+    with file.open("rb") as opened:
+        head = opened.read(12)
+    if head[4:8] == b"ftyp":
+        return "AAC/M4A: libsndfile does not read it; convert it to WAV or FLAC, for example with ffmpeg"
+    if file.suffix.lower() in (".raw", ".pcm"):
+        return "raw samples have no header that says their rate and type; convert them to WAV, for example with sox"
+    return None
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Drop what C libraries write to stderr: libmpg123 has lines of its own for each frame that it cannot read."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # stderr is closed
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _check_levels(mono: Float32, num_before: int, rate_hz: int) -> None:
@@ -232,9 +376,11 @@ def describe_failure(error: Exception) -> str:
     """Return in words why a file that is there could not be read or decoded."""
     if isinstance(error, OSError):
         return f"cannot be read: {error.strerror or error}"
-    text = getattr(error, "error_string", None) or str(error)
-    if text.startswith(
-        ("File does not exist", "Format not recognised")
-    ):  # what libsndfile says of an .mp3 without sound
-        text = "not audio, or damaged"
-    return f"cannot be decoded: {text}"
+    return f"cannot be decoded: {_strip(error)}"
+
+
+def _strip(error: Exception) -> str:
+    """Return what libsndfile says, without its flourishes."""
+    text = str(getattr(error, "error_string", None) or error).removeprefix("Error : ").rstrip(".")
+    unknown = ("File does not exist", "Format not recognised", "File contains data in an unknown format")
+    return "not audio, or damaged" if text.startswith(unknown) else text

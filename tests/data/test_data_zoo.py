@@ -1,0 +1,107 @@
+"""Every file of the zoo: used or refused as a player would, equal to librosa's decode, in the middle, heard to its end."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import warnings
+from pathlib import Path
+
+import librosa
+import numpy as np
+import pytest
+import zoo
+
+from fcn4dist.config import MelConfig
+from fcn4dist.data.audio import UnusableClipError, iter_windows, load_clip
+
+RATE_HZ = 12_000
+ANIMALS = {animal.name: animal for animal in zoo.build_zoo()}
+USABLE = [name for name, animal in ANIMALS.items() if animal.refused is None]
+REFUSED = [name for name, animal in ANIMALS.items() if animal.refused is not None]
+
+
+def write(folder: Path, animal: zoo.Animal) -> Path:
+    file = folder / animal.name
+    file.write_bytes(animal.data)
+    return file
+
+
+def load_with_librosa(animal: zoo.Animal, file: Path) -> np.ndarray:
+    """`librosa.load`, of the orderly twins where librosa itself hears only a part of the file, or nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # librosa's own: of modules that Python 3.13 will drop
+        sources = [io.BytesIO(data) for data in animal.twins] or [file]
+        return np.concatenate([librosa.load(source, sr=RATE_HZ)[0] for source in sources])
+
+
+@pytest.mark.parametrize("name", USABLE)
+def test_a_clip_is_the_middle_of_what_librosa_decodes(
+    tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    animal = ANIMALS[name]
+    file = write(tmp_path, animal)
+    whole = load_with_librosa(animal, file)
+    capfd.readouterr()
+    n = len(whole)
+    assert n / RATE_HZ == pytest.approx(animal.length_s, abs=0.2)
+    for num_samples in (n // 3, n, n + 1, 2 * n):
+        clip = load_clip(file, RATE_HZ, num_samples)
+        middle = (
+            whole[(n - num_samples) // 2 : (n + num_samples) // 2]
+            if num_samples < n
+            else np.pad(whole, (0, num_samples - n))
+        )
+        assert clip.wave.shape == (num_samples,)
+        assert clip.wave.dtype == np.float32
+        np.testing.assert_allclose(clip.wave, middle, atol=1e-4)
+        assert clip.duration_s == pytest.approx(n / RATE_HZ, abs=1e-3)
+        assert (clip.note is None) == (animal.note is None), clip.note
+        assert (animal.note or "") in (clip.note or "")
+    if animal.is_centred:  # independent of any decoder; an encoder's delay is up to 0.11 s at 16 kHz
+        wave = load_clip(file, RATE_HZ, RATE_HZ).wave
+        assert np.argmax(np.convolve(np.abs(wave), np.ones(600), "same")) / RATE_HZ == pytest.approx(0.5, abs=0.08)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", USABLE)
+def test_tag_hears_it_to_its_end(tmp_path: Path, name: str) -> None:
+    animal = ANIMALS[name]
+    file = write(tmp_path, animal)
+    whole = load_with_librosa(animal, file)
+    windows = list(iter_windows(file, MelConfig(clip_s=1.0), hop_s=1.0))
+    assert windows[-1].end_s == pytest.approx(len(whole) / RATE_HZ, abs=512 / RATE_HZ)
+    for window in windows:
+        start = round(window.start_s * RATE_HZ)
+        np.testing.assert_allclose(window.wave, whole[start : start + RATE_HZ], atol=1e-4)
+    assert (animal.note or "") in (windows[-1].note or "")
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_no_player_plays_is_refused_with_its_reason(tmp_path: Path, name: str) -> None:
+    file = write(tmp_path, ANIMALS[name])
+    with pytest.raises(UnusableClipError, match=ANIMALS[name].refused):
+        load_clip(file, RATE_HZ, RATE_HZ)
+    with pytest.raises(UnusableClipError, match=ANIMALS[name].refused):
+        list(iter_windows(file, MelConfig(clip_s=1.0), hop_s=1.0))
+
+
+def test_the_zoo_is_large_enough() -> None:
+    assert len(ANIMALS) >= 25
+    assert sum(name.endswith(".mp3") for name in USABLE) >= 12
+
+
+@pytest.mark.skipif(not (shutil.which("lame") and shutil.which("ffmpeg")), reason="lame and ffmpeg are not installed")
+def test_files_that_lame_and_ffmpeg_write(tmp_path: Path) -> None:
+    for animal, decoded in zoo.made_by_tools(tmp_path):
+        file = write(tmp_path, animal)
+        if animal.refused is not None:
+            with pytest.raises(UnusableClipError, match=animal.refused):
+                load_clip(file, RATE_HZ, RATE_HZ)
+            continue
+        expected, num_samples = librosa.load(io.BytesIO(decoded), sr=RATE_HZ)[0], 5 * RATE_HZ
+        wave = load_clip(file, RATE_HZ, num_samples).wave
+        n = len(expected)
+        middle = expected[(n - num_samples) // 2 : (n + num_samples) // 2]
+        # ffmpeg has its own decoder of Opus, the others agree to 1e-6
+        np.testing.assert_allclose(wave, middle, atol=0.01 if file.suffix == ".opus" else 1e-4, err_msg=animal.name)
