@@ -107,5 +107,5 @@ def test_tracks_come_from_the_data_set_that_the_run_names(tmp_path: Path) -> Non
     assert tracks is not None
     assert len(set(tracks.tolist())) == 30
     write_clip_list(tmp_path / "data", num_clips=5)
-    with pytest.raises(DataError, match=r"clips\.tsv: clip 105 is not listed"):
+    with pytest.raises(DataError, match=r"clip 105 is not in its clips\.tsv"):
         _ = load_score_source(run).tracks

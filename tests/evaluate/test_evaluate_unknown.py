@@ -10,6 +10,7 @@ import pytest
 from score_runs import tracks_of, write_clip_list
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
 
+from fcn4dist.data.dataset import open_dataset
 from fcn4dist.evaluate.bootstrap import Resampling
 from fcn4dist.evaluate.compare import compare
 from fcn4dist.evaluate.evaluated import Evaluated
