@@ -41,7 +41,7 @@ def load(place: Path, data: DataConfig) -> Annotations:
     parts: list[Part] = []
     for name in names:
         for line, row in iter_rows(folder / name, ",", keeps_space=False):
-            if row[0].startswith("# "):
+            if row[0].startswith("# ") or row[0] == "YTID":  # comments, or the header without its mark
                 continue
             clip, start_s, end_s, mids = _parse_row(f"{folder / name}:{line}", row)
             if unknown := [mid for mid in mids if mid not in classes]:

@@ -40,7 +40,7 @@ FILES: dict[AnnotationFormat, tuple[str, ...]] = {  # that tell the format of a 
 }
 HEADERS: dict[AnnotationFormat, str] = {  # the beginning of a file's first two lines
     "mtg-jamendo": "\t".join(jamendo.COLUMNS),
-    "audioset": "# Segments csv|.*\n# num_ytids",
+    "audioset": r"# Segments csv|.*\n# num_ytids|(# )?YTID, ?start_seconds",
     "esc50": "filename,fold,target,category",
     "openmic": "sample_key,instrument,relevance",
     "fsd50k": "fname,labels,mids",

@@ -79,12 +79,12 @@ def load(place: Path, data: DataConfig) -> Annotations:
     folder = place if place.is_dir() else place.parent
     if (folder / VECTORS).is_file():
         ids, parts, labels = _load_pickles(folder)
-        tags = load_tags(folder / TAGS)
+        tags = _load_tags(folder)
     elif (folder / "annotation.json").is_file():
         ids, parts, tags, labels = _load_ecals(folder)
     else:
         ids, parts, labels = _load_texts(folder)
-        tags = load_tags(folder / TAGS)
+        tags = _load_tags(folder)
     if labels.shape != (len(ids), len(tags)):
         raise DataError(
             f"{folder}: labels {labels.shape} for {len(ids)} ids and {len(tags)} tags; expected them to agree"
@@ -94,6 +94,12 @@ def load(place: Path, data: DataConfig) -> Annotations:
         number_of, path_of = load_pickle(folder / TO_7DIGITAL), load_pickle(folder / TO_PATH)
         paths = [str(path_of.get(number_of.get(clip), "")) for clip in ids]
     return build_annotations(folder, "msd", data, ids, paths, tags, labels, parts=parts)
+
+
+def _load_tags(folder: Path) -> list[str]:
+    if not (folder / TAGS).is_file():
+        raise DataError(f"{folder / TAGS}: missing; expected the tags of the vectors in their order, one a line")
+    return load_tags(folder / TAGS)
 
 
 def _load_pickles(folder: Path) -> tuple[list[str], list[Part], NDArray[np.int8]]:
