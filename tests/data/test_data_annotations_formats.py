@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import logging
 import os
@@ -54,7 +55,7 @@ def jamendo(tmp_path: Path) -> Path:
         rows.append("\t".join([*fields, f"{100 + i}.5", *tags]) + "\r\n")
     table = write(tmp_path / "data" / "autotagging_toy.tsv", JAMENDO + "".join(rows))
     for split, cuts in (("0", (0, 72, 96, 120)), ("4", (0, 60, 90, 120))):
-        for part, (first, last) in zip(("train", "validation", "test"), zip(cuts, cuts[1:], strict=False), strict=True):
+        for part, (first, last) in zip(("train", "validation", "test"), itertools.pairwise(cuts), strict=True):
             name = f"splits/split-{split}/autotagging_toy-{part}.tsv"
             write(table.parent / name, JAMENDO + "".join(rows[first:last]))
     return table
@@ -395,10 +396,10 @@ def test_fsd50k_has_a_vocabulary_without_a_header(tmp_path: Path) -> None:
     truth = tmp_path / "FSD50K.ground_truth"
     vocabulary = ["Accordion", "Bell", "Bird", "Animal"]
     write(truth / "vocabulary.csv", "".join(f"{i},{tag},/m/0{i}\n" for i, tag in enumerate(vocabulary)))
-    dev = [
-        f'{64760 + i},"{"Bird,Animal" if i % 2 else "Bell"}","/m/01,/m/02",{"val" if i % 5 == 0 else "train"}\n'
-        for i in range(20)
-    ]
+    dev = []
+    for i in range(20):
+        labels, part = "Bird,Animal" if i % 2 else "Bell", "val" if i % 5 == 0 else "train"
+        dev.append(f'{64760 + i},"{labels}","/m/01,/m/02",{part}\n')
     write(truth / "dev.csv", "fname,labels,mids,split\n" + "".join(dev))
     evaluation = [f'{i},"Accordion","/m/00"\n' for i in range(37199, 37206)]
     write(truth / "eval.csv", "fname,labels,mids\n" + "".join(evaluation))
@@ -418,23 +419,23 @@ def test_fsd50k_has_a_vocabulary_without_a_header(tmp_path: Path) -> None:
 
 
 def test_esc50_has_folds_and_recordings(tmp_path: Path) -> None:
-    rows = [
-        (f"{1 + i % 5}-{9000 + i // 2}-{'AB'[i % 2]}-{i % 4}.wav", 1 + i // 2 % 5, i % 4, f"class_{i % 4}")
-        for i in range(40)
-    ]
-    lines = [f"{name},{fold},{target},{category},True,{name.split('-')[1]},A" for name, fold, target, category in rows]
+    rows = []
+    for i in range(40):  # two clips a recording, five folds
+        fold, source = 1 + i // 2 % 5, 9000 + i // 2
+        rows.append((f"{fold}-{source}-{'AB'[i % 2]}-{i % 4}.wav", str(fold), f"class_{i % 4}", str(source)))
+    lines = [f"{name},{fold},0,{category},True,{source},A\n" for name, fold, category, source in rows]
     table = write(
-        tmp_path / "meta" / "esc50.csv", "filename,fold,target,category,esc10,src_file,take\n" + "\n".join(lines) + "\n"
+        tmp_path / "meta" / "esc50.csv", "filename,fold,target,category,esc10,src_file,take\n" + "".join(lines)
     )
     for place in (tmp_path, tmp_path / "meta", table):
         found = read(place)
-        assert (found.format, found.num_clips, found.folds) == ("esc50", 40, [str(row[1]) for row in rows])
+        assert (found.format, found.num_clips, found.folds) == ("esc50", 40, [row[1] for row in rows])
     assert found.paths[0] == f"audio/{rows[0][0]}"
     assert read(table, audio_dir=tmp_path / "audio").paths[0] == rows[0][0]
-    assert counts_of(found, "folds:5:4") == {
-        part: sum(row[1] in folds for row in rows)
-        for part, folds in (("train", (1, 2, 3)), ("val", (5,)), ("test", (4,)))
-    }
+    assert found.groups == {"track": [row[3] for row in rows]}
+    assert all(tags_of(found, i) == {row[2]} for i, row in enumerate(rows))
+    num = {fold: sum(row[1] == fold for row in rows) for fold in "12345"}
+    assert counts_of(found, "folds:5:4") == {"train": num["1"] + num["2"] + num["3"], "val": num["5"], "test": num["4"]}
     assert find_leaks(split_clips(found, "folds:1").parts, found.groups).levels["track"].num_shared == 0
     with pytest.raises(
         DataError, match=r"esc50\.csv \(esc50\) has no split of its own\. Use folds:1 \(fold 1 validates\)"
