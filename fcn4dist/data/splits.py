@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import cast
@@ -16,6 +17,8 @@ from fcn4dist.data.annotations.rows import check_strangers, find_delimiter, iter
 from fcn4dist.data.annotations.table import IDS, PATHS
 from fcn4dist.data.parts import LEVELS, SPLITS, Level, SplitPart, SplitRule
 from fcn4dist.errors import DataError, quoted
+
+_log = logging.getLogger(__name__)
 
 __all__ = ["SPLITS", "Split", "SplitPart", "SplitRule", "split_clips"]
 
@@ -122,6 +125,14 @@ def _by_set(annotations: Annotations, name: str) -> Ruling:
         raise DataError(
             f"data.split: {name}: {annotations.file} ({annotations.format}) has no split of its own. "
             f"Use {_suggest(annotations)}"
+        )
+    if ":" in name and annotations.format != "mtg-jamendo":
+        raise DataError(f"data.split: {name}: {annotations.format} has one split of its own; use official")
+    if "val" not in annotations.parts:
+        _log.warning(
+            "%s: the split of %s has no validation part: train and test are given as they are; file:FILE can name one",
+            annotations.file,
+            annotations.format,
         )
     num_left_out = annotations.parts.count(None)
     words = f"the set's own ({annotations.format})"

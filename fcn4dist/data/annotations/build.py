@@ -83,6 +83,17 @@ def mark_tags(
     return known, labels
 
 
+def official_choice(data: DataConfig) -> str | None:
+    """Return K where data.split is official:K, "" where it is official, None for another split."""
+    kind, _, choice = data.split.removesuffix("-clean").partition(":")
+    return choice if kind == "official" else None
+
+
+def under_audio(data: DataConfig, path: str) -> str:
+    """Return the path of a set that keeps its clips in `audio`: data.audio_dir may be that folder or the one above."""
+    return path if data.source_dir is not None and data.source_dir.name == "audio" else f"audio/{path}"
+
+
 def join_fields(fields: Sequence[str], delimiter: str) -> str:
     """Return a line of a table, for messages that show one that would be right."""
     text = io.StringIO()

@@ -4,17 +4,50 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from fcn4dist.config import AnnotationFormat, DataConfig
-from fcn4dist.data.annotations import table
+from fcn4dist.data.annotations import audioset, esc50, fma, fsd50k, gtzan, jamendo, msd, nsynth, openmic, table
 from fcn4dist.data.annotations.clips import Annotations
+from fcn4dist.data.annotations.rows import read_head
 from fcn4dist.errors import ConfigError, DataError
 
 _log = logging.getLogger(__name__)
 
-READERS: dict[AnnotationFormat, Callable[[Path, DataConfig], Annotations]] = {"table": table.load}
+READERS: dict[AnnotationFormat, Callable[[Path, DataConfig], Annotations]] = {
+    "table": table.load,
+    "mtg-jamendo": jamendo.load,
+    "msd": msd.load,
+    "fma": fma.load,
+    "gtzan": gtzan.load,
+    "openmic": openmic.load,
+    "nsynth": nsynth.load,
+    "fsd50k": fsd50k.load,
+    "esc50": esc50.load,
+    "audioset": audioset.load,
+}
+FILES: dict[AnnotationFormat, tuple[str, ...]] = {  # that tell the format of a folder
+    "gtzan": tuple(gtzan.FILES),
+    "openmic": (openmic.NAME,),
+    "fsd50k": ("vocabulary.csv", "FSD50K.ground_truth/vocabulary.csv"),
+    "fma": ("tracks.csv",),
+    "esc50": ("esc50.csv", "meta/esc50.csv"),
+    "audioset": tuple(audioset.FILES),
+    "nsynth": (nsynth.NAME, *(f"{name}/{nsynth.NAME}" for name in nsynth.FOLDERS)),
+    "msd": (msd.VECTORS, msd.TRAIN, msd.TEST, "ecals_track_split.json", "annotation.json", "train_x_msd_id.txt"),
+}
+HEADERS: dict[AnnotationFormat, str] = {  # the beginning of a file's first two lines
+    "mtg-jamendo": "\t".join(jamendo.COLUMNS),
+    "audioset": r"# Segments csv|.*\n# num_ytids|(# )?YTID, ?start_seconds",
+    "esc50": "filename,fold,target,category",
+    "openmic": "sample_key,instrument,relevance",
+    "fsd50k": "fname,labels,mids",
+    "fma": "(track_id)?,(album|artist),.*\n(track_id)?,",
+    "gtzan": r"([a-z]+)/\1\.\d+\.\w+\n",
+    "msd": r"TR[A-Z]{5}[0-9A-F]{11}\n",
+}
 
 
 def load_annotations(data: DataConfig) -> Annotations:
@@ -25,7 +58,10 @@ def load_annotations(data: DataConfig) -> Annotations:
     if data.annotations is None:
         raise ConfigError("data.annotations: not given; set it in the config or with --annotations")
     format_ = data.format if data.format != "auto" else detect_format(data.annotations)
-    annotations = READERS[format_](data.annotations, data)
+    place = data.annotations
+    if format_ == "table" and place.is_dir():
+        raise DataError(f"{place}: a folder; format table is one file, such as annotations_final.csv")
+    annotations = READERS[format_](place, data)
     how = "" if data.format != "auto" else " (recognised; data.format names another)"
     _log.info(
         "%s: format %s%s, %d clips, %d tags",
@@ -39,7 +75,26 @@ def load_annotations(data: DataConfig) -> Annotations:
 
 
 def detect_format(place: Path) -> AnnotationFormat:
-    """Return the format of a file by its header, or of a folder by its files. Raises DataError."""
+    """Return the format of a folder by its files, or of a file by its name or its header. Raises DataError."""
+    if place.is_dir():
+        for format_, names in FILES.items():
+            if any((place / name).is_file() for name in names):
+                return format_
+        expected = ", ".join(names[0] for names in FILES.values())
+        raise DataError(
+            f"{place}: a folder without annotations that are known by their name ({expected}); name the file"
+        )
+    for format_, names in FILES.items():
+        if place.name in {PurePosixPath(name).name for name in names} and place.suffix != ".csv":
+            return format_
+    head = [*read_head(place, 2), "", ""]
+    for format_, header in HEADERS.items():
+        if re.match(header, "\n".join(head[:2])):
+            return format_
+    if not head[1] and "/" not in head[0] and (place.parent / head[0].strip()).is_file():
+        raise DataError(
+            f"{place}: holds only the name of another file, as a link does where it was copied; name {head[0]}"
+        )
     return "table"
 
 

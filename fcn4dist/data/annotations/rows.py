@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from fcn4dist.errors import DataError, quoted
 
@@ -72,6 +73,46 @@ def read_head(file: Path, num_lines: int = 1) -> list[str]:
     except UnicodeDecodeError:
         raise DataError(explain_encoding(file)) from None
     return [line.rstrip("\r\n") for line in lines if line]
+
+
+def read_lines(file: Path) -> list[tuple[int, str]]:
+    """Return (line, text) of every line that is not blank. Raises DataError."""
+    try:
+        with open_text(file) as text:
+            return [(i, found) for i, line in enumerate(text, start=1) if (found := line.strip())]
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise DataError(explain_encoding(file)) from None
+
+
+def read_records(file: Path, columns: Sequence[str]) -> tuple[list[int], list[dict[str, str]]]:
+    """Return the lines and the named columns of a table with a header. Raises DataError for a missing column or a ragged row."""
+    rows = iter_rows(file, find_delimiter((read_head(file) or [""])[0], columns))
+    header = [name.strip() for name in next(rows, (1, []))[1]]
+    if missing := [name for name in columns if name not in header]:
+        raise DataError(f"{file}:1: no column {missing[0]}; found {', '.join(map(quoted, header[:8])) or 'nothing'}")
+    places = [(name, header.index(name)) for name in columns]
+    lines, records = [], []
+    for line, row in rows:
+        if len(row) != len(header):
+            raise DataError(f"{file}:{line}: {len(row)} fields, the header has {len(header)}")
+        lines.append(line)
+        records.append({name: row[i].strip() for name, i in places})
+    return lines, records
+
+
+def load_json(file: Path) -> dict[str, Any]:
+    """Read a JSON object. Raises DataError."""
+    try:
+        document = json.loads(file.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file}: not a JSON document: {error}") from None
+    if not isinstance(document, dict):
+        raise DataError(f"{file}: expected a JSON object with an id a key, found {type(document).__name__}")
+    return document
 
 
 def find_delimiter(header: str, known: Sequence[str]) -> str:
