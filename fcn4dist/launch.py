@@ -229,7 +229,8 @@ def run_attempt(
     )
     errors = {spec.name: run_dir.error(plan.attempt, spec.name) for spec in plan.processes}
     pulses = {worker.process.name: run_dir.pulse(plan.attempt, worker.process.name) for worker in plan.workers}
-    files = WatchedFiles(run_dir.metrics(plan.meeting.first_rank), run_dir.evaluation, errors, pulses)
+    metrics = run_dir.metrics(plan.meeting.first_rank)
+    files = WatchedFiles(metrics, run_dir.evaluation, errors, pulses, plan.meeting.world_size)
     with RunWatcher(files, inbox, clock) as watcher, vitals, usage:
         outcome = supervisor.run()
     watcher.poll()  # what rank 0 wrote last

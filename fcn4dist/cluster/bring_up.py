@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -30,6 +32,34 @@ def pin_to_cores(cores: tuple[int, ...]) -> None:
     """Pin this process, and the threads it will start, to `cores`; an empty tuple leaves it where it is."""
     if cores:
         os.sched_setaffinity(0, cores)
+
+
+@contextlib.contextmanager
+def threads_in_turn(rank: int) -> Iterator[None]:
+    """While the block runs, a thread that it starts does not run before the one that woke it rests.
+
+    MindSpore's `init()` needs that: it connects, has a thread of its own watch the connection, and only then writes down that
+    it is connecting. On this host a connection is there at once; when the thread notes that before, its note is overwritten, and
+    the rank gives up and tries again 0.6 s later, up to 150 times in turn (docs/log.md). Linux lets a woken SCHED_BATCH
+    thread wait, on the same core. Afterwards all threads have the process's cores and its policy again. Where the kernel
+    refuses (some containers do), the block runs as it would without this.
+    """
+    cores = os.sched_getaffinity(0)
+    core = sorted(cores)[rank % len(cores)]
+    is_normal = os.sched_getscheduler(0) == os.SCHED_OTHER
+    with contextlib.suppress(OSError):
+        os.sched_setaffinity(0, {core})
+        if is_normal:
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    try:
+        yield
+    finally:
+        for thread in [int(path.name) for path in Path("/proc/self/task").iterdir()]:
+            with contextlib.suppress(OSError):  # ended by now
+                if os.sched_getaffinity(thread) == {core}:
+                    os.sched_setaffinity(thread, cores)
+                if is_normal and os.sched_getscheduler(thread) == os.SCHED_BATCH:
+                    os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
 
 
 def wait_until_listening(host: str, port: int, limit_s: float) -> None:

@@ -14,7 +14,7 @@ from rich.control import Control
 from rich.live import Live
 from rich.segment import ControlType, Segment
 
-from fcn4dist.cluster.events import Beat, Clock, Evaluated, Event, Progress, Signalled, Stalled, Started
+from fcn4dist.cluster.events import Beat, Clock, Evaluated, Event, Progress, Signalled, Stalled, Started, StartWaits
 from fcn4dist.cluster.process import signal_name
 from fcn4dist.run_dir import RunDir
 
@@ -172,6 +172,8 @@ class JobConsole:
             )
         elif isinstance(event, Stalled):
             self._print(f"{event.stall}; the stacks of all ranks go into the logs")
+        elif isinstance(event, StartWaits):
+            self._print(event.line)
         elif isinstance(event, Evaluated):
             self._evaluation = event.evaluation
             self._print(format_evaluation(event.evaluation))

@@ -19,6 +19,7 @@ from fcn4dist.cluster.poller import Poller
 from fcn4dist.cluster.process import ExitStatus, signal_name
 from fcn4dist.cluster.pulse import Pulse, read_pulse
 from fcn4dist.cluster.stall import Stall
+from fcn4dist.cluster.start_watch import StartWatch
 
 log = logging.getLogger(__name__)
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)  # SIGUSR1: Slurm, before the time limit
@@ -111,7 +112,17 @@ class Stalled:
     stall: Stall
 
 
-Event = Started | Exited | Signalled | Reported | Progress | Evaluated | PeerEnds | Beat | Suspended | Stalled
+@dataclass(frozen=True)
+class StartWaits:
+    """The job has not come to its first step, and nothing has moved for a while."""
+
+    at_s: float
+    line: str  # who waits for whom
+
+
+Event = (
+    Started | Exited | Signalled | Reported | Progress | Evaluated | PeerEnds | Beat | Suspended | Stalled | StartWaits
+)
 Inbox = SimpleQueue[Event]  # SimpleQueue.put may be called from a signal handler, Queue.put may not
 
 
@@ -163,6 +174,7 @@ class WatchedFiles:
     evaluation: Path
     errors: Mapping[str, Path]  # process -> the exception that ends it
     pulses: Mapping[str, Path] = field(default_factory=dict)  # rank -> what it is doing
+    world_size: int = 1  # ranks of the job, those of other hosts included
 
 
 class RunWatcher(Poller):
@@ -177,6 +189,7 @@ class RunWatcher(Poller):
         self._pulses: dict[str, Pulse | None] = dict.fromkeys(files.pulses)
         self._pulse_files = files.pulses
         self._inbox, self._clock = inbox, clock
+        self._start = StartWatch.begin(clock(), files.pulses, files.world_size)
         self._inode, self._offset = self._place()
         self._partial = b""
         self._evaluated = self._stamp(files.evaluation)
@@ -204,7 +217,10 @@ class RunWatcher(Poller):
             pulse = read_pulse(self._pulse_files[process])
             if pulse is not None and pulse != last:
                 self._pulses[process] = pulse
+                self._start.on_pulse(self._clock(), process, pulse)
                 self._inbox.put(Beat(self._clock(), process, pulse))
+        if (wait := self._start.line(self._clock())) is not None:
+            self._inbox.put(StartWaits(self._clock(), wait))
         for process in [name for name, path in self._errors.items() if path.exists()]:
             del self._errors[process]
             self._inbox.put(Reported(self._clock(), process))
@@ -261,7 +277,9 @@ class EventLog:
             log.warning("%s: %s", self._path, error.strerror)
 
 
-def _as_json(event: Started | Exited | Signalled | Reported | PeerEnds | Suspended | Stalled) -> dict[str, Any]:
+def _as_json(
+    event: Started | Exited | Signalled | Reported | PeerEnds | Suspended | Stalled | StartWaits,
+) -> dict[str, Any]:
     values = asdict(event)
     time_s = round(values.pop("at_s"), 3)
     if isinstance(event, Exited):

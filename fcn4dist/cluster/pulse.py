@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-Phase = Literal["starting", "compiling", "data", "step", "evaluating", "saving"]
+Phase = Literal[
+    "starting", "importing", "joining", "opening", "compiling", "data", "step", "evaluating", "saving"
+]  # fmt: skip
 PHASES: tuple[str, ...] = get_args(Phase)
-UNTIMED: frozenset[str] = frozenset({"starting", "compiling", "evaluating", "saving"})  # may take long without a step
+UNTIMED = frozenset(PHASES) - {"data", "step"}  # may take long without a step
 LINE_BYTES = 64
 STACK_SIGNAL = signal.SIGUSR2  # makes a worker write the stacks of its threads
 
@@ -28,7 +30,8 @@ class Pulse:
     beat: int = 0  # counts the beats: a change means that the rank moved
 
     def __str__(self) -> str:
-        names = {"data": f"waiting for the data of step {self.step}", "step": f"in step {self.step}"}
+        names = {"importing": "importing MindSpore", "joining": "joining the job", "opening": "opening the data"}
+        names |= {"data": f"waiting for the data of step {self.step}", "step": f"in step {self.step}"}
         return names.get(self.phase, self.phase)
 
 

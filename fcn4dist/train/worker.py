@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from fcn4dist.cluster.bring_up import leave_if_orphaned, pin_to_cores, wait_until_listening
+from fcn4dist.cluster.bring_up import leave_if_orphaned, pin_to_cores, threads_in_turn, wait_until_listening
 from fcn4dist.cluster.failure import RankEnd, save_error
 from fcn4dist.cluster.pulse import STACK_SIGNAL, PulseFile
 from fcn4dist.cluster.short_sleeps import short_sleeps
@@ -99,12 +99,18 @@ def train_as_rank(worker: WorkerEnv, run: RunDir, attempt: int) -> None:
     rank = worker.as_rank()
     pulse = PulseFile(run.pulse(attempt, worker.name))
     config = load_config(run.config)
+    pulse.beat("importing")
     start_device(worker.target, rank.device)
     from fcn4dist.train.loop import train  # MindSpore's import, done while the scheduler starts
 
+    pulse.beat("joining")
     wait_until_listening(worker.scheduler_host, worker.scheduler_port, JOIN_LIMIT_S)
-    with short_sleeps() if worker.target == "CPU" else contextlib.nullcontext():
+    if worker.target == "CPU":
+        with threads_in_turn(rank.index), short_sleeps():
+            join_job(worker.world_size)
+    else:
         join_job(worker.world_size)
+    pulse.beat("opening")
     assert config.data.records_dir is not None, "the launcher resolves data.records_dir"
     data = open_dataset(config.data.records_dir, named_tags(config.data.tags))
     resume = has_checkpoint(run.checkpoints)

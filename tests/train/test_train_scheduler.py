@@ -22,13 +22,13 @@ introduce()  # ends the process, as `init()` does
 """
 RANK = """
 import os
-from fcn4dist.cluster.bring_up import wait_until_listening
+from fcn4dist.cluster.bring_up import threads_in_turn, wait_until_listening
 from fcn4dist.cluster.short_sleeps import short_sleeps
 from fcn4dist.train.runtime import join_job, start_device
 
 start_device("CPU", 0)
 wait_until_listening("127.0.0.1", int(os.environ["MS_SCHED_PORT"]), 60)
-with short_sleeps():
+with threads_in_turn(int(os.environ["RANK_ID"])), short_sleeps():
     join_job(2)
 import numpy as np
 from mindspore import Tensor, ops
