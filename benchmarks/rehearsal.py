@@ -103,9 +103,9 @@ def make_audio(music: Path, folder: Path, count: int) -> list[Path]:
 
 
 def as_in_the_wild(mp3: bytes, number: int) -> bytes:
-    """Return the MP3 without its first frame, which is the Xing header, and with an ID3v2.3 tag of 2 kB in front."""
-    assert b"Xing" in mp3[:60] or b"Info" in mp3[:60], "libsndfile writes a header frame"
-    rest = mp3.index(mp3[:2], 4)  # the next frame begins with the same sync word and version
+    """Return the MP3 with an ID3v2.3 tag of 2 kB in front, and without the frame that announces its length, if it has one."""
+    first = mp3.index(mp3[:2], 4)  # the next frame begins with the same sync word and version
+    rest = first if b"Xing" in mp3[:first] or b"Info" in mp3[:first] else 0
     title = f"clip {number}".encode()
     body = b"TIT2" + (len(title) + 1).to_bytes(4, "big") + b"\0\0\0" + title
     return b"ID3\x03\0\0\0\0\x10\0" + body.ljust(2048, b"\0") + mp3[rest:]
@@ -209,11 +209,19 @@ def rehearse(folder: Path, index: Path, music: Path, num_clips: int | None, step
     lay_out(audio, clips, tags, labels, pool)
     click.echo(f"stand-in: {len(clips)} clips, {len(pool)} different ones, in {time.perf_counter() - start:.0f} s\n")
     data, run = work / "data", work / "run"
-    words: list[str | Path] = ["prepare", "--audio-dir", audio, "--annotations", audio / "annotations_final.csv", "--output", data]
+    words: list[str | Path] = [
+        "prepare",
+        "--audio-dir",
+        audio,
+        "--annotations",
+        audio / "annotations_final.csv",
+        "--output",
+        data,
+    ]
     stages = [run_stage("prepare, two workers", [*words, "--workers", "2"], work, len(clips))]
     final_gb = disk_gb(data)
     count_lines = check_counts(data, clips)
-    stages.append(run_stage("prepare again (up to date)", [*words, "--workers", "2"], work, len(clips)))
+    stages.append(run_stage("prepare again (up to date)", words, work, len(clips)))
     settings = [f"train.max_steps={steps}", "train.global_batch=16", "evaluate.num_resamples=200"]
     chosen = [word for value in settings for word in ("--set", value)]
     words = ["launch", "--devices", "2", "--data", data, "--run-dir", run, *chosen]

@@ -215,7 +215,7 @@ class Piece:
                     num_decoded = max(0, num_decoded - len(block))
 
     def _iter_read(self, sound: _Sound, source: Any) -> Iterator[Float32]:
-        """Yield mono blocks as far as the decoder gets; `source`: the file that it reads, whose position tells how far that is."""
+        """Yield mono blocks as far as the decoder gets; `source`: its file, whose position tells how far that is."""
         buffer = np.empty((max(1, BLOCK_NUMBERS // sound.channels), sound.channels), np.float32)
         num_decoded, position = 0, -1
         while num_decoded < sound.frames:
