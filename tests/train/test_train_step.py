@@ -57,20 +57,16 @@ def test_the_loss_is_the_mean_binary_cross_entropy_and_adam_moves_against_its_gr
     np.testing.assert_allclose(moved, -0.01 * np.sign((scores - labels).mean(axis=0)), rtol=1e-3)
 
 
-@pytest.mark.parametrize("dtype", [np.int32, np.int8])
-@pytest.mark.parametrize("accumulation", [1, 2, 4])
-@pytest.mark.parametrize("amp", ["O0", "auto"])
-def test_unknown_labels_are_in_neither_loss_nor_gradients(accumulation: int, dtype: type, amp: str) -> None:
+@pytest.mark.parametrize(
+    ("accumulation", "amp", "dtype"), [(1, "O0", np.int32), (4, "O0", np.int8), (2, "auto", np.int8)]
+)
+def test_unknown_labels_are_in_neither_loss_nor_gradients(accumulation: int, amp: str, dtype: type) -> None:
     import mindspore as ms
 
     step = build(accumulation, freeze_batch_norm=True, loss_scale=1024.0, amp=amp)
     mel_db, labels = clips()
     labels[np.random.default_rng(1).random(labels.shape) < 0.4] = -1
-    labels[:, 3], labels[4:6], labels[7] = (
-        -1,
-        -1,
-        [0, 1, 0, -1, 1],
-    )  # a tag, a whole micro-batch of 2, a clip that is not
+    labels[:, 3], labels[4:6] = -1, -1  # a tag, and all clips of a micro-batch of two
     known = labels >= 0
     logits = build(freeze_batch_norm=True).network(ms.Tensor(mel_db)).asnumpy().astype(np.float64)
     scores = expit(logits)
