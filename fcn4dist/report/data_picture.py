@@ -84,10 +84,10 @@ def _draw_durations(axes: Any, stats: DataStats) -> None:
 
 
 def _draw_counts(axes: Any, stats: DataStats) -> None:
-    most = max(int(part.labels.sum(axis=1).max(initial=0)) for part in stats.parts.values())
+    most = max(int((part.labels == 1).sum(axis=1).max(initial=0)) for part in stats.parts.values())
     bottom = np.zeros(most + 1)
     for name, part in stats.parts.items():
-        counts = np.bincount(part.labels.sum(axis=1), minlength=most + 1)
+        counts = np.bincount((part.labels == 1).sum(axis=1), minlength=most + 1)
         axes.bar(np.arange(most + 1), counts, bottom=bottom, color=COLOURS[name], label=name)
         bottom += counts
     axes.set_xlabel("tags a clip")
