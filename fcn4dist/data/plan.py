@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from fcn4dist.config import RunConfig
-from fcn4dist.data.annotations import Annotations, locate_clips
+from fcn4dist.data.annotations import Annotations, check_any_there, locate_clips
 from fcn4dist.data.annotations.magnatagatune import explain_known_bad
 from fcn4dist.data.chunks import Chunk, FeatureSpec, Source, plan_chunks, stat_clip
 from fcn4dist.data.manifest import SkippedClip, SplitPart
@@ -63,6 +63,7 @@ def plan_data_set(config: RunConfig) -> DataPlan:
     annotations, synonyms = load_table(data)
     source: Source = "audio" if data.npy_dir is None else "npy"
     files = locate_clips(annotations, cast(Path, data.source_dir), data.source_suffix)
+    check_any_there(annotations, cast(Path, data.source_dir), files)
     split = split_clips(annotations, data.split, data.seed, clean=data.clean)
     work = WorkFolder(Path(os.path.realpath(cast(Path, data.records_dir))))
     spec = FeatureSpec(config.mel, data.feature_dtype, source)

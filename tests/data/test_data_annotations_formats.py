@@ -115,7 +115,7 @@ def test_gtzan_is_three_lists_whose_folders_are_the_tags(tmp_path: Path) -> None
         assert counts_of(found) == {"train": 30, "val": 12, "test": 18}
         assert found.labels.sum(axis=0).tolist() == [20, 20, 20]
         assert all(tags_of(found, row) == {path.split("/")[0]} for row, path in enumerate(found.paths))
-    with pytest.raises(DataError, match=r"has no artist of a clip; it names no artist\. Use official, random, folds"):
+    with pytest.raises(DataError, match=r"it names no track, album or artist\. Use official, random, folds"):
         split_clips(found, "random-by-artist")
     (tmp_path / "test_filtered.txt").unlink()
     with pytest.raises(DataError, match=r"test_filtered\.txt: missing; the fault-filtered split"):

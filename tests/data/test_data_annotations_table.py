@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fcn4dist.config import DataConfig
-from fcn4dist.data.annotations import Annotations, load_annotations, locate_clips
+from fcn4dist.data.annotations import Annotations, check_any_there, load_annotations, locate_clips
 from fcn4dist.data.tags import select_tags
 from fcn4dist.errors import ConfigError, DataError
 
@@ -120,7 +120,7 @@ def test_paths_come_from_a_template_or_a_map_where_the_table_has_none(tmp_path: 
         (["9", "0", "1", "c.ogg"], r"t\.csv:5: 4 fields, the header has 5"),
         (
             ["9", "0", "2", "0", "c.ogg"],
-            r"t\.csv:5: tag 'jazz' is '2'; expected 0, 1, or for unknown -1, \? or nothing",
+            r"t\.csv:5: tag 'jazz' is '2'; expected 0 or 1 \(unknown: -1, \? or nothing\)",
         ),
         (["9", "0", "x", "0", "c.ogg"], r"t\.csv:5: tag 'jazz' is 'x'"),
         (["9", "01", "", "0", "c.ogg"], r"t\.csv:5: tag 'rock' is '01'"),
@@ -204,6 +204,23 @@ def test_a_link_out_of_the_audio_folder_is_refused_and_one_inside_is_not(tmp_pat
         locate_clips(table, audio)
     with pytest.raises(DataError, match="no such audio folder"):
         locate_clips(table, tmp_path / "nowhere")
+    (audio / "a").rename(tmp_path / "a")
+    (audio / "a").symlink_to(tmp_path / "a")  # the folder of a clip may be the link, too
+    with pytest.raises(DataError, match="is a link out of the audio folder"):
+        locate_clips(table, audio)
+
+
+def test_a_folder_without_the_audio_names_three_paths_and_the_template(tmp_path: Path) -> None:
+    table = read(tmp_path / "t.csv", "id,tags\n" + "".join(f"{i},x\n" for i in range(5)), path_template="wav/{id}.wav")
+    files = locate_clips(table, tmp_path)
+    with pytest.raises(
+        DataError, match=r"none of the 5 clips of .*t\.csv is here; the first: .*wav/0\.wav, .*wav/2\.wav"
+    ) as told:
+        check_any_there(table, tmp_path, files)
+    assert "(data.path_template 'wav/{id}.wav')" in str(told.value)
+    files[3].parent.mkdir()
+    files[3].touch()
+    check_any_there(table, tmp_path, files)
 
 
 def test_a_table_as_large_as_magnatagatune_loads_fast(tmp_path: Path) -> None:

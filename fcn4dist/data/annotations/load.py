@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
 from fcn4dist.config import AnnotationFormat, DataConfig
@@ -108,12 +108,28 @@ def locate_clips(annotations: Annotations, audio_dir: Path, suffix: str | None =
         what = "audio folder (data.audio_dir)" if suffix is None else f"folder of {suffix} files (data.npy_dir)"
         raise DataError(f"{audio_dir}: no such {what}")
     root = os.path.realpath(audio_dir)
+    folders: dict[str, str] = {}  # as listed -> without links: a look at each folder, not at each of them for each clip
     files: dict[Path, int] = {}
     for row, listed in enumerate(annotations.paths):
         path = listed if suffix is None else str(PurePosixPath(listed).with_suffix(suffix))
-        real = os.path.realpath(os.path.join(root, path))
+        folder, _, name = path.rpartition("/")
+        if folder not in folders:
+            folders[folder] = os.path.realpath(os.path.join(root, folder))
+        real = os.path.join(folders[folder], name)
+        if os.path.islink(real):
+            real = os.path.realpath(real)
         if not real.startswith(root.rstrip("/") + "/"):
             raise DataError(f"{annotations.place(row)}: path {path!r} is a link out of the audio folder {audio_dir}")
         if (before := files.setdefault(audio_dir / path, row)) != row:
             raise DataError(f"{annotations.place(row)}: {path} is also the file of {annotations.place(before)}")
     return list(files)
+
+
+def check_any_there(annotations: Annotations, audio_dir: Path, files: Sequence[Path]) -> None:
+    """Check that the folder has at least one of the clips. Raises DataError with three that it lacks."""
+    if not any(map(os.path.exists, files)):
+        raise DataError(
+            f"{audio_dir}: none of the {len(files)} clips of {annotations.file} is here; the first: "
+            f"{', '.join(str(file) for file in files[:3])} ({annotations.path_rule}). "
+            "Name the folder that these paths start from (data.audio_dir), or say where audio is with data.path_template"
+        )
