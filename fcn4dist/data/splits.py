@@ -145,7 +145,7 @@ def _suggest(annotations: Annotations) -> str:
     if annotations.folds is not None:
         first, second = [*sorted_folds(annotations.folds), "", ""][:2]
         choices += [f"folds:{first} (fold {first} validates)", *([f"folds:{first}:{second}"] if second else [])]
-    if annotations.parts is not None:
+    if annotations.parts is not None or annotations.format == "mtg-jamendo":  # whose split files are read only for it
         choices.append("official")
     if all(path[:1] in FOLDER_PART and path[1:2] == "/" for path in annotations.paths):
         choices.append("folder-12-1-3")
