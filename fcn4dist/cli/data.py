@@ -18,24 +18,38 @@ def data() -> None:
 
 
 @data.command()
-@click.option("--annotations", type=click.Path(path_type=Path), metavar="FILE", help="Annotation table.")
-@click.option("--split", metavar="NAME", help="As data.split: folder-12-1-3, random-by-track, folds:FILE:VAL ...")
+@click.option(
+    "--annotations",
+    type=click.Path(path_type=Path),
+    metavar="PLACE",
+    help="Annotations: a table, or the file or folder of a known set.",
+)
+@click.option("--format", "format_", metavar="NAME", help="As data.format; by default the file's own header says it.")
+@click.option(
+    "--split", metavar="NAME", help="As data.split: folder-12-1-3, official, random-by-track, folds:FILE:VAL ..."
+)
 @click.option("--clean", is_flag=True, help="Leave out clips that have none of the tags (data.tags).")
 @click.option("--seed", type=int, help="Of the random splits.")
 @config_options
 @json_option
 @verbosity_options
 def splits(
-    config: RunConfig, annotations: Path | None, split: str | None, clean: bool, seed: int | None, as_json: bool
+    config: RunConfig,
+    annotations: Path | None,
+    format_: str | None,
+    split: str | None,
+    clean: bool,
+    seed: int | None,
+    as_json: bool,
 ) -> None:
     """Count the parts of a split, and what they share, without touching audio.
 
-    FILE may be a list of clip_id and mp3_path alone, unless --clean asks for tags. Tracks, albums and artists come from
-    the paths; a warning says where clips of one track stand in several parts.
+    A table may be a list of clip_id and mp3_path alone, unless --clean asks for tags. Tracks, albums and artists are those
+    that the annotations name; a warning says where clips of one track stand in several parts.
     """
     from fcn4dist.data.split_report import format_split_report, report_split
 
-    options = {"annotations": annotations, "split": split, "clean": clean or None, "seed": seed}
+    options = {"annotations": annotations, "format": format_, "split": split, "clean": clean or None, "seed": seed}
     given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
     report = report_split(override_config(config, data=given).data)
     click.echo(json.dumps(report.to_json(), indent=2) if as_json else format_split_report(report))

@@ -150,7 +150,7 @@ def plan_data_set(config: RunConfig, unusable: Sequence[LedgerClip] = ()) -> Dat
             elif clip.clip_id not in reasons:
                 clips.append(clip)
         jobs += _deal(clips, part, annotations.labels, work, spec, data.num_consumer)
-    _check_missing(config, missing, split.num_clips - num_known_bad)
+    _check_missing(config, annotations, missing, split.num_clips - num_known_bad)
     left_out += [LedgerClip(clip_id=clip.clip_id, mp3_path=clip.path, reason="no such file") for clip in missing]
     left_out.sort(key=lambda clip: clip.clip_id)
     return DataPlan(config, annotations, split, work, spec, jobs, left_out, num_known_bad, synonyms)
@@ -194,15 +194,13 @@ def _deal(
     return jobs
 
 
-def _check_missing(config: RunConfig, missing: Sequence[ClipFile], total: int) -> None:
+def _check_missing(config: RunConfig, annotations: Annotations, missing: Sequence[ClipFile], total: int) -> None:
     if len(missing) <= config.data.max_skipped_fraction * total and len(missing) < max(1, total):
         return
-    template = config.data.path_template or "the path in the annotations"
-    if config.data.path_map is not None:
-        template = f"the path in {config.data.path_map}"
     first = "\n".join(f"  {clip.file}" for clip in missing[:3])
     raise DataError(
         f"{config.data.source_dir}: {len(missing)} of {total} clips have no file here, more than data.max_skipped_fraction "
-        f"{config.data.max_skipped_fraction:g} allows; tried {config.data.source_dir}/({template}):\n{first}"
+        f"{config.data.max_skipped_fraction:g} allows. Tried {annotations.path_rule}:\n{first}"
         + (f"\n  and {len(missing) - 3} more" if len(missing) > 3 else "")
+        + "\nName the folder that these paths start from (data.audio_dir), or say where audio is with data.path_template"
     )

@@ -32,6 +32,7 @@ class SplitReport:
 
     annotations: Path
     format: AnnotationFormat
+    num_listed_tags: int  # that the annotations have, or data.tags chose for a clean split
     rule: SplitRule
     num_tags: int | None  # that a clean split went by; none: tags played no part
     num_left_out: int
@@ -70,6 +71,7 @@ def report_split(data: DataConfig) -> SplitReport:
     return SplitReport(
         annotations=table.file,
         format=table.format,
+        num_listed_tags=len(table.tags),
         rule=split.rule,
         num_tags=len(table.tags) if is_clean else None,
         num_left_out=table.num_clips - split.num_clips,
@@ -82,7 +84,7 @@ def format_split_report(report: SplitReport) -> str:
     """Return the report for people."""
     num_clips = report.num_left_out + sum(found.num_clips for found in report.parts.values())
     lines = [
-        f"{report.annotations}: format {report.format}, {num_clips} clips",
+        f"{report.annotations}: format {report.format}, {num_clips} clips, {report.num_listed_tags} tags",
         f"split {report.rule.name}: {report.rule.rule}",
     ]
     for part, found in report.parts.items():

@@ -145,8 +145,10 @@ def _suggest(annotations: Annotations) -> str:
     if annotations.folds is not None:
         first, second = [*sorted_folds(annotations.folds), "", ""][:2]
         choices += [f"folds:{first} (fold {first} validates)", *([f"folds:{first}:{second}"] if second else [])]
-    if annotations.parts is not None:
+    if annotations.parts is not None or annotations.format == "mtg-jamendo":  # whose split files are read only for it
         choices.append("official")
+    if all(path[:1] in FOLDER_PART and path[1:2] == "/" for path in annotations.paths):
+        choices.append("folder-12-1-3")
     choices += [f"{RANDOM}{level}" for level in annotations.groups] or ["random"]
     return ", ".join(choices) + ", folds:FILE:VAL or file:FILE"
 
@@ -226,7 +228,9 @@ def _by_random_groups(annotations: Annotations, name: str, seed: int) -> Ruling:
     if name != "random":
         level = cast(Level, name.removeprefix(RANDOM))
         if level not in annotations.groups:
-            has = f"names {' and '.join(annotations.groups)}" if annotations.groups else f"names no {level}"
+            has = (
+                f"names {' and '.join(annotations.groups)}" if annotations.groups else "names no track, album or artist"
+            )
             raise DataError(
                 f"data.split: {name}: {annotations.file} ({annotations.format}) has no {level} of a clip; it {has}. "
                 f"Use {_suggest(annotations)}, or add a column {level}_id"

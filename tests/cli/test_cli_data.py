@@ -56,7 +56,7 @@ def test_splits_prints_counts_leaks_and_warnings(table: Path) -> None:
     assert document["num_left_out"] == 20
     shown = CliRunner().invoke(data, ["splits", "--annotations", str(table), "--split", "random-by-track"])
     assert shown.exit_code == 0
-    assert f"{table}: format table, 40 clips\nsplit random-by-track: " in shown.output
+    assert f"{table}: format table, 40 clips, 1 tags\nsplit random-by-track: " in shown.output
     assert "tracks: 0 of 40 in more than one part" in shown.output
 
 

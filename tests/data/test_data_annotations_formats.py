@@ -86,6 +86,10 @@ def test_jamendos_missing_and_strange_splits_are_named(jamendo: Path) -> None:
     with pytest.raises(DataError, match="official:5; MTG-Jamendo has official:0 to official:4"):
         read(jamendo, split="official:5")
     assert read(jamendo, split="random-by-artist").parts is None  # no split file is looked at
+    with pytest.raises(
+        DataError, match=r"toy\.tsv:2: path '00/214\.mp3' is not in one of MagnaTagATune's .* Use official, random"
+    ):
+        split_clips(read(jamendo), "folder-12-1-3")
     lines = jamendo.read_text().splitlines(keepends=True)
     jamendo.write_text("".join(lines[:-1]))  # 1 of 120 is gone
     assert counts_of(read(jamendo, split="official"))["test"] == 23
@@ -115,7 +119,7 @@ def test_gtzan_is_three_lists_whose_folders_are_the_tags(tmp_path: Path) -> None
         assert counts_of(found) == {"train": 30, "val": 12, "test": 18}
         assert found.labels.sum(axis=0).tolist() == [20, 20, 20]
         assert all(tags_of(found, row) == {path.split("/")[0]} for row, path in enumerate(found.paths))
-    with pytest.raises(DataError, match=r"has no artist of a clip; it names no artist\. Use official, random, folds"):
+    with pytest.raises(DataError, match=r"it names no track, album or artist\. Use official, random, folds"):
         split_clips(found, "random-by-artist")
     (tmp_path / "test_filtered.txt").unlink()
     with pytest.raises(DataError, match=r"test_filtered\.txt: missing; the fault-filtered split"):

@@ -190,7 +190,7 @@ def test_a_users_mistake_is_one_message_and_exit_code_2(tmp_path: Path) -> None:
     bad.write_text(table.replace('"0"\t"1"', '"0"\t"yes"', 1))
     check(r"bad\.csv:2: tag 'high' is 'yes'; expected 0", "--annotations", bad)
     bad.write_text(table.replace(audio.path(1), "../../etc/passwd"))
-    check(r"bad\.csv:3: mp3_path '\.\./\.\./etc/passwd' leaves the audio folder", "--annotations", bad)
+    check(r"bad\.csv:3: path '\.\./\.\./etc/passwd' leaves the audio folder", "--annotations", bad)
     check("cannot write the data set: .*(Not a directory|File exists)", "--output", audio.annotations / "data")
 
 

@@ -59,7 +59,7 @@ def build_annotations(
     files = [_check_path(place, row, path) for row, path in enumerate(_find_paths(file, data, ids, paths))]
     _check_unique("path", files, files, place)
     clip_ids = np.arange(len(ids), dtype=np.int32) if numbers is None else numbers
-    return Annotations(file, format_, clip_ids, ids, files, tags, labels, lines, **more)
+    return Annotations(file, format_, clip_ids, ids, files, tags, labels, lines, path_rule=_name_rule(data), **more)
 
 
 def parse_numbers(ids: Sequence[str]) -> NDArray[np.int32] | None:
@@ -119,6 +119,14 @@ def _find_paths(file: Path, data: DataConfig, ids: list[str], paths: list[str] |
             "data.path_map (a table of two columns, id and path)"
         )
     return paths
+
+
+def _name_rule(data: DataConfig) -> str:
+    if data.path_map is not None:
+        return f"data.path_map {data.path_map}"
+    if data.path_template is not None:
+        return f"data.path_template {data.path_template!r}"
+    return "paths as the annotations say"
 
 
 def _map_paths(path_map: Path, file: Path, ids: list[str]) -> list[str]:

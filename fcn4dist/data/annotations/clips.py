@@ -31,6 +31,7 @@ class Annotations:
     parts: list[Part | None] | None = None  # the source's own split (data.split: official); none: it has none
     folds: list[str] | None = None  # the source's own folds
     durations_s: NDArray[np.float32] | None = None  # as listed; NaN where not known
+    path_rule: str = "as the annotations say"  # where `paths` come from, for messages
 
     @property
     def num_clips(self) -> int:

@@ -108,11 +108,11 @@ def locate_clips(annotations: Annotations, audio_dir: Path, suffix: str | None =
         what = "audio folder (data.audio_dir)" if suffix is None else f"folder of {suffix} files (data.npy_dir)"
         raise DataError(f"{audio_dir}: no such {what}")
     root = os.path.realpath(audio_dir)
+    folders: dict[str, str] = {}  # as listed -> without links: a look at each folder, not at each of them for each clip
     files: dict[Path, int] = {}
-    folders: dict[str, str] = {}  # a realpath of each folder, not of each of a quarter of a million files
     for row, listed in enumerate(annotations.paths):
         path = listed if suffix is None else str(PurePosixPath(listed).with_suffix(suffix))
-        folder, name = os.path.split(path)
+        folder, _, name = path.rpartition("/")
         if folder not in folders:
             folders[folder] = os.path.realpath(os.path.join(root, folder))
         real = os.path.join(folders[folder], name)

@@ -135,7 +135,7 @@ def _parse_labels(place: str, names: list[str], values: list[str]) -> bytes:
     except KeyError:
         name, value = next(pair for pair in zip(names, values, strict=True) if pair[1].strip() not in LABELS)
         raise DataError(
-            f"{place}: tag {quoted(name)} is {quoted(value)}; expected 0, 1, or for unknown -1, ? or nothing. "
+            f"{place}: tag {quoted(name)} is {quoted(value)}; expected 0 or 1 (unknown: -1, ? or nothing). "
             "A column that is no tag must go"
         ) from None
 
