@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from fcn4dist.config import MelConfig
 from fcn4dist.data.audio import UnusableClipError, load_clip
-from fcn4dist.data.mel import log_mel
+from fcn4dist.data.mel import MelFilters, log_mel
 from fcn4dist.data.mel_npy import load_mel_npy
 from fcn4dist.files import save_atomically
 
@@ -115,7 +115,7 @@ def plan_chunks(clips: Sequence[ClipFile], spec: FeatureSpec, folder: Path) -> l
     return chunks
 
 
-def compute_chunk(chunk: Chunk, spec: FeatureSpec, parent: int, bank: Any = None) -> Chunk:
+def compute_chunk(chunk: Chunk, spec: FeatureSpec, parent: int, filters: MelFilters | None = None) -> Chunk:
     """Compute the features of a chunk and write its file; runs in a worker process with one BLAS thread.
 
     `parent` is the process id of prepare: a worker that it started ends with it, even after a kill -9.
@@ -128,7 +128,7 @@ def compute_chunk(chunk: Chunk, spec: FeatureSpec, parent: int, bank: Any = None
     with threadpool_limits(1):
         for clip in chunk.clips:
             try:
-                mel_db, duration_s = load_mel(clip.file, spec, bank)
+                mel_db, duration_s = load_mel(clip.file, spec, filters)
             except UnusableClipError as error:
                 skipped[clip.clip_id] = str(error)
             else:
@@ -144,12 +144,12 @@ def compute_chunk(chunk: Chunk, spec: FeatureSpec, parent: int, bank: Any = None
     return chunk
 
 
-def load_mel(file: Path, spec: FeatureSpec, bank: Any = None) -> tuple[NDArray[np.float32], float]:
+def load_mel(file: Path, spec: FeatureSpec, filters: MelFilters | None = None) -> tuple[NDArray[np.float32], float]:
     """Return the log-mel spectrogram of a clip's file, (mel bands, frames), and its seconds or NaN. Raises UnusableClipError."""
     if spec.source == "npy":
         return load_mel_npy(file, spec.mel), np.nan
     clip = load_clip(file, spec.mel.sample_rate_hz, spec.mel.num_stored_samples)
-    return log_mel(clip.wave, spec.mel, bank), clip.duration_s
+    return log_mel(clip.wave, spec.mel, filters), clip.duration_s
 
 
 def load_chunk(chunk: Chunk) -> ChunkFeatures:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from fcn4dist.data.chunks import Chunk, DamagedChunkError, FeatureSpec, compute_chunk, load_skipped
 from fcn4dist.data.manifest import SkippedClip
-from fcn4dist.data.mel import filter_bank
+from fcn4dist.data.mel import build_filters
 from fcn4dist.errors import DataError, JobError
 
 
@@ -50,11 +50,11 @@ def compute_features(chunks: Sequence[Chunk], spec: FeatureSpec, num_workers: in
     progress.start("features", num_clips, num_reused)
     if not missing:
         return num_reused
-    bank = filter_bank(spec.mel) if spec.source == "audio" else None
+    filters = build_filters(spec.mel) if spec.source == "audio" else None
     run = Parallel(n_jobs=_num_jobs(num_workers), return_as="generator_unordered", max_nbytes=None)
     try:
         with _shielded_from_ctrl_c():  # Ctrl-C in a terminal goes to all its processes: workers leave it to us
-            done = run(delayed(compute_chunk)(chunk, spec, os.getpid(), bank) for chunk in missing)
+            done = run(delayed(compute_chunk)(chunk, spec, os.getpid(), filters) for chunk in missing)
         for chunk in done:
             progress.advance(len(chunk.clips))
     except BrokenProcessPool as error:
