@@ -30,7 +30,7 @@ from benchmarks.side_by_side import Row, alternate, both, report
 from benchmarks.steppers import ROOT
 from fcn4dist.config import MelConfig
 from fcn4dist.data.audio import load_clip
-from fcn4dist.data.mel import filter_bank, log_mel
+from fcn4dist.data.mel import build_filters, log_mel
 
 CLIP_S = 29.1
 NUM_CLIPS = 2000  # of the whole command
@@ -86,7 +86,7 @@ def our_features(file: Path) -> NDArray[Any]:
 
 def our_mel(wave: NDArray[Any]) -> NDArray[Any]:
     """The mel part of it."""
-    return log_mel(wave, MelConfig(), filter_bank(MelConfig()))
+    return log_mel(wave, MelConfig(), build_filters(MelConfig()))
 
 
 def seconds_each(make: Callable[[Any], NDArray[Any]], inputs: Sequence[Any]) -> float:

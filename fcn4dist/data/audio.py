@@ -33,9 +33,12 @@ Float32 = NDArray[np.float32]
 SILENT_PEAK = 1e-4  # full scale is 1; -80 dBFS
 HUGE = 1e5  # no sound: more than 16-bit integers that somebody stored as floats without scaling them
 RATES_HZ = (1_000, 768_000)
-BLOCK_NUMBERS = 1 << 17  # decoded at once, over all channels: 0.5 MB, which the caches hold
+BLOCK_NUMBERS = (
+    1 << 16
+)  # decoded at once, over all channels, and held by the caches: a clip of 29 s takes 7.6 ms, in one piece 10.6
 KEPT_S = 600  # a longer piece is decoded twice, to count and to cut, so that memory stays flat
 UNKNOWN_FRAMES = 1 << 48  # libsndfile reports 2**63 - 1 for streams that do not say how long they are
+KNOWN_BY_NAME = (".gsm", ".vox")  # speech of telephones, without a header
 UNKNOWN_BYTES = 0x7FFF0000  # in a WAV that was written into a pipe: this or more
 
 
@@ -74,17 +77,16 @@ def load_clip(file: Path, rate_hz: int, num_samples: int) -> Clip:
     Raises UnusableClipError with the reason: missing, empty, damaged, silent, not finite, of an impossible rate.
     """
     piece = Piece(file, rate_hz)
-    blocks, kept, total = [], 0, 0
+    blocks, total, most = [], 0, max(KEPT_S * rate_hz, num_samples)
     for block in piece.iter_blocks():
         total += len(block)
-        if total <= max(KEPT_S * rate_hz, num_samples):
+        if total <= most:
             blocks.append(block)
-            kept = total
-    wave = np.concatenate(blocks)
-    if kept < total:
-        first = (total - num_samples) // 2
-        wave, total = _cut(piece.iter_blocks(), first, num_samples), num_samples
-    wave = crop_or_pad(wave, num_samples)
+        else:
+            blocks.clear()
+    if total > most:
+        blocks = list(_iter_part(Piece(file, rate_hz).iter_blocks(), (total - num_samples) // 2, num_samples))
+    wave = crop_or_pad(np.concatenate(blocks), num_samples)
     peak = _peak(wave)
     if peak < SILENT_PEAK:
         raise UnusableClipError(f"silent: peak {peak:.1e} of full scale")
@@ -161,7 +163,7 @@ class Piece:
                 raise UnusableClipError("empty file")
             with self.file.open("rb", buffering=0) as raw:
                 try:
-                    sound = _open(raw)
+                    sound = _open(self.file if self.file.suffix.lower() in KNOWN_BY_NAME else raw)
                 except soundfile.SoundFileError as error:
                     raise UnusableClipError(_explain_unknown(self.file) or describe_failure(error)) from None
                 with sound:
@@ -215,7 +217,7 @@ class Piece:
                     num_decoded = max(0, num_decoded - len(block))
 
     def _iter_read(self, sound: _Sound, source: Any) -> Iterator[Float32]:
-        """Yield mono blocks as far as the decoder gets; `source`: its file, whose position tells how far that is."""
+        """Yield mono blocks as far as the decoder gets; `source` is the file that it reads."""
         buffer = np.empty((max(1, BLOCK_NUMBERS // sound.channels), sound.channels), np.float32)
         num_decoded, position = 0, -1
         while num_decoded < sound.frames:
@@ -298,14 +300,14 @@ def _count_expected(sound: _Sound) -> int | None:
     if sound.format == "MP3" or sound.frames >= UNKNOWN_FRAMES:
         return None
     # libsndfile takes a count that the file is too short for back, and keeps what it read in its log
-    sizes = re.search(r"^(?:data|SSND) *: (\d+) \(should be (\d+)\)", sound.extra_info, re.MULTILINE)
+    sizes = re.search(r"^ *(?:data|SSND|Data Size) *: (\d+) \(should be (\d+)\)", sound.extra_info, re.MULTILINE)
     if sizes is None or int(sizes[1]) >= UNKNOWN_BYTES:
         return int(sound.frames)
     return int(sound.frames) * int(sizes[1]) // max(1, int(sizes[2]))
 
 
 def _open(source: Any) -> _Sound:
-    """Open a raw file by its descriptor, so that its name is no matter, or a file in memory."""
+    """Open a raw file by its descriptor, so that its name is no matter; or a path, or a file in memory."""
     with _quiet_stderr():
         return _Sound(source.fileno(), closefd=False) if isinstance(source, io.RawIOBase) else _Sound(source)
 
@@ -349,15 +351,16 @@ def _check_levels(mono: Float32, num_before: int, rate_hz: int) -> None:
     raise UnusableClipError(f"damaged: {place}, is {mono[at]:.1e} times full scale")
 
 
-def _cut(blocks: Iterator[Float32], first: int, num_samples: int) -> Float32:
-    """Return samples [first, first + num_samples) of a piece."""
-    found, position = [], 0
+def _iter_part(blocks: Iterator[Float32], first: int, num_samples: int) -> Iterator[Float32]:
+    """Yield samples [first, first + num_samples) of a piece."""
     for block in blocks:
-        begin, end = max(0, first - position), first + num_samples - position
-        if begin < len(block) and end > 0:
-            found.append(block[begin:end])
-        position += len(block)
-    return np.concatenate(found)
+        if first < len(block):
+            part = block[max(0, first) : first + num_samples]
+            yield part
+            num_samples -= len(part)
+            if num_samples == 0:
+                return
+        first = max(0, first - len(block))
 
 
 def _peak(wave: Float32) -> float:

@@ -42,7 +42,7 @@ from fcn4dist.data.manifest import (
     digest_clip_list,
     format_clip_tables,
 )
-from fcn4dist.data.mel import log_mel
+from fcn4dist.data.mel import MelFilters, log_mel
 from fcn4dist.data.mel_npy import load_mel_npy
 from fcn4dist.data.plan import ClipFile, DataPlan, FeatureSpec, ShardJob, plan_data_set
 from fcn4dist.data.shards import Row, WrittenShard, write_shard
@@ -146,10 +146,10 @@ def prepare(config: RunConfig, *, force: bool = False, progress: Progress | None
     return PrepareReport(open_dataset(target), num_reused=num_reused)
 
 
-def make_shard(job: ShardJob, bank: Any, parent: int) -> None:
+def make_shard(job: ShardJob, filters: MelFilters | None, parent: int) -> None:
     """Make one shard and note what became of its clips; runs in a worker process with one BLAS thread.
 
-    `bank`: the mel filter bank, computed once by the parent. `parent` is the process id of prepare: a worker that it started
+    `filters`: computed once by the parent, since librosa is slow to import. `parent` is the process id of prepare: a worker that it started
     ends with it, even after a kill -9. Raises OSError or DataError when the shard cannot be written; what is wrong with a clip
     is part of the notes.
     """
@@ -163,7 +163,7 @@ def make_shard(job: ShardJob, bank: Any, parent: int) -> None:
     def iter_clips() -> Iterator[Row]:
         for clip, label in zip(job.clips, job.labels, strict=True):
             try:
-                feature, duration_s, note = _load_feature(clip, job.spec, bank)
+                feature, duration_s, note = _load_feature(clip, job.spec, filters)
             except UnusableClipError as error:
                 skipped[clip.clip_id] = str(error)
                 continue
@@ -181,7 +181,9 @@ def make_shard(job: ShardJob, bank: Any, parent: int) -> None:
     save_text(job.notes, notes.model_dump_json())
 
 
-def _load_feature(clip: ClipFile, spec: FeatureSpec, bank: Any) -> tuple[NDArray[np.float32], float | None, str | None]:
+def _load_feature(
+    clip: ClipFile, spec: FeatureSpec, filters: MelFilters | None
+) -> tuple[NDArray[np.float32], float | None, str | None]:
     """Return a clip's log-mel spectrogram, its length, and what the ledger should say of it. Raises UnusableClipError."""
     if spec.source == "npy":
         return load_mel_npy(clip.file, spec.mel), None, None
@@ -190,7 +192,7 @@ def _load_feature(clip: ClipFile, spec: FeatureSpec, bank: Any) -> tuple[NDArray
     if note is None and abs(loaded.duration_s - clip.listed_s) > NOTED_S:
         word = "short" if loaded.duration_s < clip.listed_s else "long"
         note = f"{word}: {loaded.duration_s:.1f} s decoded, {clip.listed_s:.1f} s listed"
-    return log_mel(loaded.wave, spec.mel, bank), loaded.duration_s, note
+    return log_mel(loaded.wave, spec.mel, filters), loaded.duration_s, note
 
 
 def _make_shards(plan: DataPlan, progress: Progress) -> tuple[dict[str, ShardNotes], int]:
@@ -201,7 +203,7 @@ def _make_shards(plan: DataPlan, progress: Progress) -> tuple[dict[str, ShardNot
     """
     from joblib import Parallel, delayed
 
-    from fcn4dist.data.mel import filter_bank
+    from fcn4dist.data.mel import build_filters
 
     notes = {job.file.name: found for job in plan.jobs if (found := _find_notes(job)) is not None}
     missing = [job for job in plan.jobs if job.file.name not in notes]
@@ -211,13 +213,13 @@ def _make_shards(plan: DataPlan, progress: Progress) -> tuple[dict[str, ShardNot
     progress.start("preparing", num_clips, num_reused)
     if not missing:
         return notes, num_reused
-    bank = filter_bank(plan.spec.mel) if plan.spec.source == "audio" else None
+    filters = build_filters(plan.spec.mel) if plan.spec.source == "audio" else None
     missing.sort(key=lambda job: -len(job.clips))  # the largest first, so that all workers end together
     num_jobs = _num_jobs(plan.config.data.num_workers)
     run = Parallel(n_jobs=num_jobs, batch_size=1, return_as="generator_unordered", max_nbytes=None)
     try:
         with _shielded_from_ctrl_c():  # Ctrl-C in a terminal goes to all its processes: workers leave it to us
-            done = run(delayed(_make_and_name)(job, bank, os.getpid()) for job in missing)
+            done = run(delayed(_make_and_name)(job, filters, os.getpid()) for job in missing)
         by_name = {job.file.name: job for job in missing}
         for name in done:
             job = by_name[name]
@@ -235,8 +237,8 @@ def _make_shards(plan: DataPlan, progress: Progress) -> tuple[dict[str, ShardNot
     return notes, num_reused
 
 
-def _make_and_name(job: ShardJob, bank: Any, parent: int) -> str:
-    make_shard(job, bank, parent)
+def _make_and_name(job: ShardJob, filters: MelFilters | None, parent: int) -> str:
+    make_shard(job, filters, parent)
     return job.file.name
 
 
