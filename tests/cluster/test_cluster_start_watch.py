@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
+from rich.console import Console
 
+from fcn4dist.cluster.console import JobConsole
 from fcn4dist.cluster.events import Event, RunWatcher, StartWaits, WatchedFiles
 from fcn4dist.cluster.pulse import Phase, Pulse, PulseFile
 from fcn4dist.cluster.start_watch import StartWatch
@@ -104,3 +107,11 @@ def test_the_watcher_of_a_run_says_it_from_the_pulses_of_the_ranks(tmp_path: Pat
     said = [event for event in (inbox.get() for _ in range(inbox.qsize())) if isinstance(event, StartWaits)]
     assert [event.at_s for event in said] == [111.5]
     assert said[0].line.startswith("rank 0 has waited 10 s for rank 1, which has not joined yet")
+
+
+def test_the_console_prints_it_as_a_line_of_its_own() -> None:
+    output = io.StringIO()
+    line = "rank 0 has waited 10 s for rank 1, which has not joined yet (rank 1 is importing MindSpore)"
+    with JobConsole(Console(file=output, width=40), lambda: 0.0, world_size=2) as shown:
+        shown.on_event(StartWaits(11.0, line))
+    assert output.getvalue() == line + "\n"
