@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+import numpy as np
+
 from fcn4dist.config import RunConfig
 from fcn4dist.data.annotations import Annotations, check_any_there, locate_clips
 from fcn4dist.data.annotations.magnatagatune import explain_known_bad
@@ -46,7 +48,7 @@ class DataPlan:
         digest.update(json.dumps(facts).encode())
         for part, chunks in self.chunks.items():
             digest.update(json.dumps([part, [chunk.file.name for chunk in chunks]]).encode())
-        digest.update(self.annotations.clip_ids.tobytes() + self.annotations.labels.tobytes())
+        digest.update(self.annotations.clip_ids.tobytes() + self.annotations.labels.astype(np.int32).tobytes())
         return digest.hexdigest()
 
 
