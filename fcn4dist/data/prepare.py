@@ -149,9 +149,9 @@ def prepare(config: RunConfig, *, force: bool = False, progress: Progress | None
 def make_shard(job: ShardJob, filters: MelFilters | None, parent: int) -> None:
     """Make one shard and note what became of its clips; runs in a worker process with one BLAS thread.
 
-    `filters`: computed once by the parent, since librosa is slow to import. `parent` is the process id of prepare: a worker that it started
-    ends with it, even after a kill -9. Raises OSError or DataError when the shard cannot be written; what is wrong with a clip
-    is part of the notes.
+    `filters`: computed once by the parent, since librosa is slow to import. `parent` is the process id of prepare: a worker
+    that it started ends with it, even after a kill -9. Raises OSError or DataError when the shard cannot be written; what is
+    wrong with a clip is part of the notes.
     """
     from threadpoolctl import threadpool_limits
 

@@ -109,7 +109,7 @@ def locate_clips(annotations: Annotations, audio_dir: Path, suffix: str | None =
         raise DataError(f"{audio_dir}: no such {what}")
     root = os.path.realpath(audio_dir)
     folders: dict[str, str] = {}  # as listed -> without links: a look at each folder, not at each of them for each clip
-    files: dict[Path, int] = {}
+    files: dict[str, int] = {}
     for row, listed in enumerate(annotations.paths):
         path = listed if suffix is None else str(PurePosixPath(listed).with_suffix(suffix))
         folder, _, name = path.rpartition("/")
@@ -120,6 +120,6 @@ def locate_clips(annotations: Annotations, audio_dir: Path, suffix: str | None =
             real = os.path.realpath(real)
         if not real.startswith(root.rstrip("/") + "/"):
             raise DataError(f"{annotations.place(row)}: path {path!r} is a link out of the audio folder {audio_dir}")
-        if (before := files.setdefault(audio_dir / path, row)) != row:
+        if (before := files.setdefault(path, row)) != row:
             raise DataError(f"{annotations.place(row)}: {path} is also the file of {annotations.place(before)}")
-    return list(files)
+    return [audio_dir / path for path in files]

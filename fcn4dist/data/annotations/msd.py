@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from fcn4dist.config import DataConfig
 from fcn4dist.data.annotations.build import build_annotations, mark_tags
 from fcn4dist.data.annotations.clips import Annotations, Part
+from fcn4dist.data.annotations.data_pickle import load_pickle
 from fcn4dist.data.annotations.rows import load_json, read_lines
 from fcn4dist.data.tags import load_tags
 from fcn4dist.errors import DataError, quoted
@@ -38,34 +38,6 @@ ECALS_PARTS: dict[str, Part] = {
     "valid_track": "val",
     "test_track": "test",
 }
-HARMLESS = {  # what a pickle of lists, dicts, texts and arrays needs
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),  # as NumPy 2 writes it
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-}
-
-
-class _DataUnpickler(pickle.Unpickler):
-    """Reads data and nothing else: a pickle names the functions that it calls, and any other is refused."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in HARMLESS:
-            raise DataError(f"names {module}.{name}: a pickle that would run code (refused)")
-        return super().find_class(module, name)
-
-
-def load_pickle(file: Path) -> Any:
-    """Read a pickle of Python 2 that holds lists, dicts, texts, numbers and NumPy arrays. Raises DataError for any other."""
-    try:
-        with file.open("rb") as stream:
-            return _DataUnpickler(stream, encoding="latin1").load()
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read: {error.strerror}") from None
-    except DataError as error:
-        raise DataError(f"{file}: {error}") from None
-    except Exception as error:  # a damaged pickle may raise anything
-        raise DataError(f"{file}: damaged, or no pickle: {type(error).__name__} {error}") from None
 
 
 def load(place: Path, data: DataConfig) -> Annotations:
