@@ -59,3 +59,16 @@ def test_help_does_not_load_mindspore_or_numpy() -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "click" in loaded
     assert not {"mindspore", "numpy", "sklearn", "librosa", "matplotlib"} & set(loaded)
+
+
+def test_importing_the_package_is_light_and_its_public_names_are_there() -> None:
+    code = (
+        "import sys; before = set(sys.modules); import fcn4dist; print(*set(sys.modules) - before); "
+        "print(fcn4dist.open_dataset.__module__); print(hasattr(fcn4dist, 'nothing'))"
+    )
+    loaded, home, nothing = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert {name for name in loaded.split() if name.startswith("fcn4dist")} == {"fcn4dist"}
+    assert len(loaded.split()) < 20
+    assert (home, nothing) == ("fcn4dist.data.dataset", "False")

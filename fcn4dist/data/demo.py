@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fcn4dist.data.plan import feature_versions
+from fcn4dist.data.shard_job import feature_versions
 from fcn4dist.data.synth import MELODIC, RATE_HZ, Float32, Generator, hihat, kick, snare
 from fcn4dist.files import save_text
 

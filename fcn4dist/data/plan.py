@@ -7,91 +7,24 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
-import numpy as np
 from numpy.typing import NDArray
 
-from fcn4dist.config import MelConfig, RunConfig
+from fcn4dist.config import RunConfig
 from fcn4dist.data.annotations import locate_clips
 from fcn4dist.data.annotations.clips import Annotations
 from fcn4dist.data.annotations.magnatagatune import explain_known_bad
 from fcn4dist.data.manifest import LedgerClip
+from fcn4dist.data.shard_job import ClipFile, FeatureSpec, ShardJob
 from fcn4dist.data.shards import RowFormat
 from fcn4dist.data.splits import Split, SplitPart, split_clips
 from fcn4dist.data.tags import load_table
 from fcn4dist.data.work_folder import WorkFolder
 from fcn4dist.errors import ConfigError, DataError
 
-FEATURE_VERSION = 4  # raise it when the same audio gives other features
-Source = Literal["audio", "npy"]  # what a clip's file holds: sound, or its log-mel spectrogram
-LIBRARIES = ("numpy", "scipy", "librosa", "soxr", "soundfile")  # that may change the last bits
 MIN_SHARDS, MAX_SHARDS, SHARD_BYTES = 4, 1000, 256 << 20  # of a part, where the user does not say
-
-
-def feature_versions() -> list[int | str]:
-    """Return the versions of the code that makes features: ours, and those of the libraries."""
-    return [FEATURE_VERSION, *(version(name) for name in LIBRARIES)]
-
-
-@dataclass(frozen=True)
-class FeatureSpec:
-    """All that the features depend on beside the audio."""
-
-    mel: MelConfig
-    dtype: Literal["float32", "float16"]
-    source: Source = "audio"
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Shape of a clip's feature: (1, mel bands, stored frames)."""
-        return (1, self.mel.n_mels, self.mel.num_stored_frames)
-
-
-@dataclass(frozen=True)
-class ClipFile:
-    """One clip's audio file, as it was when prepare began."""
-
-    row: int  # of the annotations
-    clip_id: int
-    path: str
-    file: Path
-    size: int  # bytes; -1: not there
-    mtime_ns: int
-    listed_s: float  # its length by the annotations; NaN: they do not say
-
-
-@dataclass(frozen=True, eq=False)
-class ShardJob:
-    """One shard: the clips that go into it, and all that its rows follow from."""
-
-    file: Path
-    notes: Path  # the file that says what became of its clips
-    part: SplitPart
-    clips: tuple[ClipFile, ...]
-    labels: NDArray[np.int8]  # (clips, num_tags)
-    siblings: tuple[str, ...]  # the names of all shards of the part
-    spec: FeatureSpec
-
-    @property
-    def row_format(self) -> RowFormat:
-        """How its rows are stored."""
-        return RowFormat(self.spec.shape, self.spec.dtype, self.labels.shape[1])
-
-    @cached_property
-    def key(self) -> str:
-        """Digest of everything that the shard follows from: a shard with this key is the one that is wanted."""
-        facts = [
-            feature_versions(),
-            self.spec.mel.model_dump(mode="json"),
-            [self.spec.dtype, self.spec.source],
-            self.siblings,
-            [(clip.clip_id, clip.path, clip.size, clip.mtime_ns, str(clip.listed_s)) for clip in self.clips],
-        ]
-        return hashlib.sha256(json.dumps(facts).encode() + self.labels.tobytes()).hexdigest()
 
 
 @dataclass(frozen=True)

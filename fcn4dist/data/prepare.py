@@ -15,19 +15,14 @@ import logging
 import os
 import shutil
 import signal
-import threading
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fcn4dist.config import RunConfig
-from fcn4dist.data.audio import UnusableClipError, load_clip
 from fcn4dist.data.dataset import DataSet, open_dataset
 from fcn4dist.data.leaks import find_leaks
 from fcn4dist.data.manifest import (
@@ -42,10 +37,10 @@ from fcn4dist.data.manifest import (
     digest_clip_list,
     format_clip_tables,
 )
-from fcn4dist.data.mel import MelFilters, log_mel
-from fcn4dist.data.mel_npy import load_mel_npy
-from fcn4dist.data.plan import ClipFile, DataPlan, FeatureSpec, ShardJob, plan_data_set
-from fcn4dist.data.shards import Row, WrittenShard, write_shard
+from fcn4dist.data.mel import MelFilters
+from fcn4dist.data.plan import DataPlan, plan_data_set
+from fcn4dist.data.shard_job import ShardJob, ShardNotes, find_notes, make_shard
+from fcn4dist.data.shards import WrittenShard
 from fcn4dist.data.splits import SPLITS
 from fcn4dist.errors import DataError, JobError
 from fcn4dist.files import save_json, save_text
@@ -53,8 +48,6 @@ from fcn4dist.files import save_json, save_text
 _log = logging.getLogger(__name__)
 
 INPUTS = "inputs.json"  # digest of all that the data set was made from
-NOTED_S = 1.0  # how much shorter or longer than listed a clip may be before the ledger says so
-IO_FAILURE = "cannot be read: "  # how reasons begin that may be gone the next time, with the file as it was
 
 
 class Progress(Protocol):
@@ -98,19 +91,6 @@ class PrepareReport(NamedTuple):
         return f"{m.num_listed} listed, {m.num_written} written, {len(m.skipped)} skipped{noted}"
 
 
-class ShardNotes(BaseModel):
-    """What a worker notes of a shard that it finished: notes/SHARD.json in the work folder."""
-
-    model_config = ConfigDict(frozen=True)
-
-    key: str  # of the job
-    written: WrittenShard | None  # None: none of its clips can be used
-    clip_ids: list[int]  # in the order of rows
-    durations_s: list[float | None]  # of those clips; None: not known
-    skipped: dict[int, str]  # clip id -> reason
-    noted: dict[int, str]
-
-
 def prepare(config: RunConfig, *, force: bool = False, progress: Progress | None = None) -> PrepareReport:
     """Prepare the data set that `config` describes at data.records_dir.
 
@@ -146,55 +126,6 @@ def prepare(config: RunConfig, *, force: bool = False, progress: Progress | None
     return PrepareReport(open_dataset(target), num_reused=num_reused)
 
 
-def make_shard(job: ShardJob, filters: MelFilters | None, parent: int) -> None:
-    """Make one shard and note what became of its clips; runs in a worker process with one BLAS thread.
-
-    `filters`: computed once by the parent, since librosa is slow to import. `parent` is the process id of prepare: a worker
-    that it started ends with it, even after a kill -9. Raises OSError or DataError when the shard cannot be written; what is
-    wrong with a clip is part of the notes.
-    """
-    from threadpoolctl import threadpool_limits
-
-    _end_with(parent)
-    durations_s: list[float | None] = []
-    skipped: dict[int, str] = {}
-    noted: dict[int, str] = {}
-
-    def iter_clips() -> Iterator[Row]:
-        for clip, label in zip(job.clips, job.labels, strict=True):
-            try:
-                feature, duration_s, note = _load_feature(clip, job.spec, filters)
-            except UnusableClipError as error:
-                skipped[clip.clip_id] = str(error)
-                continue
-            durations_s.append(duration_s)
-            if note is not None:
-                noted[clip.clip_id] = note
-            yield Row(clip.clip_id, feature.reshape(job.spec.shape).astype(job.spec.dtype, copy=False), label)
-
-    with threadpool_limits(1):
-        written = write_shard(job.file, iter_clips(), len(job.clips), job.row_format, job.siblings)
-    clip_ids = [clip.clip_id for clip in job.clips if clip.clip_id not in skipped]
-    notes = ShardNotes(
-        key=job.key, written=written, clip_ids=clip_ids, durations_s=durations_s, skipped=skipped, noted=noted
-    )
-    save_text(job.notes, notes.model_dump_json())
-
-
-def _load_feature(
-    clip: ClipFile, spec: FeatureSpec, filters: MelFilters | None
-) -> tuple[NDArray[np.float32], float | None, str | None]:
-    """Return a clip's log-mel spectrogram, its length, and what the ledger should say of it. Raises UnusableClipError."""
-    if spec.source == "npy":
-        return load_mel_npy(clip.file, spec.mel), None, None
-    loaded = load_clip(clip.file, spec.mel.sample_rate_hz, spec.mel.num_stored_samples)
-    note = loaded.note
-    if note is None and abs(loaded.duration_s - clip.listed_s) > NOTED_S:
-        word = "short" if loaded.duration_s < clip.listed_s else "long"
-        note = f"{word}: {loaded.duration_s:.1f} s decoded, {clip.listed_s:.1f} s listed"
-    return log_mel(loaded.wave, spec.mel, filters), loaded.duration_s, note
-
-
 def _make_shards(plan: DataPlan, progress: Progress) -> tuple[dict[str, ShardNotes], int]:
     """Make the shards that are not there yet; return the notes of all, by file name, and how many clips were there.
 
@@ -205,7 +136,7 @@ def _make_shards(plan: DataPlan, progress: Progress) -> tuple[dict[str, ShardNot
 
     from fcn4dist.data.mel import build_filters
 
-    notes = {job.file.name: found for job in plan.jobs if (found := _find_notes(job)) is not None}
+    notes = {job.file.name: found for job in plan.jobs if (found := find_notes(job)) is not None}
     missing = [job for job in plan.jobs if job.file.name not in notes]
     _clear(plan.work.shards, keep=notes)
     num_clips = sum(len(job.clips) for job in plan.jobs)
@@ -219,11 +150,11 @@ def _make_shards(plan: DataPlan, progress: Progress) -> tuple[dict[str, ShardNot
     run = Parallel(n_jobs=num_jobs, batch_size=1, return_as="generator_unordered", max_nbytes=None)
     try:
         with _shielded_from_ctrl_c():  # Ctrl-C in a terminal goes to all its processes: workers leave it to us
-            done = run(delayed(_make_and_name)(job, filters, os.getpid()) for job in missing)
+            done = run(delayed(_make)(job, filters, os.getpid()) for job in missing)
         by_name = {job.file.name: job for job in missing}
         for name in done:
             job = by_name[name]
-            found = _find_notes(job)
+            found = find_notes(job)
             if found is None:
                 raise DataError(f"{job.file}: its worker wrote it, but it is not here: do all workers see this folder?")
             _sync(job)
@@ -237,30 +168,9 @@ def _make_shards(plan: DataPlan, progress: Progress) -> tuple[dict[str, ShardNot
     return notes, num_reused
 
 
-def _make_and_name(job: ShardJob, filters: MelFilters | None, parent: int) -> str:
+def _make(job: ShardJob, filters: MelFilters | None, parent: int) -> str:
     make_shard(job, filters, parent)
     return job.file.name
-
-
-def _find_notes(job: ShardJob) -> ShardNotes | None:
-    """Return the notes of a shard that an earlier run finished with the same inputs; None where it is to be made.
-
-    A clip that could not be read may be readable today with no trace in its name: its shard is made again.
-    """
-    try:
-        notes = ShardNotes.model_validate_json(job.notes.read_bytes())
-        if notes.key != job.key or any(reason.startswith(IO_FAILURE) for reason in notes.skipped.values()):
-            return None
-        if notes.written is None:
-            return notes
-        is_whole = job.file.stat().st_size == notes.written.num_bytes and _index_file(job).is_file()
-        return notes if is_whole else None
-    except (OSError, ValidationError):
-        return None
-
-
-def _index_file(job: ShardJob) -> Path:
-    return job.file.with_name(f"{job.file.name}.db")
 
 
 def _clear(folder: Path, keep: dict[str, ShardNotes]) -> None:
@@ -273,7 +183,7 @@ def _clear(folder: Path, keep: dict[str, ShardNotes]) -> None:
 
 def _sync(job: ShardJob) -> None:
     """Have the disk hold a finished shard; the parent waits for it while its workers are at the next ones."""
-    for path in (job.file, _index_file(job)):
+    for path in (job.file, job.index):
         if path.is_file():
             with path.open("rb") as opened:
                 os.fsync(opened.fileno())
@@ -427,20 +337,3 @@ def _num_jobs(num_workers: int) -> int | None:
     backend, num_configured = get_active_backend()
     is_default = type(backend).__name__ == "LokyBackend" and num_configured in (None, 1)
     return int(cpu_count()) if is_default else None
-
-
-_watched: set[int] = set()
-
-
-def _end_with(parent: int) -> None:
-    """End this process when `parent` does, if it is the parent: a pool's worker outlives a kill -9 by minutes else."""
-    if os.getpid() == parent or os.getppid() != parent or parent in _watched:
-        return
-    _watched.add(parent)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()

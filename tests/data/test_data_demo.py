@@ -73,7 +73,7 @@ def test_other_versions_of_the_features_have_a_folder_of_their_own(
 ) -> None:
     """What an older fcn4dist left in the cache must not be in the way of a newer one."""
     before = demo.demo_config(demo_set)["data"]["records_dir"]
-    monkeypatch.setattr("fcn4dist.data.plan.FEATURE_VERSION", 99)
+    monkeypatch.setattr("fcn4dist.data.shard_job.FEATURE_VERSION", 99)
     assert demo.demo_config(demo_set)["data"]["records_dir"] != before
 
 

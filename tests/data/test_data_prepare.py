@@ -23,7 +23,8 @@ from fcn4dist.data.annotations.magnatagatune import KNOWN_BAD
 from fcn4dist.data.dataset import open_dataset
 from fcn4dist.data.manifest import LedgerClip, load_manifest
 from fcn4dist.data.plan import count_shards, plan_data_set
-from fcn4dist.data.prepare import PrepareReport, SilentProgress, make_shard, prepare
+from fcn4dist.data.prepare import PrepareReport, SilentProgress, prepare
+from fcn4dist.data.shard_job import make_shard
 from fcn4dist.data.split_report import report_split
 from fcn4dist.data.work_folder import WorkFolder
 from fcn4dist.errors import ConfigError, DataError
