@@ -91,7 +91,13 @@ def detect_format(place: Path) -> AnnotationFormat:
     for format_, header in HEADERS.items():
         if re.match(header, "\n".join(head[:2])):
             return format_
-    if not head[1] and "/" not in head[0] and (place.parent / head[0].strip()).is_file():
+    if (
+        not head[1]
+        and len(head[0]) < 256
+        and head[0].isprintable()
+        and "/" not in head[0]
+        and (place.parent / head[0].strip()).is_file()
+    ):
         raise DataError(
             f"{place}: holds only the name of another file, as a link does where it was copied; name {head[0]}"
         )
