@@ -127,7 +127,8 @@ def _explain_ragged(names: list[str], row: list[str], delimiter: str, list_colum
         "|".join(tags) if delimiter == ";" else ";".join(tags),
         *row[list_column + num_more + 1 :],
     ]
-    return f"{told}. Tags of a list are separated by ; or |, so the line would be right as: {_shorten(join_fields(right, delimiter))}"
+    line = _shorten(join_fields(right, delimiter))
+    return f"{told}. Tags of a list are separated by ; or |, so the line would be right as: {line}"
 
 
 def _shorten(line: str) -> str:
