@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -105,7 +106,7 @@ def _find_paths(file: Path, data: DataConfig, ids: list[str], paths: list[str] |
     if data.path_map is not None:
         return _map_paths(data.path_map, file, ids)
     if data.path_template is not None:
-        stems = ["" if paths is None else str(PurePosixPath(path).with_suffix("")) for path in paths or ids]
+        stems = [""] * len(ids) if paths is None else [os.path.splitext(path)[0] for path in paths]
         try:
             return [data.path_template.format(id=id_, path=stem) for id_, stem in zip(ids, stems, strict=True)]
         except (KeyError, IndexError, ValueError) as error:

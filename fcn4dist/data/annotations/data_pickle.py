@@ -6,7 +6,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-from fcn4dist.errors import DataError
+from fcn4dist.errors import DataError, quoted
 
 HARMLESS = {  # what a pickle of lists, dicts, texts and arrays needs
     ("numpy.core.multiarray", "_reconstruct"),
@@ -21,7 +21,7 @@ class _DataUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in HARMLESS:
-            raise DataError(f"names {module}.{name}: a pickle that would run code (refused)")
+            raise DataError(f"names {quoted(f'{module}.{name}')}: a pickle that would run code (refused)")
         return super().find_class(module, name)
 
 

@@ -91,9 +91,11 @@ def detect_format(place: Path) -> AnnotationFormat:
     for format_, header in HEADERS.items():
         if re.match(header, "\n".join(head[:2])):
             return format_
-    if not head[1] and "/" not in head[0] and (place.parent / head[0].strip()).is_file():
+    name = head[0].strip()
+    is_one_name = not head[1] and len(name) < 256 and name.isprintable() and "/" not in name
+    if is_one_name and (place.parent / name).is_file():
         raise DataError(
-            f"{place}: holds only the name of another file, as a link does where it was copied; name {head[0]}"
+            f"{place}: holds only the name of another file, as a link does where it was copied; name {name}"
         )
     return "table"
 

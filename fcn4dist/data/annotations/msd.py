@@ -95,7 +95,9 @@ def _load_texts(folder: Path) -> tuple[list[str], list[Part], NDArray[np.int8]]:
         found = [clip for _, clip in read_lines(file)]
         try:
             labels.append(_as_labels(vectors, np.load(vectors, allow_pickle=False)))
-        except (OSError, ValueError) as error:
+        except DataError:
+            raise
+        except Exception as error:  # NumPy's reading of a damaged header may raise anything
             raise DataError(f"{vectors}: cannot be read: {error}") from None
         if len(labels[-1]) != len(found):
             raise DataError(f"{vectors}: {len(labels[-1])} rows, {file.name} has {len(found)} ids")

@@ -48,6 +48,7 @@ LABELS = {
 }  # "/": before "0"
 SEPARATORS = (";", "|", ",")  # of a list of tags
 SUSPECTS = ("/", "\\", "+", "&", ":", "#")  # that may have been meant as one
+MOST_SHOWN = 200  # letters of a line in a message
 MOSTLY = 0.9  # share of the paths, or of the lists, that decides what they are
 
 
@@ -126,7 +127,12 @@ def _explain_ragged(names: list[str], row: list[str], delimiter: str, list_colum
         "|".join(tags) if delimiter == ";" else ";".join(tags),
         *row[list_column + num_more + 1 :],
     ]
-    return f"{told}. Tags of a list are separated by ; or |, so the line would be right as: {join_fields(right, delimiter)}"
+    line = _shorten(join_fields(right, delimiter))
+    return f"{told}. Tags of a list are separated by ; or |, so the line would be right as: {line}"
+
+
+def _shorten(line: str) -> str:
+    return line if len(line) <= MOST_SHOWN else line[:MOST_SHOWN] + "…"
 
 
 def _parse_labels(place: str, names: list[str], values: list[str]) -> bytes:
@@ -163,7 +169,8 @@ def _check_no_other_separator(file: Path, lines: list[int], lists: list[str], de
             known = "|" if delimiter == ";" else ";"
             raise DataError(
                 f"{file}:{line}: tags {quoted(text)}: {mark!r} is no separator of tags. Expected ; or |: "
-                f"{known.join(part.strip() for part in text.split(mark))} - or, where this is one tag: {text}{known}"
+                f"{_shorten(known.join(part.strip() for part in text.split(mark)))} - or, where this is one tag: "
+                f"{_shorten(text)}{known}"
             )
 
 
