@@ -17,10 +17,12 @@ import math
 import mmap
 import os
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import soundfile
@@ -161,16 +163,18 @@ class Piece:
                 raise UnusableClipError("a folder, not a file")
             if self.file.stat().st_size == 0:
                 raise UnusableClipError("empty file")
-            with self.file.open("rb", buffering=0) as raw:
+            with contextlib.ExitStack() as opened:
+                source: Any = opened.enter_context(self.file.open("rb", buffering=0))
                 try:
-                    sound = _open(self.file if self.file.suffix.lower() in KNOWN_BY_NAME else raw)
+                    sound = _open(self.file if self.file.suffix.lower() in KNOWN_BY_NAME else source)
                 except soundfile.SoundFileError as error:
-                    raise UnusableClipError(_explain_unknown(self.file) or describe_failure(error)) from None
+                    source = opened.enter_context(tempfile.TemporaryFile(buffering=0))
+                    sound = _open_past_junk(self.file, source, error)
                 with sound:
-                    yield from self._iter_resampled(sound, raw)
+                    yield from self._iter_resampled(sound, source)
                     if sound.format == "OGG":
-                        for link in _iter_other_links(raw):
-                            yield from self._iter_resampled(link, raw)
+                        for link in _iter_other_links(source):
+                            yield from self._iter_resampled(link, source)
         except (FileNotFoundError, NotADirectoryError):
             raise UnusableClipError("no such file") from None
         except (OSError, soundfile.SoundFileError, ValueError) as error:
@@ -272,6 +276,8 @@ class _Endless(mmap.mmap):
         return position if position < self.size() else UNKNOWN_FRAMES
 
 
+FRAME = rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff][\x00-\xef]"  # begins a frame of MPEG-1, 2 or 2.5 audio
+MOST_JUNK_BYTES = 1 << 16
 # counts in headers that end a file too early, and what promises more
 PROMISES = [
     (re.compile(rb"\xff[\xe2-\xff]..\x00{9,32}(?:Xing|Info)\x00{3}[\x01-\xff]....", re.DOTALL), b"\x3f\xff\xff\xff"),
@@ -282,7 +288,7 @@ PROMISES = [
 def _promises_too_little(sound: _Sound, num_decoded: int, raw: Any) -> bool:
     """Whether an MP3 has frames beyond the count of its header or an estimate, or a WAV says that it has no samples."""
     if sound.format == "MP3" and num_decoded == sound.frames:
-        return bool(re.match(rb"\xff[\xe2-\xff]", raw.read(2)))
+        return bool(re.match(FRAME, raw.read(3)))
     return sound.format in ("WAV", "WAVEX") and num_decoded == 0
 
 
@@ -312,15 +318,28 @@ def _open(source: Any) -> _Sound:
         return _Sound(source.fileno(), closefd=False) if isinstance(source, io.RawIOBase) else _Sound(source)
 
 
-def _explain_unknown(file: Path) -> str | None:
-    """Return why libsndfile does not know a file, where that can be said better than it does."""
+def _open_past_junk(file: Path, rest: IO[bytes], error: Exception) -> _Sound:
+    """Open an MP3 that begins with something else, from its first frame on, copied to the empty file `rest`.
+
+    Raises UnusableClipError with what is wrong with any other file that libsndfile does not know.
+    """
     with file.open("rb") as opened:
-        head = opened.read(12)
-    if head[4:8] == b"ftyp":
-        return "AAC/M4A: libsndfile does not read it; convert it to WAV or FLAC, for example with ffmpeg"
-    if file.suffix.lower() in (".raw", ".pcm"):
-        return "raw samples have no header that says their rate and type; convert them to WAV, for example with sox"
-    return None
+        data, suffix = opened.read(MOST_JUNK_BYTES), file.suffix.lower()
+        if data[4:8] == b"ftyp":
+            raise UnusableClipError(
+                "AAC/M4A: libsndfile does not read it; convert it to WAV or FLAC, for example with ffmpeg"
+            )
+        if suffix in (".raw", ".pcm"):
+            raise UnusableClipError("raw samples have no header: nothing says their rate and type; convert them to WAV")
+        for frame in itertools.islice(re.finditer(FRAME, data), 50 if suffix == ".mp3" else 0):
+            opened.seek(frame.start())
+            rest.seek(0)
+            shutil.copyfileobj(opened, rest)
+            rest.truncate()
+            rest.seek(0)
+            with contextlib.suppress(soundfile.SoundFileError):
+                return _open(rest)
+    raise UnusableClipError(describe_failure(error))
 
 
 @contextlib.contextmanager

@@ -141,6 +141,7 @@ def iter_mp3s() -> Iterator[Animal]:
     little, much = (b"".join([*frames[:half], b"junk!" * (size // 5), *frames[half:]]) for size in (300, 5000))
     yield Animal("300 bytes of junk between frames.mp3", little)
     yield Animal("5000 bytes of junk between frames.mp3", much, note="damaged after 3.0 s", twins=(little,))
+    yield Animal("junk before the first frame.mp3", bytes(700) + b"\xff\xfbjunk\xff" + bare, twins=(bare,))
     yield Animal(
         "two files joined.mp3", id3v2(100) + clip + id3v2(20_000) + clip, length_s=2 * LENGTH_S, is_centred=False
     )
