@@ -4,8 +4,10 @@ Any format, rate and number of channels that libsndfile reads becomes mono at on
 soxr's HQ, as `librosa.load(file, sr=rate_hz)` does it, but block by block, in memory that does not grow with the file.
 
 A file's length is what was decoded. What an MP3's header says is a hint only: without a Xing frame it is an estimate from
-the size of the file and of its first frame. Damaged is a file whose decoder failed or gave next to nothing; what
-was decoded before is used, and a note says so.
+the sizes of the file and of its first frame. Where that ends too early, libsndfile and so librosa hear only a part of the
+file, as they do of a chain of Ogg streams; here the rest is heard too, as by a player.
+
+Damaged is a file whose decoder failed or gave next to nothing; what was decoded before is used, and a note says so.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ HUGE = 1e5  # no sound: more than 16-bit integers that somebody stored as floats
 RATES_HZ = (1_000, 768_000)
 BLOCK_NUMBERS = (
     1 << 16
-)  # decoded at once, over all channels, and held by the caches: a clip of 29 s takes 7.6 ms, in one piece 10.6
+)  # decoded at once, over all channels; the caches hold it: 7.6 ms a clip of 29 s, 10.6 in one piece
 KEPT_S = 600  # a longer piece is decoded twice, to count and to cut, so that memory stays flat
 UNKNOWN_FRAMES = 1 << 48  # libsndfile reports 2**63 - 1 for streams that do not say how long they are
 KNOWN_BY_NAME = (".gsm", ".vox")  # speech of telephones, without a header
@@ -230,7 +232,7 @@ class Piece:
                 with _quiet_stderr():
                     block = sound.read(sound.frames - num_decoded, out=buffer)
             except soundfile.SoundFileError as error:
-                block = buffer[: np.argmax(np.isnan(buffer[:, 0]))]  # what it wrote before it failed
+                block = buffer[: np.count_nonzero(np.isfinite(buffer[:, 0]))]  # what it wrote before it failed
                 at_s = (num_decoded + len(block)) / sound.samplerate
                 self.note = self.note or f"damaged after {at_s:.1f} s: {_strip(error)}"
                 if source.tell() == position:
@@ -252,7 +254,7 @@ class Piece:
             self.note = (
                 self.note or f"short: {decoded_s:.1f} s decoded, {expected / sound.samplerate:.1f} s in its header"
             )
-        if self.note and decoded_s < 1 and (expected is None or num_decoded < expected / 2):
+        if self.note and self.duration_s < 1 and (expected is None or num_decoded < expected / 2):
             raise UnusableClipError(f"damaged: {decoded_s:.3f} s could be decoded ({self.note})")
 
 
@@ -277,6 +279,7 @@ class _Endless(mmap.mmap):
 
 
 FRAME = rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff][\x00-\xef]"  # begins a frame of MPEG-1, 2 or 2.5 audio
+MOST_PADDING_BYTES = 3000  # two large frames: what an encoder may add beyond the end that it announces
 MOST_JUNK_BYTES = 1 << 16
 # counts in headers that end a file too early, and what promises more
 PROMISES = [
@@ -288,7 +291,8 @@ PROMISES = [
 def _promises_too_little(sound: _Sound, num_decoded: int, raw: Any) -> bool:
     """Whether an MP3 has frames beyond the count of its header or an estimate, or a WAV says that it has no samples."""
     if sound.format == "MP3" and num_decoded == sound.frames:
-        return bool(re.match(FRAME, raw.read(3)))
+        rest_bytes = os.fstat(raw.fileno()).st_size - raw.tell()
+        return rest_bytes > MOST_PADDING_BYTES and re.match(FRAME + rb"|ID3", raw.read(3)) is not None
     return sound.format in ("WAV", "WAVEX") and num_decoded == 0
 
 
@@ -344,7 +348,7 @@ def _open_past_junk(file: Path, rest: IO[bytes], error: Exception) -> _Sound:
 
 @contextlib.contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """Drop what C libraries write to stderr: libmpg123 has lines of its own for each frame that it cannot read."""
+    """Drop what C libraries write to stderr meanwhile: libmpg123 has a line for each frame that it cannot read."""
     try:
         kept = os.dup(2)
     except OSError:  # stderr is closed
