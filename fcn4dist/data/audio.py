@@ -4,8 +4,10 @@ Any format, rate and number of channels that libsndfile reads becomes mono at on
 soxr's HQ, as `librosa.load(file, sr=rate_hz)` does it, but block by block, in memory that does not grow with the file.
 
 A file's length is what was decoded. What an MP3's header says is a hint only: without a Xing frame it is an estimate from
-the size of the file and of its first frame. Damaged is a file whose decoder failed or gave next to nothing; what
-was decoded before is used, and a note says so.
+the sizes of the file and of its first frame. Where that ends too early, libsndfile and so librosa hear only a part of the
+file, as they do of a chain of Ogg streams; here the rest is heard too, as by a player.
+
+Damaged is a file whose decoder failed or gave next to nothing; what was decoded before is used, and a note says so.
 """
 
 from __future__ import annotations
@@ -17,10 +19,12 @@ import math
 import mmap
 import os
 import re
+import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import soundfile
@@ -35,7 +39,7 @@ HUGE = 1e5  # no sound: more than 16-bit integers that somebody stored as floats
 RATES_HZ = (1_000, 768_000)
 BLOCK_NUMBERS = (
     1 << 16
-)  # decoded at once, over all channels, and held by the caches: a clip of 29 s takes 7.6 ms, in one piece 10.6
+)  # decoded at once, over all channels; the caches hold it: 7.6 ms a clip of 29 s, 10.6 in one piece
 KEPT_S = 600  # a longer piece is decoded twice, to count and to cut, so that memory stays flat
 UNKNOWN_FRAMES = 1 << 48  # libsndfile reports 2**63 - 1 for streams that do not say how long they are
 KNOWN_BY_NAME = (".gsm", ".vox")  # speech of telephones, without a header
@@ -161,16 +165,18 @@ class Piece:
                 raise UnusableClipError("a folder, not a file")
             if self.file.stat().st_size == 0:
                 raise UnusableClipError("empty file")
-            with self.file.open("rb", buffering=0) as raw:
+            with contextlib.ExitStack() as opened:
+                source: Any = opened.enter_context(self.file.open("rb", buffering=0))
                 try:
-                    sound = _open(self.file if self.file.suffix.lower() in KNOWN_BY_NAME else raw)
+                    sound = _open(self.file if self.file.suffix.lower() in KNOWN_BY_NAME else source)
                 except soundfile.SoundFileError as error:
-                    raise UnusableClipError(_explain_unknown(self.file) or describe_failure(error)) from None
+                    source = opened.enter_context(tempfile.TemporaryFile(buffering=0))
+                    sound = _open_past_junk(self.file, source, error)
                 with sound:
-                    yield from self._iter_resampled(sound, raw)
+                    yield from self._iter_resampled(sound, source)
                     if sound.format == "OGG":
-                        for link in _iter_other_links(raw):
-                            yield from self._iter_resampled(link, raw)
+                        for link in _iter_other_links(source):
+                            yield from self._iter_resampled(link, source)
         except (FileNotFoundError, NotADirectoryError):
             raise UnusableClipError("no such file") from None
         except (OSError, soundfile.SoundFileError, ValueError) as error:
@@ -226,7 +232,7 @@ class Piece:
                 with _quiet_stderr():
                     block = sound.read(sound.frames - num_decoded, out=buffer)
             except soundfile.SoundFileError as error:
-                block = buffer[: np.argmax(np.isnan(buffer[:, 0]))]  # what it wrote before it failed
+                block = buffer[: np.count_nonzero(np.isfinite(buffer[:, 0]))]  # what it wrote before it failed
                 at_s = (num_decoded + len(block)) / sound.samplerate
                 self.note = self.note or f"damaged after {at_s:.1f} s: {_strip(error)}"
                 if source.tell() == position:
@@ -248,7 +254,7 @@ class Piece:
             self.note = (
                 self.note or f"short: {decoded_s:.1f} s decoded, {expected / sound.samplerate:.1f} s in its header"
             )
-        if self.note and decoded_s < 1 and (expected is None or num_decoded < expected / 2):
+        if self.note and self.duration_s < 1 and (expected is None or num_decoded < expected / 2):
             raise UnusableClipError(f"damaged: {decoded_s:.3f} s could be decoded ({self.note})")
 
 
@@ -272,6 +278,9 @@ class _Endless(mmap.mmap):
         return position if position < self.size() else UNKNOWN_FRAMES
 
 
+FRAME = rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff][\x00-\xef]"  # begins a frame of MPEG-1, 2 or 2.5 audio
+MOST_PADDING_BYTES = 3000  # two large frames: what an encoder may add beyond the end that it announces
+MOST_JUNK_BYTES = 1 << 16
 # counts in headers that end a file too early, and what promises more
 PROMISES = [
     (re.compile(rb"\xff[\xe2-\xff]..\x00{9,32}(?:Xing|Info)\x00{3}[\x01-\xff]....", re.DOTALL), b"\x3f\xff\xff\xff"),
@@ -282,7 +291,8 @@ PROMISES = [
 def _promises_too_little(sound: _Sound, num_decoded: int, raw: Any) -> bool:
     """Whether an MP3 has frames beyond the count of its header or an estimate, or a WAV says that it has no samples."""
     if sound.format == "MP3" and num_decoded == sound.frames:
-        return bool(re.match(rb"\xff[\xe2-\xff]", raw.read(2)))
+        rest_bytes = os.fstat(raw.fileno()).st_size - raw.tell()
+        return rest_bytes > MOST_PADDING_BYTES and re.match(FRAME + rb"|ID3", raw.read(3)) is not None
     return sound.format in ("WAV", "WAVEX") and num_decoded == 0
 
 
@@ -312,20 +322,33 @@ def _open(source: Any) -> _Sound:
         return _Sound(source.fileno(), closefd=False) if isinstance(source, io.RawIOBase) else _Sound(source)
 
 
-def _explain_unknown(file: Path) -> str | None:
-    """Return why libsndfile does not know a file, where that can be said better than it does."""
+def _open_past_junk(file: Path, rest: IO[bytes], error: Exception) -> _Sound:
+    """Open an MP3 that begins with something else, from its first frame on, copied to the empty file `rest`.
+
+    Raises UnusableClipError with what is wrong with any other file that libsndfile does not know.
+    """
     with file.open("rb") as opened:
-        head = opened.read(12)
-    if head[4:8] == b"ftyp":
-        return "AAC/M4A: libsndfile does not read it; convert it to WAV or FLAC, for example with ffmpeg"
-    if file.suffix.lower() in (".raw", ".pcm"):
-        return "raw samples have no header that says their rate and type; convert them to WAV, for example with sox"
-    return None
+        data, suffix = opened.read(MOST_JUNK_BYTES), file.suffix.lower()
+        if data[4:8] == b"ftyp":
+            raise UnusableClipError(
+                "AAC/M4A: libsndfile does not read it; convert it to WAV or FLAC, for example with ffmpeg"
+            )
+        if suffix in (".raw", ".pcm"):
+            raise UnusableClipError("raw samples have no header: nothing says their rate and type; convert them to WAV")
+        for frame in itertools.islice(re.finditer(FRAME, data), 50 if suffix == ".mp3" else 0):
+            opened.seek(frame.start())
+            rest.seek(0)
+            shutil.copyfileobj(opened, rest)
+            rest.truncate()
+            rest.seek(0)
+            with contextlib.suppress(soundfile.SoundFileError):
+                return _open(rest)
+    raise UnusableClipError(describe_failure(error))
 
 
 @contextlib.contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """Drop what C libraries write to stderr: libmpg123 has lines of its own for each frame that it cannot read."""
+    """Drop what C libraries write to stderr meanwhile: libmpg123 has a line for each frame that it cannot read."""
     try:
         kept = os.dup(2)
     except OSError:  # stderr is closed

@@ -119,6 +119,21 @@ def test_unusable_files_are_named_and_the_others_tagged(tmp_path: Path, model: P
     assert lines[2] == r"fcn4dist: gone\n\x1b[31m.wav: no such file"
 
 
+def test_what_is_odd_about_a_tagged_file_is_said(tmp_path: Path, model: Path) -> None:
+    write_piece(tmp_path / "whole.wav")
+    (tmp_path / "cut.wav").write_bytes((tmp_path / "whole.wav").read_bytes()[:90_044])
+    (tmp_path / "song.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(2000))
+    (tmp_path / "samples.raw").write_bytes(bytes(2000))
+    result = run_tag(tmp_path, "whole.wav", "cut.wav", "song.m4a", "samples.raw", "--checkpoint", model, "--json")
+    whole, cut, *refused = json.loads(result.stdout)["files"]
+    assert (whole["note"], whole["duration_s"]) == (None, 5)
+    assert (cut["note"], cut["duration_s"]) == ("short: 3.8 s decoded, 5.0 s in its header", 3.75)
+    assert [document["error"].split(":")[0] for document in refused] == ["AAC/M4A", "raw samples have no header"]
+    lines = result.stderr.splitlines()
+    assert lines[0] == "fcn4dist: cut.wav: short: 3.8 s decoded, 5.0 s in its header"
+    assert len(lines) == 3
+
+
 def test_hostile_tags_stay_on_their_line(tmp_path: Path) -> None:
     tags = ["<script>", "a\nb\x1b[2J", "y" * 10_000]
     model = write_small_onnx(tmp_path / "m.onnx", tags)

@@ -83,6 +83,18 @@ def test_what_no_player_plays_is_refused_with_its_reason(tmp_path: Path, name: s
         list(iter_windows(file, MelConfig(clip_s=1.0), hop_s=1.0))
 
 
+@pytest.mark.parametrize("rate_hz", [16_000, 44_100])
+def test_the_padding_of_an_encoder_is_not_taken_for_sound(tmp_path: Path, rate_hz: int) -> None:
+    """LAME adds 576 to 1727 samples, so that up to a whole frame lies beyond the end that its header announces."""
+    piece = zoo.make_piece(rate_hz)
+    for extra in range(0, 1152, 100):
+        file = tmp_path / f"{extra}.mp3"
+        file.write_bytes(zoo.encode(piece[: rate_hz + extra], rate_hz, "MP3", compression_level=0.2))
+        whole, _ = librosa.load(file, sr=RATE_HZ)
+        assert len(whole) == pytest.approx((rate_hz + extra) * RATE_HZ / rate_hz, abs=1.01)
+        np.testing.assert_allclose(load_clip(file, RATE_HZ, len(whole)).wave, whole, atol=1e-4)
+
+
 def test_the_zoo_is_large_enough() -> None:
     assert len(ANIMALS) >= 25
     assert sum(name.endswith(".mp3") for name in USABLE) >= 12

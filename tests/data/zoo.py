@@ -136,14 +136,14 @@ def iter_mp3s() -> Iterator[Animal]:
     yield Animal("xing says half.mp3", with_count(song, 0.5), twins=(with_count(song, 2),))
     yield Animal("xing says twice.mp3", with_count(song, 2))
     yield Animal("id3v1 and ape at the end.mp3", bare + ape(5000) + id3v1())
-    yield Animal("xing, id3v1 and ape at the end.mp3", clip + ape(50_000) + id3v1())
+    yield Animal("xing, id3v1 and ape at the end.mp3", song + ape(50_000) + id3v1())
     yield Animal("two id3v2 tags.mp3", id3v2(1000) + id3v2(3000) + bare)
     little, much = (b"".join([*frames[:half], b"junk!" * (size // 5), *frames[half:]]) for size in (300, 5000))
     yield Animal("300 bytes of junk between frames.mp3", little)
     yield Animal("5000 bytes of junk between frames.mp3", much, note="damaged after 3.0 s", twins=(little,))
-    yield Animal(
-        "two files joined.mp3", id3v2(100) + clip + id3v2(20_000) + clip, length_s=2 * LENGTH_S, is_centred=False
-    )
+    yield Animal("junk before the first frame.mp3", bytes(700) + b"\xff\xfbjunk\xff" + bare, twins=(bare,))
+    joined, joined_twin = (id3v2(100) + first + id3v2(20_000) + song for first in (song, with_count(song, 9)))
+    yield Animal("two files joined.mp3", joined, length_s=2 * LENGTH_S, is_centred=False, twins=(joined_twin,))
     yield Animal(
         "cut in a frame.mp3", id3v2(2048) + bare[: len(bare) // 2 + 37], length_s=LENGTH_S / 2, is_centred=False
     )
