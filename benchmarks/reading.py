@@ -1,9 +1,9 @@
-"""Row 6: reading shards in a random order, against reading the same files from end to end.
+"""Row 6: reading shards in a random order through MindDataset, and what a step of eight ranks waits for it.
 
     python -m benchmarks.reading
 
-Everything comes from the page cache on both sides: what is measured is the work a core has with a sample, not the disk. Eight
-ranks at once are set against eight processes that each read the same files from end to end at once, on the same cores.
+Clips a second of one core beside the page cache's own speed, the share of a full-size step of a real job of eight ranks that goes
+into waiting for data, and the memory of eight processes that read the whole set once and four times.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import click
 
 from benchmarks.side_by_side import Row, alternate, both, report
 from benchmarks.steppers import ROOT
-from benchmarks.training import write_shards
+from benchmarks.training import launch, share_of_step, write_shards
 
-NUM_CLIPS, NUM_RANKS = 512, 8
+NUM_CLIPS, NUM_RANKS, NUM_STEPS = 512, 8, 5
 PASSES = 16  # over all clips of a rank, so that a try is a good part of a second
 BYTES_A_CLIP = 4 * 96 * 1366
 
@@ -79,10 +79,10 @@ def read_as_told(side: str, data: Path, rank: int, passes: int) -> None:
     print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
-def row_of(number: str, what: str, seconds: list[tuple[float, float]]) -> Row:
-    """Return the row of tries that took `seconds` a clip: ours and raw reading's."""
-    rates = [(1 / ours, 1 / raw) for ours, raw in seconds]
-    return Row(number, what, [100 * ours / raw for ours, raw in rates], 50, unit="%", **both(rates, "clips/s"))
+def wait_for_data(data: Path, run: Path) -> float:
+    """Train a few steps at full width with eight ranks; return the share of a step, in percent, that rank 0 waits for data."""
+    steps = launch(data, run, NUM_STEPS, f"train.global_batch={NUM_RANKS}", devices=NUM_RANKS)
+    return share_of_step(steps.data_wait_s, steps.step_s)
 
 
 def measure(tries: int) -> list[Row]:
@@ -94,13 +94,13 @@ def measure(tries: int) -> list[Row]:
         read_raw(data, 1), read_batches(data, 0, 1, 1)
         alone = alternate(lambda: read_batches(data, 0, 1, PASSES), lambda: read_raw(data, PASSES), tries)
         os.sched_setaffinity(0, cores)
-        together = alternate(
-            lambda: eight_at_once("ours", data, PASSES)[0], lambda: eight_at_once("raw", data, PASSES)[0], tries
-        )
         memory = alternate(lambda: eight_at_once("ours", data, 4)[1], lambda: eight_at_once("ours", data, 1)[1], tries)
+        shares = [wait_for_data(data, Path(name) / f"run-{number}") for number in range(tries)]
+    rates = [(1 / ours, 1 / raw) for ours, raw in alone]
     return [
-        row_of("6a", "reading shards on one core, shuffled", alone),
-        row_of("6b", "eight ranks at once on all cores, of eight raw readers at once on them", together),
+        Row("6a", "clips/s a core, shuffled, in percent of the page cache's speed", [100 * a / b for a, b in rates], None,
+            unit="%", **both(rates, "clips/s")),
+        Row("6b", "waiting for data, of a full-size step of eight ranks", shares, 2, is_at_most=True, unit="%"),
         Row("6c", "memory of a rank after four passes, of that after one", [four / one for four, one in memory], 1.1,
             is_at_most=True, **both(memory, "MB")),
     ]  # fmt: skip
