@@ -67,17 +67,24 @@ def log_mel(wave: Float32, mel: MelConfig, filters: MelFilters | None = None) ->
     from scipy import fft
 
     filters = filters or build_filters(mel)
-    padded = np.pad(wave, mel.n_fft // 2)
-    frames = np.lib.stride_tricks.sliding_window_view(padded, mel.n_fft)[:: mel.hop_samples]
-    mel_power = np.empty((mel.n_mels, len(frames)), np.float32)
-    for start in range(0, len(frames), BLOCK_SPECTRA):
-        part = slice(start, start + BLOCK_SPECTRA)
-        spectrum = fft.rfft(frames[part] * filters.window, axis=1, overwrite_x=True)  # complex (block, 1 + n_fft / 2)
+    num_frames, half = 1 + len(wave) // mel.hop_samples, mel.n_fft // 2
+    mel_power = np.empty((mel.n_mels, num_frames), np.float32)
+    for start in range(0, num_frames, BLOCK_SPECTRA):
+        stop = min(start + BLOCK_SPECTRA, num_frames)
+        first, last = (
+            start * mel.hop_samples - half,
+            (stop - 1) * mel.hop_samples + half,
+        )  # zeros beyond the wave's ends
+        samples = np.pad(wave[max(0, first) : last], (max(0, -first), max(0, last - len(wave))))
+        frames = np.lib.stride_tricks.sliding_window_view(samples, mel.n_fft)[:: mel.hop_samples]
+        spectrum = fft.rfft(frames * filters.window, axis=1, overwrite_x=True)  # complex (block, 1 + n_fft / 2)
         power = np.square(spectrum.real)
         power += np.square(spectrum.imag)
-        mel_power[:, part] = filters.bank @ power.T
+        mel_power[:, start:stop] = filters.bank @ power.T
     # librosa's amplitude_to_db and power_to_db with ref=1.0, written out: they are all that a worker would load it for
     factor, floor = (20.0, 1e-5) if mel.db == "amplitude" else (10.0, 1e-10)
-    mel_db = np.float32(factor) * np.log10(np.maximum(mel_power, np.float32(floor)))
-    floored: Float32 = np.maximum(mel_db, mel_db.max() - np.float32(TOP_DB))
+    mel_db = np.maximum(mel_power, np.float32(floor), out=mel_power)  # in place: fresh pages cost more than the sums
+    np.log10(mel_db, out=mel_db)
+    mel_db *= np.float32(factor)
+    floored: Float32 = np.maximum(mel_db, mel_db.max() - np.float32(TOP_DB), out=mel_db)
     return floored

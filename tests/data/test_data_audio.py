@@ -133,7 +133,7 @@ def test_a_long_piece_is_cut_in_the_middle_in_flat_memory(tmp_path: Path) -> Non
     n = len(wave)
     np.testing.assert_allclose(clip.wave, wave[(n - 349_440) // 2 : (n + 349_440) // 2], atol=1e-4)
     assert clip.duration_s == 1500
-    assert peak_bytes < 32e6  # ten minutes
+    assert peak_bytes < 36e6  # ten minutes
 
 
 def test_memory_does_not_depend_on_the_length(tmp_path: Path) -> None:
