@@ -16,6 +16,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -39,7 +40,7 @@ from fcn4dist.data.manifest import (
 )
 from fcn4dist.data.mel import MelFilters
 from fcn4dist.data.plan import DataPlan, plan_data_set
-from fcn4dist.data.shard_job import ShardJob, ShardNotes, find_notes, make_shard
+from fcn4dist.data.shard_job import ShardJob, ShardNotes, find_notes, load_libraries, make_shard
 from fcn4dist.data.shards import WrittenShard
 from fcn4dist.data.splits import SPLITS
 from fcn4dist.errors import DataError, JobError
@@ -132,7 +133,7 @@ def _make_shards(plan: DataPlan, progress: Progress) -> tuple[dict[str, ShardNot
     data.num_workers 0: what a surrounding `joblib.parallel_config` says, else one process a core. Raises JobError when a worker
     is killed, OSError or DataError when a shard cannot be written.
     """
-    from joblib import Parallel, delayed
+    from joblib import Parallel, delayed, effective_n_jobs
 
     from fcn4dist.data.mel import build_filters
 
@@ -144,12 +145,16 @@ def _make_shards(plan: DataPlan, progress: Progress) -> tuple[dict[str, ShardNot
     progress.start("preparing", num_clips, num_reused)
     if not missing:
         return notes, num_reused
-    filters = build_filters(plan.spec.mel) if plan.spec.source == "audio" else None
     missing.sort(key=lambda job: -len(job.clips))  # the largest first, so that all workers end together
     num_jobs = _num_jobs(plan.config.data.num_workers)
     run = Parallel(n_jobs=num_jobs, batch_size=1, return_as="generator_unordered", max_nbytes=None)
     try:
-        with _shielded_from_ctrl_c():  # Ctrl-C in a terminal goes to all its processes: workers leave it to us
+        # Ctrl-C in a terminal goes to all its processes: workers leave it to us
+        with _shielded_from_ctrl_c(), ThreadPoolExecutor(1) as thread:
+            building = thread.submit(build_filters, plan.spec.mel) if plan.spec.source == "audio" else None
+            for _ in run(delayed(load_libraries)() for _ in range(effective_n_jobs(num_jobs))):  # meanwhile: 0.6 s of a run
+                pass
+            filters = None if building is None else building.result()
             done = run(delayed(_make)(job, filters, os.getpid()) for job in missing)
         by_name = {job.file.name: job for job in missing}
         for name in done:

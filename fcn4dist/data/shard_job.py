@@ -7,6 +7,7 @@ every clip. A shard whose notes are there is finished, and a later run with the 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import threading
@@ -120,6 +121,12 @@ class ShardNotes(BaseModel):
     durations_s: list[float | None]  # of those clips; None: not known
     skipped: dict[int, str]  # clip id -> reason
     noted: dict[int, str]
+
+
+def load_libraries() -> None:
+    """Load what `make_shard` needs, which takes a worker a second."""
+    for name in ("mindspore.mindrecord", "mindspore.dataset", "scipy.fft", "scipy.sparse"):
+        importlib.import_module(name)
 
 
 def make_shard(job: ShardJob, filters: MelFilters | None, parent: int) -> None:
