@@ -16,7 +16,6 @@ from fcn4dist.cluster.plan import JobPlan, Launcher, Meeting, format_job, format
 from fcn4dist.cluster.ports import LOOPBACK, choose_port
 from fcn4dist.cluster.rank_table.parse import load_rank_table
 from fcn4dist.config import RunConfig, override_config, plan_batches
-from fcn4dist.data.dataset import open_dataset
 from fcn4dist.memory import MemoryEstimate, estimate_memory, format_memory
 from fcn4dist.run_dir import RunDir
 from fcn4dist.run_folder import next_attempt
@@ -101,6 +100,8 @@ def _resize(host: HostDevices, num_devices: int) -> HostDevices:
 
 def _describe_data(config: RunConfig) -> tuple[int, list[tuple[str, int]]]:
     """Return the number of tags, and the shards of the training part where a manifest lists them."""
+    from fcn4dist.data.dataset import open_dataset  # NumPy loads here
+
     folder = config.data.records_dir
     manifest = None if folder is None or not folder.is_dir() else open_dataset(folder).manifest
     if manifest is not None:

@@ -204,7 +204,7 @@ class _HostRun:
             self.session.wait_for_master_data()
         config = resolve_data(self.config, self.run_dir, self.say, progress, num_ranks=world_size)
         batches = plan_batches(config.train, world_size)
-        data = check_data(config, batches)
+        data = check_data(config, batches if self.request.place.is_master else None)
         self.num_clips = data.num_rows("train")
         if self.request.launch.resume and self.request.place.is_master:  # only node 0 needs to have the checkpoints
             check_resumable(self.run_dir, config, data)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fcn4dist.config import RunConfig, build_config, load_config, parse_override
-from fcn4dist.data.dataset import DataSet
 from fcn4dist.errors import ConfigError, DataError
 from fcn4dist.run_dir import RunDir
 from fcn4dist.train.checkpoint_folder import State, find_newest, has_checkpoint
+
+if TYPE_CHECKING:
+    from fcn4dist.data.dataset import DataSet
 
 # These change neither the clips of a step nor its arithmetic. data.records_dir: the set may have moved, its clips are checked.
 HARMLESS = {

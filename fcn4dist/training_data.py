@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fcn4dist.config import BatchPlan, RunConfig, build_config, override_config
-from fcn4dist.data.dataset import DataSet, open_dataset
-from fcn4dist.data.tags import load_tags, named_tags
 from fcn4dist.errors import ConfigError, DataError
 from fcn4dist.run_dir import RunDir
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from fcn4dist.data.dataset import DataSet
     from fcn4dist.data.prepare import Progress
 
     ShownProgress = AbstractContextManager[Progress]  # stands on the screen while its block lasts
@@ -78,6 +77,9 @@ def _adopt_tags(config: RunConfig) -> RunConfig:
 
     The run then holds them, and a file that cannot be read is refused before anything starts. Raises DataError.
     """
+    from fcn4dist.data.dataset import open_dataset  # NumPy loads here
+    from fcn4dist.data.tags import load_tags
+
     folder, tags = config.data.records_dir, config.data.tags
     if folder is None or not isinstance(tags, Path) or open_dataset(folder).manifest is not None:
         return config
@@ -89,6 +91,8 @@ def adopt_mel(config: RunConfig) -> RunConfig:
 
     Raises ConfigError where the user asked for another one: features are computed by `prepare`, not by training.
     """
+    from fcn4dist.data.dataset import open_dataset  # NumPy loads here
+
     folder = config.data.records_dir
     mel = None if folder is None or not folder.is_dir() else open_dataset(folder).mel
     if mel is None:
@@ -122,17 +126,21 @@ def lay_demo_under(
     return apply_under(config, values)
 
 
-def check_data(config: RunConfig, batches: BatchPlan) -> DataSet:
-    """Open the data set that data.records_dir names; check its shards, and that it fills at least one step.
+def check_data(config: RunConfig, batches: BatchPlan | None) -> DataSet:
+    """Open the data set that data.records_dir names; check its shards, and that it fills at least one step of `batches`.
 
-    Only the parts that a run uses are looked at: train, and the one it evaluates on. Raises DataError.
+    Only the parts that a run uses are looked at: train, and the one it evaluates on. `batches` None: over several hosts, where
+    the first host's config counts. Raises DataError.
     """
+    from fcn4dist.data.dataset import open_dataset  # NumPy loads here
+    from fcn4dist.data.tags import named_tags
+
     folder = config.data.records_dir
     assert folder is not None, "resolve_data comes first"
     data = open_dataset(folder, named_tags(config.data.tags))
     data.check(config.data.verify, ("train", config.evaluate.split))
-    num_clips = data.num_rows("train")
-    if batches.steps_per_epoch(num_clips) < 1:
+    num_clips = data.num_rows("train") if data.manifest is not None else data.split("train").num_clips
+    if batches is not None and batches.steps_per_epoch(num_clips) < 1:
         raise DataError(
             f"{folder}: {num_clips} clips to train on are fewer than one global batch of {batches.global_batch}; "
             "set a smaller train.global_batch"

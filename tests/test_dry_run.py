@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from bare_set import make_bare_set
 
 from fcn4dist.cli.main import main
 
@@ -18,8 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture(autouse=True)
 def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "train.mindrecord0").touch()
+    make_bare_set(tmp_path / "data")
 
 
 def dry_run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

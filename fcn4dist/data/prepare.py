@@ -152,7 +152,9 @@ def _make_shards(plan: DataPlan, progress: Progress) -> tuple[dict[str, ShardNot
         # Ctrl-C in a terminal goes to all its processes: workers leave it to us
         with _shielded_from_ctrl_c(), ThreadPoolExecutor(1) as thread:
             building = thread.submit(build_filters, plan.spec.mel) if plan.spec.source == "audio" else None
-            for _ in run(delayed(load_libraries)() for _ in range(effective_n_jobs(num_jobs))):  # meanwhile: 0.6 s of a run
+            for _ in run(
+                delayed(load_libraries)() for _ in range(effective_n_jobs(num_jobs))
+            ):  # meanwhile: 0.6 s of a run
                 pass
             filters = None if building is None else building.result()
             done = run(delayed(_make)(job, filters, os.getpid()) for job in missing)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from bare_set import make_bare_set
 
 from fcn4dist.cli.main import main
 
@@ -70,14 +71,14 @@ def test_ascend_that_is_not_there_says_what_is_missing(
 
 
 def test_a_dry_run_of_ascend_needs_no_ascend(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    (tmp_path / "train.mindrecord0").touch()
+    make_bare_set(tmp_path)
     options = ["--devices", "8", "--device-target", "Ascend", "--dry-run", "--master-port", "23456", "--data", "."]
     code, out, _ = run(capsys, *options)
     assert code == 0
     assert "8 ranks on Ascend, scheduler 127.0.0.1:23456" in out
     assert "rank 7: device 7" in out
     assert "DEVICE_ID=7" in out
-    assert [path.name for path in tmp_path.iterdir()] == ["train.mindrecord0"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["train.mindrecord0", "train.mindrecord0.db"]
 
 
 def test_a_dry_run_of_the_demo_shows_its_batches_and_makes_nothing(

@@ -185,7 +185,7 @@ def test_what_cannot_be_exported_says_why(run: Path, tmp_path: Path) -> None:
         (ConfigError, "no such folder", {"output": tmp_path / "none" / "m.onnx"}),
         (ConfigError, "cannot be written: File name too long", {"output": tmp_path / ("m" * 300 + ".onnx")}),
         (CheckpointError, "no such file or folder", {"output": output, "checkpoint": tmp_path / "gone"}),
-        (DataError, "no clips here", {"output": output, "data_dir": tmp_path}),
+        (DataError, "neither manifest.json nor train.mindrecord0 here", {"output": output, "data_dir": tmp_path}),
         (CheckpointError, "its tags are not those of", {"output": output, "evaluation": tmp_path / "other.json"}),
         (CheckpointError, "NaN is not JSON", {"output": output, "evaluation": tmp_path / "nan.json"}),
     ]

@@ -10,6 +10,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from bare_set import make_bare_set
 from rich.console import Console
 
 import fcn4dist.launch
@@ -27,9 +28,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
     monkeypatch.setattr(plan, "WORKER_MODULE", "stand_in_worker")
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{Path(__file__).parent}")
     monkeypatch.setenv("RANK_ID", "5")  # left over in the user's shell
-    data = tmp_path / "data"
-    data.mkdir()
-    (data / "train.mindrecord0").touch()
+    data = make_bare_set(tmp_path / "data")
     return load_config(overrides=[f"data.records_dir={data}", "launch.devices=2", "launch.device_target=CPU"])
 
 
