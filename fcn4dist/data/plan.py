@@ -119,11 +119,14 @@ def _deal(
     row_bytes = RowFormat(spec.shape, spec.dtype, labels.shape[1]).row_bytes
     num_shards = count_shards(len(clips), row_bytes, wanted)
     siblings = tuple(f"{part}.mindrecord{number}" for number in range(num_shards))
+    most_clips = -(-len(clips) // max(1, num_shards))
     jobs = []
     for number, name in enumerate(siblings):
         members = tuple(clips[number * len(clips) // num_shards : (number + 1) * len(clips) // num_shards])
         own = labels[[clip.row for clip in members]]
-        jobs.append(ShardJob(work.shards / name, work.notes / f"{name}.json", part, members, own, siblings, spec))
+        jobs.append(
+            ShardJob(work.shards / name, work.notes / f"{name}.json", part, members, own, siblings, most_clips, spec)
+        )
     return jobs
 
 

@@ -85,6 +85,7 @@ class ShardJob:
     clips: tuple[ClipFile, ...]
     labels: NDArray[np.int8]  # (clips, num_tags)
     siblings: tuple[str, ...]  # the names of all shards of the part
+    most_clips: int  # of any of them
     spec: FeatureSpec
 
     @property
@@ -99,7 +100,7 @@ class ShardJob:
             feature_versions(),
             self.spec.mel.model_dump(mode="json"),
             [self.spec.dtype, self.spec.source],
-            self.siblings,
+            [self.siblings, self.most_clips],
             [(clip.clip_id, clip.path, clip.size, clip.mtime_ns, str(clip.listed_s)) for clip in self.clips],
         ]
         return hashlib.sha256(json.dumps(facts).encode() + self.labels.tobytes()).hexdigest()
@@ -156,7 +157,7 @@ def make_shard(job: ShardJob, filters: MelFilters | None, parent: int) -> None:
             yield Row(clip.clip_id, feature.reshape(job.spec.shape).astype(job.spec.dtype, copy=False), label)
 
     with threadpool_limits(1):
-        written = write_shard(job.file, iter_clips(), len(job.clips), job.row_format, job.siblings)
+        written = write_shard(job.file, iter_clips(), job.most_clips, job.row_format, job.siblings)
     clip_ids = [clip.clip_id for clip in job.clips if clip.clip_id not in skipped]
     notes = ShardNotes(
         key=job.key, written=written, clip_ids=clip_ids, durations_s=durations_s, skipped=skipped, noted=noted

@@ -31,7 +31,7 @@ GOOD_PAGE_BYTES = 32 << 20  # MindRecord's default
 MIN_HEADER_BYTES, MAX_HEADER_BYTES = 16 << 10, 128 << 20
 PAGE_ENTRY_BYTES = 512  # of a page in the header, generously
 NAME_BYTES = 40  # of a sibling's name in the header, generously
-PAGES_A_SHARD = 8  # aimed at in small sets: a shard wastes up to one page
+PAGES_A_SHARD = 8  # aimed at in small sets
 ROW_OVERHEAD_BYTES = 128  # lengths that MindRecord stores with a row
 LITTLE_BYTES = 100 << 20  # free on a disk, when a failure to write is probably due to that
 PREFETCHED = 2  # batches that MindDataset reads ahead; its default, 16, would be 8 MB a clip of the batch
@@ -113,7 +113,8 @@ def write_shard(
 ) -> WrittenShard | None:
     """Write a shard and its .db, read every row back, and rename both into place; None where there is no row.
 
-    `siblings` names all shards of the part, this one among them. Raises DataError where a row is missing or differs, or
+    `siblings` names all shards of the part, this one among them; `most_rows` is the most that any of them gets, since MindDataset
+    opens only shards of one layout together. Raises DataError where a row is missing or differs, or
     MindRecord cannot write, OSError for a full disk. Nothing is left behind then.
     """
     folder = file.with_name(f".{file.name}.tmp")
@@ -243,7 +244,10 @@ def _plan_sizes(row_format: RowFormat, num_rows: int, num_siblings: int) -> tupl
             f"a clip of {row} bytes does not fit MindRecord's largest page, {MAX_PAGE_BYTES}; "
             "shorten mel.clip_s or mel.stored_s"
         )
-    rows_per_page = max(1, min(GOOD_PAGE_BYTES // row, -(-num_rows // PAGES_A_SHARD)))
+    num_rows = max(1, num_rows)
+    most_a_page = max(1, min(GOOD_PAGE_BYTES // row, -(-num_rows // PAGES_A_SHARD)))
+    # as many in each page, since the last one takes its whole size, too
+    rows_per_page = -(-num_rows // -(-num_rows // most_a_page))
     page = max(MIN_PAGE_BYTES, -(-rows_per_page * row // 4096) * 4096)
     num_pages = -(-num_rows // max(1, page // row)) + 2
     needed = num_pages * PAGE_ENTRY_BYTES + num_siblings * NAME_BYTES
