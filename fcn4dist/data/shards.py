@@ -27,7 +27,7 @@ from fcn4dist.files import digest_file
 COLUMNS = ("id", "feature", "label")
 BATCH_ROWS = 16  # rows in memory at once while a shard is written
 MIN_PAGE_BYTES, MAX_PAGE_BYTES = 32 << 10, 256 << 20  # MindRecord's limits
-GOOD_PAGE_BYTES = 32 << 20  # MindRecord's default
+GOOD_PAGE_BYTES = 4 << 20  # scalars take a whole page of a shard: with MindRecord's default of 32 MB that is a tenth of it
 MIN_HEADER_BYTES, MAX_HEADER_BYTES = 16 << 10, 128 << 20
 PAGE_ENTRY_BYTES = 512  # of a page in the header, generously
 NAME_BYTES = 40  # of a sibling's name in the header, generously
@@ -235,7 +235,7 @@ def _read_back(file: Path, row_format: RowFormat, written: list[tuple[int, int, 
 def _plan_sizes(row_format: RowFormat, num_rows: int, num_siblings: int) -> tuple[int, int]:
     """Return the bytes of the header, so that it can list all pages and siblings, and of a page, which holds whole rows.
 
-    A large shard gets pages of MindRecord's usual 32 MB, a small one about eight pages.
+    A large shard gets pages of about 4 MB, a small one about eight pages.
     Raises DataError for a row that fits none.
     """
     row = row_format.row_bytes
