@@ -19,7 +19,7 @@ def main() -> None:
     from fcn4dist.cluster.rank import Rank
     from fcn4dist.config import load_config
     from fcn4dist.data.dataset import open_dataset
-    from fcn4dist.run_dir import RunDir
+    from fcn4dist.run.folder import RunDir
     from fcn4dist.train.loop import train
 
     rank = int(os.environ["RANK_ID"])

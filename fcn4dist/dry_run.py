@@ -17,8 +17,8 @@ from fcn4dist.cluster.ports import LOOPBACK, choose_port
 from fcn4dist.cluster.rank_table.parse import load_rank_table
 from fcn4dist.config import RunConfig, override_config, plan_batches
 from fcn4dist.memory import MemoryEstimate, estimate_memory, format_memory
-from fcn4dist.run_dir import RunDir
-from fcn4dist.run_folder import next_attempt
+from fcn4dist.run.attempts import next_attempt
+from fcn4dist.run.folder import RunDir
 from fcn4dist.training_data import check_data, is_demo, lay_demo_under
 
 

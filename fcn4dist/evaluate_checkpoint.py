@@ -15,7 +15,7 @@ from fcn4dist.evaluate.evaluated import TrainedOn
 from fcn4dist.evaluate.evaluation import Evaluation, evaluate_network
 from fcn4dist.evaluate.thresholds import Thresholds, load_thresholds
 from fcn4dist.model.fcn4 import FCN4
-from fcn4dist.run_dir import RunDir
+from fcn4dist.run.folder import RunDir
 from fcn4dist.train.runtime import start_device
 from fcn4dist.trained_model import open_model
 

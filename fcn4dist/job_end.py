@@ -20,7 +20,7 @@ from fcn4dist.cluster.plan import JobPlan
 from fcn4dist.cluster.process import signal_name
 from fcn4dist.cluster.restarts import FailedAttempt, decide_restart
 from fcn4dist.errors import Interrupted, JobError, UserError
-from fcn4dist.train.checkpoint_folder import list_checkpoints
+from fcn4dist.run.checkpoints import list_checkpoints
 
 
 class RestartHistory:

@@ -24,15 +24,15 @@ from fcn4dist.cluster.usage import UsageRecorder
 from fcn4dist.cluster.vitals import Vitals
 from fcn4dist.cluster.worker_env import strip_stale
 from fcn4dist.config import RunConfig, format_config, keep_batches, override_config, plan_batches
-from fcn4dist.environment import describe_environment
 from fcn4dist.files import save_json, save_text
 from fcn4dist.job_end import RestartHistory, report_outcome
 from fcn4dist.report.event_files import event_files, require_tensorboard
 from fcn4dist.report_at_end import reported
 from fcn4dist.resume import check_resumable
-from fcn4dist.run_dir import RunDir
-from fcn4dist.run_folder import check_run_dir, dated_folder, locked, next_attempt, writing
-from fcn4dist.run_view import live_drawing
+from fcn4dist.run.attempts import check_run_dir, dated_folder, locked, next_attempt, writing
+from fcn4dist.run.environment import describe_environment
+from fcn4dist.run.folder import RunDir
+from fcn4dist.run.view import live_drawing
 from fcn4dist.training_data import check_data, resolve_data
 
 if TYPE_CHECKING:

@@ -27,7 +27,6 @@ from fcn4dist.cluster.hosts.wire import load_secret
 from fcn4dist.cluster.plan import JobPlan, Launcher, Meeting, plan_as_json, plan_job
 from fcn4dist.cluster.ports import check_port, choose_port, is_free
 from fcn4dist.config import RunConfig, build_config, format_config, keep_batches, override_config, plan_batches
-from fcn4dist.environment import describe_environment
 from fcn4dist.errors import ConfigError, Fcn4distError
 from fcn4dist.files import digest_file, save_json, save_text
 from fcn4dist.job_end import RestartHistory, end_of
@@ -36,9 +35,10 @@ from fcn4dist.launch_verdict import explain_verdict, failure_of, find_own_failur
 from fcn4dist.report.event_files import event_files, require_tensorboard
 from fcn4dist.report_at_end import reported
 from fcn4dist.resume import check_resumable
-from fcn4dist.run_dir import RunDir
-from fcn4dist.run_folder import check_run_dir, dated_folder, locked, next_attempt, writing
-from fcn4dist.run_view import live_drawing
+from fcn4dist.run.attempts import check_run_dir, dated_folder, locked, next_attempt, writing
+from fcn4dist.run.environment import describe_environment
+from fcn4dist.run.folder import RunDir
+from fcn4dist.run.view import live_drawing
 from fcn4dist.training_data import check_data, is_demo, resolve_data
 
 if TYPE_CHECKING:

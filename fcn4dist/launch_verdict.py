@@ -23,7 +23,7 @@ from fcn4dist.cluster.hosts.session import Verdict
 from fcn4dist.cluster.job_state import Outcome
 from fcn4dist.cluster.process import signal_name
 from fcn4dist.errors import Fcn4distError, Interrupted, JobError, UserError
-from fcn4dist.run_dir import RunDir
+from fcn4dist.run.folder import RunDir
 
 
 def find_own_failure(outcome: Outcome, run_dir: RunDir, attempt: int, host: str) -> Failure | None:

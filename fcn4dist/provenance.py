@@ -13,7 +13,7 @@ from fcn4dist import __version__
 from fcn4dist.config import load_config
 from fcn4dist.data.dataset import open_dataset
 from fcn4dist.errors import CheckpointError, DataError, UserError
-from fcn4dist.run_dir import RunDir
+from fcn4dist.run.folder import RunDir
 from fcn4dist.scoring.card import SplitCard
 from fcn4dist.train.checkpoint import STATE, State, load_state
 from fcn4dist.trained_model import TrainedModel

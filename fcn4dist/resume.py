@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from fcn4dist.config import RunConfig, build_config, load_config, parse_override
 from fcn4dist.errors import ConfigError, DataError
-from fcn4dist.run_dir import RunDir
-from fcn4dist.train.checkpoint_folder import State, find_newest, has_checkpoint
+from fcn4dist.run.checkpoints import State, find_newest, has_checkpoint
+from fcn4dist.run.folder import RunDir
 
 if TYPE_CHECKING:
     from fcn4dist.data.dataset import DataSet

@@ -13,15 +13,15 @@ from fcn4dist.cluster.process import signal_name
 from fcn4dist.cluster.rank import SINGLE
 from fcn4dist.cluster.usage import UsageRecorder, own_processes
 from fcn4dist.config import RunConfig, format_config, keep_batches, plan_batches
-from fcn4dist.environment import describe_environment
 from fcn4dist.errors import Interrupted
 from fcn4dist.files import save_json, save_text
 from fcn4dist.report.event_files import event_files, require_tensorboard
 from fcn4dist.report_at_end import reported
 from fcn4dist.resume import check_resumable
-from fcn4dist.run_dir import RunDir
-from fcn4dist.run_folder import check_run_dir, dated_folder, locked, writing
-from fcn4dist.train.checkpoint_folder import has_checkpoint
+from fcn4dist.run.attempts import check_run_dir, dated_folder, locked, writing
+from fcn4dist.run.checkpoints import has_checkpoint
+from fcn4dist.run.environment import describe_environment
+from fcn4dist.run.folder import RunDir
 from fcn4dist.train.runtime import prepare_imports, start_device
 from fcn4dist.train.stop_request import StopRequest
 from fcn4dist.training_data import check_data, resolve_data

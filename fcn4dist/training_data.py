@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fcn4dist.config import BatchPlan, RunConfig, build_config, override_config
 from fcn4dist.errors import ConfigError, DataError
-from fcn4dist.run_dir import RunDir
+from fcn4dist.run.folder import RunDir
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

@@ -11,7 +11,7 @@ from fcn4dist.cluster.job_state import Outcome
 from fcn4dist.cluster.process import ExitStatus
 from fcn4dist.errors import Interrupted, JobError, UserError
 from fcn4dist.launch_verdict import explain_verdict, find_own_failure
-from fcn4dist.run_dir import RunDir
+from fcn4dist.run.folder import RunDir
 
 LAYOUT = Layout(
     nodes=[

@@ -16,10 +16,10 @@ import pytest
 from terminal import ROOT, Terminal
 
 from fcn4dist.cluster.failure import RankEnd
-from fcn4dist.cluster.pulse import PulseFile
 from fcn4dist.config import format_config, load_config
 from fcn4dist.files import save_json
-from fcn4dist.run_dir import RunDir
+from fcn4dist.run.folder import RunDir
+from fcn4dist.run.pulse import PulseFile
 
 RECORD = {"step": 5, "num_steps": 60, "epoch": 1, "loss": 0.25, "samples_per_s": 40.0, "time_left_s": 75.0}
 JOB = """
@@ -28,8 +28,8 @@ from pathlib import Path
 from fcn4dist.cli.main import set_log_level
 from fcn4dist.cluster.console import JobConsole, build_console
 from fcn4dist.cluster.events import Evaluated, Progress, Signalled, WallClock
-from fcn4dist.run_dir import RunDir
-from fcn4dist.run_view import live_drawing
+from fcn4dist.run.folder import RunDir
+from fcn4dist.run.view import live_drawing
 
 set_log_level(0)
 run, console = RunDir(Path(sys.argv[1])), build_console(sys.stdout)

@@ -14,7 +14,7 @@ import click
 from fcn4dist.cli.options import config_options, json_option, verbosity_options
 from fcn4dist.config import EvaluateConfig, RunConfig
 from fcn4dist.errors import ConfigError
-from fcn4dist.run_dir import RunDir
+from fcn4dist.run.folder import RunDir
 
 if TYPE_CHECKING:
     from fcn4dist.evaluate.evaluation import Evaluation

@@ -13,7 +13,7 @@ from fcn4dist.cli.options import config_options, json_option, verbosity_options
 from fcn4dist.cli.progress import ConsoleProgress
 from fcn4dist.config import RunConfig, override_config
 from fcn4dist.errors import ConfigError
-from fcn4dist.run_dir import RunDir
+from fcn4dist.run.folder import RunDir
 
 FilePath = click.Path(path_type=Path, dir_okay=False)
 Folder = click.Path(path_type=Path, file_okay=False)

@@ -57,7 +57,7 @@ class ConsoleProgress:
     def _draw(self, width: int) -> RenderableType:
         from rich.console import Group
 
-        from fcn4dist.run_view import draw_bar
+        from fcn4dist.run.view import draw_bar
 
         if not self._total:
             return ""

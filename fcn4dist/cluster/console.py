@@ -16,7 +16,7 @@ from rich.segment import ControlType, Segment
 
 from fcn4dist.cluster.events import Beat, Clock, Evaluated, Event, Progress, Signalled, Stalled, Started, StartWaits
 from fcn4dist.cluster.process import signal_name
-from fcn4dist.run_dir import RunDir
+from fcn4dist.run.folder import RunDir
 
 PLAIN_EVERY_S = 5.0  # between lines where the output is not a terminal
 LIVE_HZ = 4.0  # how often a terminal is drawn anew

@@ -17,9 +17,9 @@ from typing import Any, Protocol
 
 from fcn4dist.cluster.poller import Poller
 from fcn4dist.cluster.process import ExitStatus, signal_name
-from fcn4dist.cluster.pulse import Pulse, read_pulse
 from fcn4dist.cluster.stall import Stall
 from fcn4dist.cluster.start_watch import StartWatch
+from fcn4dist.run.pulse import Pulse, read_pulse
 
 log = logging.getLogger(__name__)
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)  # SIGUSR1: Slurm, before the time limit

@@ -18,7 +18,7 @@ from fcn4dist.cluster.memory import MemoryUse
 from fcn4dist.cluster.process import ExitStatus, signal_name
 from fcn4dist.errors import Fcn4distError
 from fcn4dist.files import save_json
-from fcn4dist.run_dir import RunDir
+from fcn4dist.run.folder import RunDir
 
 LAST_LINES = 30
 TAIL_BYTES = 64 << 10  # enough for 30 lines; a log may have gigabytes

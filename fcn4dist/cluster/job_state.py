@@ -9,8 +9,8 @@ from typing import Literal
 
 from fcn4dist.cluster.events import Beat, Event, Exited, PeerEnds, Reported, Signalled, Started, Suspended
 from fcn4dist.cluster.memory import MemoryUse
-from fcn4dist.cluster.pulse import STACK_SIGNAL
 from fcn4dist.cluster.stall import Stall, StallWatch
+from fcn4dist.run.pulse import STACK_SIGNAL
 
 SCHEDULER = "scheduler"
 RANK = "rank-"  # what the names of ranks begin with

@@ -13,7 +13,7 @@ from fcn4dist.cluster.process import ProcessSpec
 from fcn4dist.cluster.rank import Rank
 from fcn4dist.cluster.worker_env import WorkerEnv, format_environment
 from fcn4dist.config import BatchPlan, RunConfig, plan_batches
-from fcn4dist.run_dir import RunDir
+from fcn4dist.run.folder import RunDir
 
 WORKER_MODULE = "fcn4dist.train.worker"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from fcn4dist.cluster.pulse import UNTIMED, Pulse
+from fcn4dist.run.pulse import UNTIMED, Pulse
 
 
 @dataclass(frozen=True)

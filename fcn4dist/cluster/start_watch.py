@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from fcn4dist.cluster.pulse import Pulse
+from fcn4dist.run.pulse import Pulse
 
 QUIET_S = 10.0
 BEFORE_JOINING = ("", "starting", "importing")  # "": no pulse yet

@@ -13,7 +13,7 @@ from fcn4dist.doctor.check import Check, format_bytes
 from fcn4dist.doctor.machine import num_tags
 from fcn4dist.errors import Fcn4distError
 from fcn4dist.memory import count_parameters
-from fcn4dist.run_dir import RunDir
+from fcn4dist.run.folder import RunDir
 from fcn4dist.training_data import adopt_mel, check_data, is_demo, lay_demo_under
 
 SPARE_BYTES = 512 << 20  # logs, metrics, reports

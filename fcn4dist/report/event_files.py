@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from fcn4dist.errors import ConfigError
-from fcn4dist.run_dir import RunDir
+from fcn4dist.run.folder import RunDir
 
 logger = logging.getLogger(__name__)
 

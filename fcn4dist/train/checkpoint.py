@@ -22,7 +22,7 @@ from fcn4dist import __version__
 from fcn4dist.config import CheckpointConfig
 from fcn4dist.files import digest_file, save_text, sync_directory
 from fcn4dist.model.parameters import read_parameters, set_parameters
-from fcn4dist.train.checkpoint_folder import (
+from fcn4dist.run.checkpoints import (
     FORMAT_VERSION,
     STATE,
     ModelCard,

@@ -12,7 +12,6 @@ import mindspore as ms
 import numpy as np
 from numpy.typing import NDArray
 
-from fcn4dist.cluster.pulse import Phase, PulseFile
 from fcn4dist.cluster.rank import Rank
 from fcn4dist.collectives import broadcast_state
 from fcn4dist.config import BatchPlan, RunConfig, plan_batches
@@ -25,7 +24,9 @@ from fcn4dist.evaluate.evaluation import Evaluation, evaluate_network, format_ev
 from fcn4dist.files import save_json
 from fcn4dist.model.cpu_layers import build_network
 from fcn4dist.model.fcn4 import FCN4, check_input
-from fcn4dist.run_dir import RunDir
+from fcn4dist.run.folder import RunDir
+from fcn4dist.run.metrics import EvaluationRecords, Pace, StepRecord, StepRecords, cut_left_over_ranks
+from fcn4dist.run.pulse import Phase, PulseFile
 from fcn4dist.train.checkpoint import (
     Checkpoints,
     ModelCard,
@@ -38,7 +39,6 @@ from fcn4dist.train.checkpoint import (
 )
 from fcn4dist.train.checkpoint_writer import CheckpointWriter
 from fcn4dist.train.init_from import load_initial_weights
-from fcn4dist.train.records import EvaluationRecords, Pace, StepRecord, StepRecords, cut_left_over_ranks
 from fcn4dist.train.schedule import learning_rate
 from fcn4dist.train.step import TrainStep
 from fcn4dist.train.stop_request import StopRequest

@@ -11,7 +11,7 @@ from fcn4dist.cluster.failure import explain_failure, format_failure, load_error
 from fcn4dist.cluster.job_state import Outcome
 from fcn4dist.cluster.process import ExitStatus
 from fcn4dist.errors import DataError
-from fcn4dist.run_dir import RunDir
+from fcn4dist.run.folder import RunDir
 
 TERMED, KILLED = ExitStatus(None, signal.SIGTERM), ExitStatus(None, signal.SIGKILL)
 

@@ -15,7 +15,7 @@ from fcn4dist.cluster.job_state import (
     JobState,
 )
 from fcn4dist.cluster.process import ExitStatus
-from fcn4dist.cluster.pulse import Phase, Pulse
+from fcn4dist.run.pulse import Phase, Pulse
 
 JOB = ("scheduler", "rank-0", "rank-1")
 OK = ExitStatus(0)

@@ -11,7 +11,7 @@ from fcn4dist.cluster.plan import JobPlan, Launcher, Meeting, format_job, format
 from fcn4dist.cluster.worker_env import read_environment
 from fcn4dist.config import load_config
 from fcn4dist.errors import ConfigError
-from fcn4dist.run_dir import RunDir
+from fcn4dist.run.folder import RunDir
 
 RUN = RunDir(Path("/data/runs/one"))
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fcn4dist.cluster.pulse import LINE_BYTES, Pulse, PulseFile, read_pulse
+from fcn4dist.run.pulse import LINE_BYTES, Pulse, PulseFile, read_pulse
 
 
 def test_what_is_said_is_read_and_takes_no_more_room(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from rich.console import Console
 
 from fcn4dist.cluster.console import JobConsole
 from fcn4dist.cluster.events import Event, RunWatcher, StartWaits, WatchedFiles
-from fcn4dist.cluster.pulse import Phase, Pulse, PulseFile
 from fcn4dist.cluster.start_watch import StartWatch
+from fcn4dist.run.pulse import Phase, Pulse, PulseFile
 
 Beats = list[tuple[float, int, Phase]]
 ALL_JOIN: Beats = [(1, 0, "importing"), (2, 1, "importing"), (5, 0, "joining"), (6, 1, "joining")]

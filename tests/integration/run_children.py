@@ -22,7 +22,7 @@ from fcn4dist.cluster.rank import Rank
 from fcn4dist.config import BatchPlan
 from fcn4dist.errors import Fcn4distError
 from fcn4dist.launch import report_outcome, run_attempt
-from fcn4dist.run_dir import RunDir
+from fcn4dist.run.folder import RunDir
 
 SCHEDULER = "import time; time.sleep(600)"
 PREAMBLE = """

@@ -140,7 +140,7 @@ def test_ranks_that_ignore_term_are_killed_within_two_seconds(start: Callable[..
 def test_an_exception_is_shown_with_the_end_of_its_traceback(start: Callable[..., Job]) -> None:
     worker = """
 from fcn4dist.cluster.failure import save_error
-from fcn4dist.run_dir import RunDir
+from fcn4dist.run.folder import RunDir
 try:
     {}["weights"]
 except KeyError as error:
@@ -156,7 +156,7 @@ except KeyError as error:
 def test_a_rank_that_raised_and_then_hangs_is_ended(start: Callable[..., Job]) -> None:
     worker = """
 from fcn4dist.cluster.failure import save_error
-from fcn4dist.run_dir import RunDir
+from fcn4dist.run.folder import RunDir
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 save_error(RunDir(RUN).error(1, "rank-1"), ValueError("bad loss"))
 time.sleep(600)  # as a finaliser that waits for other ranks
@@ -174,7 +174,7 @@ def test_a_users_mistake_in_every_rank_is_one_message_and_exit_2(start: Callable
     worker = """
 from fcn4dist.cluster.failure import save_error
 from fcn4dist.errors import CheckpointError
-from fcn4dist.run_dir import RunDir
+from fcn4dist.run.folder import RunDir
 error = CheckpointError("weights.ckpt: 50 tags, the data has 10")
 save_error(RunDir(RUN).error(1, NAME), error)
 sys.exit(error.exit_code)

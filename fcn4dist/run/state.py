@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fcn4dist.cluster.failure import RankEnd, load_end
-from fcn4dist.run_dir import RunDir
+from fcn4dist.run.folder import RunDir
 
 Kind = Literal["running", "finished", "stopped", "failed", "ended"]
 SIGN_OF_LIFE_S = 150.0  # a job on another host writes its usage at least every minute

@@ -8,12 +8,12 @@ from pathlib import Path
 from rich.console import Console
 
 from fcn4dist.cluster.console import PLAIN_EVERY_S, LivePicture, format_step
-from fcn4dist.cluster.pulse import read_pulse
 from fcn4dist.errors import ConfigError, JobError
 from fcn4dist.names import shorten_name
-from fcn4dist.run_dir import RunDir
-from fcn4dist.run_state import RunState, is_locked
-from fcn4dist.run_view import Drawing, Snapshot, first_rank, take_snapshot, value_of
+from fcn4dist.run.folder import RunDir
+from fcn4dist.run.pulse import read_pulse
+from fcn4dist.run.state import RunState, is_locked
+from fcn4dist.run.view import Drawing, Snapshot, first_rank, take_snapshot, value_of
 
 POLL_S = 0.5
 RUNNING = "running"

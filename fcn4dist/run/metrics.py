@@ -15,7 +15,7 @@ from typing import Any
 from fcn4dist.errors import JobError
 from fcn4dist.evaluate.evaluation import Evaluation
 from fcn4dist.files import save_text
-from fcn4dist.run_dir import RunDir
+from fcn4dist.run.folder import RunDir
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from fcn4dist.errors import ConfigError
-from fcn4dist.run_dir import RunDir
+from fcn4dist.run.folder import RunDir
 
 
 def next_attempt(run_dir: RunDir) -> int:
