@@ -106,7 +106,7 @@ def _check_rank_table(request: LaunchRequest, host: HostDevices, say: Callable[[
     """Return the rank table that the workers get; one host needs none, so only one that was given, and on Ascend."""
     if request.rank_table in ("auto", "none"):
         return None
-    from fcn4dist.cluster.hosts.job_table import check_table_of_one_host, load_given_table
+    from fcn4dist.ascend.job_table import check_table_of_one_host, load_given_table
 
     is_exported = host.target == "Ascend"
     table = load_given_table(Path(request.rank_table), host.target, os.environ)

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from fcn4dist import __version__
+from fcn4dist.ascend.job_table import build_job_table, check_job_table, find_own_server, load_given_table
 from fcn4dist.cluster.console import JobConsole, format_duration
 from fcn4dist.cluster.devices import HostDevices, list_ascend_devices
 from fcn4dist.cluster.events import WallClock
-from fcn4dist.cluster.hosts.job_table import build_job_table, check_job_table, find_own_server, load_given_table
 from fcn4dist.cluster.hosts.master import MasterSession
 from fcn4dist.cluster.hosts.member import MemberSession
 from fcn4dist.cluster.hosts.place import Place, resolve_master

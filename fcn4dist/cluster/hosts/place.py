@@ -11,9 +11,9 @@ from pathlib import Path
 
 import psutil
 
-from fcn4dist.cluster.rank_table.discover import find_own_address
-from fcn4dist.cluster.rank_table.hosts import Host, Resolver, is_routable, parse_hostfile, resolve_host
-from fcn4dist.cluster.rank_table.rules.fields import is_address
+from fcn4dist.ascend.discover import find_own_address
+from fcn4dist.ascend.hostfile import Host, Resolver, is_routable, parse_hostfile, resolve_host
+from fcn4dist.ascend.rank_table.rules.fields import is_address
 from fcn4dist.errors import ConfigError, RankTableError
 
 log = logging.getLogger(__name__)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from rank_table_samples import cloud_table, concise_table, heterogeneous_table, lab_table, layered_table
 
-from fcn4dist.cluster.rank_table.convert import convert_document
-from fcn4dist.cluster.rank_table.parse import parse_table
-from fcn4dist.cluster.rank_table.read import Document, find_format
-from fcn4dist.cluster.rank_table.schema import Format
+from fcn4dist.ascend.rank_table.convert import convert_document
+from fcn4dist.ascend.rank_table.parse import parse_table
+from fcn4dist.ascend.rank_table.read import Document, find_format
+from fcn4dist.ascend.rank_table.schema import Format
 from fcn4dist.errors import RankTableError
 
 

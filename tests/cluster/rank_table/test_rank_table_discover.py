@@ -9,8 +9,9 @@ import textwrap
 import psutil
 import pytest
 
-from fcn4dist.cluster.rank_table.discover import HostPaths, discover, find_own_address
-from fcn4dist.cluster.rank_table.hccn import (
+from fcn4dist.ascend.discover import HostPaths, discover, find_own_address
+from fcn4dist.ascend.hostfile import is_routable
+from fcn4dist.ascend.tools import (
     Npu,
     parse_chip,
     parse_hccn_address,
@@ -21,7 +22,6 @@ from fcn4dist.cluster.rank_table.hccn import (
     parse_npu_smi_map,
     parse_spod_info,
 )
-from fcn4dist.cluster.rank_table.hosts import is_routable
 from fcn4dist.errors import RankTableError
 
 HCCN_TOOL = """\

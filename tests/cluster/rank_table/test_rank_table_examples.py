@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from fcn4dist.ascend.rank_table.check import check_document
+from fcn4dist.ascend.rank_table.read import load_document
 from fcn4dist.cli.main import main
-from fcn4dist.cluster.rank_table.check import check_document
-from fcn4dist.cluster.rank_table.read import load_document
 
 FOLDER = Path(__file__).resolve().parents[3] / "rank_tables"
 DOCUMENTATION = [

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fcn4dist.cluster.rank_table.build import build_table, check_written, format_table, to_text
-from fcn4dist.cluster.rank_table.hosts import (
+from fcn4dist.ascend.hostfile import (
     AddressPattern,
     build_server,
     find_address,
@@ -13,9 +12,10 @@ from fcn4dist.cluster.rank_table.hosts import (
     parse_devices,
     parse_hostfile,
 )
-from fcn4dist.cluster.rank_table.inventory import load_inventory
-from fcn4dist.cluster.rank_table.schema import Device, Server
-from fcn4dist.cluster.rank_table.sources import Source, collect_servers
+from fcn4dist.ascend.inventory import load_inventory
+from fcn4dist.ascend.rank_table.build import build_table, check_written, format_table, to_text
+from fcn4dist.ascend.rank_table.schema import Device, Server
+from fcn4dist.ascend.sources import Source, collect_servers
 from fcn4dist.errors import RankTableError
 
 NAMES = {"node-a": ["192.0.2.1"], "node-b": ["127.0.1.1", "192.0.2.2"], "self": ["127.0.1.1"], "twin": ["192.0.2.1"]}

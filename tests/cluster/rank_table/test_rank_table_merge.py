@@ -8,9 +8,9 @@ import itertools
 import pytest
 from rank_table_samples import cloud_table, concise_table, heterogeneous_table, lab_table, layered_table
 
-from fcn4dist.cluster.rank_table.check import check_document
-from fcn4dist.cluster.rank_table.merge import accepting_chips, merge_documents
-from fcn4dist.cluster.rank_table.read import Document, find_format
+from fcn4dist.ascend.rank_table.check import check_document
+from fcn4dist.ascend.rank_table.merge import accepting_chips, merge_documents
+from fcn4dist.ascend.rank_table.read import Document, find_format
 from fcn4dist.errors import RankTableError
 
 

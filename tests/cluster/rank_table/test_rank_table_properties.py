@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rank_table_samples import VALID_TABLES
 
-from fcn4dist.cluster.rank_table.build import build_table, format_table, to_text
-from fcn4dist.cluster.rank_table.check import check_all_chips, check_document
-from fcn4dist.cluster.rank_table.convert import convert_document
-from fcn4dist.cluster.rank_table.hosts import build_server
-from fcn4dist.cluster.rank_table.merge import merge_documents
-from fcn4dist.cluster.rank_table.parse import parse_table
-from fcn4dist.cluster.rank_table.read import Document, find_format, parse_document
-from fcn4dist.cluster.rank_table.schema import Device, Format, Server
+from fcn4dist.ascend.hostfile import build_server
+from fcn4dist.ascend.rank_table.build import build_table, format_table, to_text
+from fcn4dist.ascend.rank_table.check import check_all_chips, check_document
+from fcn4dist.ascend.rank_table.convert import convert_document
+from fcn4dist.ascend.rank_table.merge import merge_documents
+from fcn4dist.ascend.rank_table.parse import parse_table
+from fcn4dist.ascend.rank_table.read import Document, find_format, parse_document
+from fcn4dist.ascend.rank_table.schema import Device, Format, Server
 from fcn4dist.errors import RankTableError
 
 SETS_910 = ["0", "7", "03", "26", "0145", "0246", "0347", "1256", "1357", "2367", "0123", "4567", "01234567"]

@@ -8,10 +8,10 @@ import os
 import pytest
 from rank_table_samples import concise_table, layered_table
 
-from fcn4dist.cluster.rank_table import read
-from fcn4dist.cluster.rank_table.check import check_all_chips
-from fcn4dist.cluster.rank_table.read import load_document, load_table, parse_document
-from fcn4dist.cluster.rank_table.schema import Format
+from fcn4dist.ascend.rank_table import read
+from fcn4dist.ascend.rank_table.check import check_all_chips
+from fcn4dist.ascend.rank_table.read import load_document, load_table, parse_document
+from fcn4dist.ascend.rank_table.schema import Format
 from fcn4dist.errors import RankTableError
 
 TABLE = json.dumps(concise_table())

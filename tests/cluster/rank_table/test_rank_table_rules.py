@@ -7,9 +7,9 @@ import copy
 import pytest
 from rank_table_samples import VALID_TABLES, cloud_table, concise_table, heterogeneous_table, lab_table, layered_table
 
-from fcn4dist.cluster.rank_table.check import check_all_chips, check_document
-from fcn4dist.cluster.rank_table.read import Document, find_format
-from fcn4dist.cluster.rank_table.schema import CHIPS
+from fcn4dist.ascend.rank_table.check import check_all_chips, check_document
+from fcn4dist.ascend.rank_table.read import Document, find_format
+from fcn4dist.ascend.rank_table.schema import CHIPS
 
 DELETE = object()
 

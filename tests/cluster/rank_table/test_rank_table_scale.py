@@ -10,10 +10,10 @@ from pathlib import Path
 
 from rank_table_samples import concise_table
 
-from fcn4dist.cluster.rank_table.build import build_table, check_written, format_table, to_text
-from fcn4dist.cluster.rank_table.check import check_all_chips
-from fcn4dist.cluster.rank_table.hosts import AddressPattern, build_server
-from fcn4dist.cluster.rank_table.read import parse_document
+from fcn4dist.ascend.hostfile import AddressPattern, build_server
+from fcn4dist.ascend.rank_table.build import build_table, check_written, format_table, to_text
+from fcn4dist.ascend.rank_table.check import check_all_chips
+from fcn4dist.ascend.rank_table.read import parse_document
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from fcn4dist.cluster.rank_table.check import check_all_chips, check_document, first_error
-from fcn4dist.cluster.rank_table.convert import convert_document
-from fcn4dist.cluster.rank_table.merge import merge_documents
-from fcn4dist.cluster.rank_table.parse import parse_table
-from fcn4dist.cluster.rank_table.read import load_document, load_table
-from fcn4dist.cluster.rank_table.schema import CHIPS, Format
+from fcn4dist.ascend.rank_table.check import check_all_chips, check_document, first_error
+from fcn4dist.ascend.rank_table.convert import convert_document
+from fcn4dist.ascend.rank_table.merge import merge_documents
+from fcn4dist.ascend.rank_table.parse import parse_table
+from fcn4dist.ascend.rank_table.read import load_document, load_table
+from fcn4dist.ascend.rank_table.schema import CHIPS, Format
 from fcn4dist.errors import RankTableError
 
 COLUMNS = {"910": "910", "910b": "910B", "a3": "A3", "310p3": "310P3", "950": "950(2.0)"}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from fcn4dist.cluster.rank_table.findings import E_PARA, EI_VALUE, Findings, quote
-from fcn4dist.cluster.rank_table.rules.advice import list_children, note_ignored_keys, warn_of_server_ids
-from fcn4dist.cluster.rank_table.rules.fields import get_number, get_text, is_address, iter_list, join
-from fcn4dist.cluster.rank_table.rules.ranks import ParsedRank, check_ranks, devices_by_server
-from fcn4dist.cluster.rank_table.schema import Chip
+from fcn4dist.ascend.rank_table.findings import E_PARA, EI_VALUE, Findings, quote
+from fcn4dist.ascend.rank_table.rules.advice import list_children, note_ignored_keys, warn_of_server_ids
+from fcn4dist.ascend.rank_table.rules.fields import get_number, get_text, is_address, iter_list, join
+from fcn4dist.ascend.rank_table.rules.ranks import ParsedRank, check_ranks, devices_by_server
+from fcn4dist.ascend.rank_table.schema import Chip
 
 MAX_NAME_BYTES = 127
 CLOUD_DEVICES = 8  # cloud mode takes device ids 0-7 on every chip

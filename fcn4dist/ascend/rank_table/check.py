@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fcn4dist.cluster.rank_table.findings import (
+from fcn4dist.ascend.rank_table.findings import (
     E_INTERNAL,
     E_TIMEOUT,
     EI_KEY,
@@ -16,13 +16,13 @@ from fcn4dist.cluster.rank_table.findings import (
     kind,
     quote,
 )
-from fcn4dist.cluster.rank_table.read import Document
-from fcn4dist.cluster.rank_table.rules.concise import check_concise
-from fcn4dist.cluster.rank_table.rules.heterogeneous import check_heterogeneous
-from fcn4dist.cluster.rank_table.rules.layered import check_layered
-from fcn4dist.cluster.rank_table.rules.msrun import check_msrun
-from fcn4dist.cluster.rank_table.rules.template_two import check_cloud, check_lab
-from fcn4dist.cluster.rank_table.schema import Chip, Format
+from fcn4dist.ascend.rank_table.read import Document
+from fcn4dist.ascend.rank_table.rules.concise import check_concise
+from fcn4dist.ascend.rank_table.rules.heterogeneous import check_heterogeneous
+from fcn4dist.ascend.rank_table.rules.layered import check_layered
+from fcn4dist.ascend.rank_table.rules.msrun import check_msrun
+from fcn4dist.ascend.rank_table.rules.template_two import check_cloud, check_lab
+from fcn4dist.ascend.rank_table.schema import Chip, Format
 
 _ORDER = {"error": 0, "warning": 1, "note": 2}
 

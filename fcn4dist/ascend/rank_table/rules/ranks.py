@@ -7,9 +7,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from fcn4dist.cluster.rank_table.findings import EI_VALUE, Findings, quote
-from fcn4dist.cluster.rank_table.rules.fields import address_family
-from fcn4dist.cluster.rank_table.schema import Chip
+from fcn4dist.ascend.rank_table.findings import EI_VALUE, Findings, quote
+from fcn4dist.ascend.rank_table.rules.fields import address_family
+from fcn4dist.ascend.rank_table.schema import Chip
 
 HOST_DEVICE = -1  # a host rank of format 1.1
 # 910 in a module board: four devices must be one of these sets (two HCCS rings of four, or pairs across them)

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from fcn4dist.cluster.rank_table.schema import Chip
+from fcn4dist.ascend.rank_table.schema import Chip
 
 Severity = Literal["error", "warning", "note"]
 ROOT = "$"  # the path of the whole document

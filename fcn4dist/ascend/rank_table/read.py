@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from fcn4dist.cluster.rank_table.findings import E_PARA, EI_FILE, ROOT, Finding, Findings, quote
-from fcn4dist.cluster.rank_table.schema import Format
+from fcn4dist.ascend.rank_table.findings import E_PARA, EI_FILE, ROOT, Finding, Findings, quote
+from fcn4dist.ascend.rank_table.schema import Format
 from fcn4dist.errors import RankTableError
 
 MAX_BYTES = 40 << 20  # HCCL's limit for 1.x and template two

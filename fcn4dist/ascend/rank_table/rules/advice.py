@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from fcn4dist.cluster.rank_table.findings import Findings, quote
-from fcn4dist.cluster.rank_table.rules.fields import join, parse_number
-from fcn4dist.cluster.rank_table.schema import Chip, Format
+from fcn4dist.ascend.rank_table.findings import Findings, quote
+from fcn4dist.ascend.rank_table.rules.fields import join, parse_number
+from fcn4dist.ascend.rank_table.schema import Chip, Format
 
 # Keys that HCCL, or MindSpore (pod_ip, server_ip, cluster_list, dpu_ip, eid, numa_id) reads.
 _ROOT_KEYS = frozenset({"status", "version", "server_count", "server_list", "super_pod_list", "cluster_list"})

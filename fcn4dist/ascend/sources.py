@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fcn4dist.cluster.rank_table.hosts import (
+from fcn4dist.ascend.hostfile import (
     AddressPattern,
     Host,
     build_servers,
@@ -17,7 +17,7 @@ from fcn4dist.cluster.rank_table.hosts import (
     parse_hostfile,
     read_text,
 )
-from fcn4dist.cluster.rank_table.schema import Chip, Server
+from fcn4dist.ascend.rank_table.schema import Chip, Server
 from fcn4dist.errors import RankTableError
 
 DEFAULT_CHIP: Chip = "910b"
@@ -53,7 +53,7 @@ def collect_servers(source: Source, environment: Mapping[str, str] | None = None
     """
     _check_options(source)
     if source.inventory is not None:
-        from fcn4dist.cluster.rank_table.inventory import load_inventory  # pydantic and yaml load here
+        from fcn4dist.ascend.inventory import load_inventory  # pydantic and yaml load here
 
         servers = load_inventory(source.inventory)
         has_pods = any(server.super_pod_id is not None for server in servers)
@@ -119,7 +119,7 @@ def _chip_remark(source: Source, servers: list[Server]) -> list[str]:
 
 
 def _discover(source: Source, environment: Mapping[str, str]) -> Cluster:
-    from fcn4dist.cluster.rank_table.discover import discover
+    from fcn4dist.ascend.discover import discover
 
     device_ids = parse_devices(source.devices, "--devices") if source.devices is not None else None
     address = find_address(source.server_id, "--server-id") if source.server_id is not None else None

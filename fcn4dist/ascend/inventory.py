@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from fcn4dist.cluster.rank_table.hosts import find_address, is_routable, read_text
-from fcn4dist.cluster.rank_table.rules.fields import U32_MAX, is_address
-from fcn4dist.cluster.rank_table.schema import Device, Server
+from fcn4dist.ascend.hostfile import find_address, is_routable, read_text
+from fcn4dist.ascend.rank_table.rules.fields import U32_MAX, is_address
+from fcn4dist.ascend.rank_table.schema import Device, Server
 from fcn4dist.errors import RankTableError
 
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from fcn4dist.ascend.rank_table.build import build_table, check_written, format_table
+from fcn4dist.ascend.rank_table.parse import load_accepted_table, load_rank_table, parse_table
+from fcn4dist.ascend.rank_table.read import Document
+from fcn4dist.ascend.rank_table.schema import Chip, Format, RankTable, Server
 from fcn4dist.cluster.hosts.roster import Layout
-from fcn4dist.cluster.rank_table.build import build_table, check_written, format_table
-from fcn4dist.cluster.rank_table.parse import load_accepted_table, load_rank_table, parse_table
-from fcn4dist.cluster.rank_table.read import Document
-from fcn4dist.cluster.rank_table.schema import Chip, Format, RankTable, Server
 from fcn4dist.errors import RankTableError
 
 DEFAULT_CHIP: Chip = "910b"
@@ -22,7 +22,7 @@ def find_own_server(device_ids: Sequence[int], address: str, environ: Mapping[st
 
     Raises RankTableError when the NPUs' addresses cannot be found; the message says how to go without.
     """
-    from fcn4dist.cluster.rank_table.discover import discover
+    from fcn4dist.ascend.discover import discover
 
     try:
         found = discover(environ, device_ids=device_ids, server_address=address)
@@ -62,7 +62,7 @@ def load_given_table(path: Path, target: Literal["Ascend", "CPU"], environ: Mapp
     """Read a table that the user gave; on Ascend HCCL of this host's chip must accept it. Raises RankTableError."""
     if target == "CPU":
         return load_rank_table(path)
-    from fcn4dist.cluster.rank_table.discover import discover
+    from fcn4dist.ascend.discover import discover
 
     chip = discover(environ).chip or DEFAULT_CHIP
     return load_accepted_table(path, chip, msrun=True)

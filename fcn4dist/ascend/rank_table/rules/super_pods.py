@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fcn4dist.cluster.rank_table.findings import EI_VALUE, Findings, quote
-from fcn4dist.cluster.rank_table.rules.fields import U32_MAX, get_number, get_text, iter_list, join
+from fcn4dist.ascend.rank_table.findings import EI_VALUE, Findings, quote
+from fcn4dist.ascend.rank_table.rules.fields import U32_MAX, get_number, get_text, iter_list, join
 
 MAX_SUPER_POD_ID_BYTES = 127
 NO_SDID = U32_MAX  # the driver's mark for "none"

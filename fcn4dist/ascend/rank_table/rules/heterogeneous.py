@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from fcn4dist.cluster.rank_table.findings import E_PARA, EI_VALUE, Findings, quote
-from fcn4dist.cluster.rank_table.rules.advice import list_children, note_ignored_keys
-from fcn4dist.cluster.rank_table.rules.fields import (
+from fcn4dist.ascend.rank_table.findings import E_PARA, EI_VALUE, Findings, quote
+from fcn4dist.ascend.rank_table.rules.advice import list_children, note_ignored_keys
+from fcn4dist.ascend.rank_table.rules.fields import (
     get_address,
     get_number,
     get_text,
@@ -15,8 +15,8 @@ from fcn4dist.cluster.rank_table.rules.fields import (
     join,
     parse_number,
 )
-from fcn4dist.cluster.rank_table.rules.ranks import HOST_DEVICE, ParsedRank, check_ranks
-from fcn4dist.cluster.rank_table.schema import Chip
+from fcn4dist.ascend.rank_table.rules.ranks import HOST_DEVICE, ParsedRank, check_ranks
+from fcn4dist.ascend.rank_table.schema import Chip
 
 MAX_COLLECTIVE_ID_BYTES = 127
 _MODES = ("tcp", "rdma")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from fcn4dist.cluster.rank_table.findings import E_PARA, EI_VALUE, Findings, kind, quote
-from fcn4dist.cluster.rank_table.rules.advice import advise_concise
-from fcn4dist.cluster.rank_table.rules.fields import (
+from fcn4dist.ascend.rank_table.findings import E_PARA, EI_VALUE, Findings, kind, quote
+from fcn4dist.ascend.rank_table.rules.advice import advise_concise
+from fcn4dist.ascend.rank_table.rules.fields import (
     get_address,
     get_number,
     get_text,
@@ -14,9 +14,9 @@ from fcn4dist.cluster.rank_table.rules.fields import (
     iter_list,
     join,
 )
-from fcn4dist.cluster.rank_table.rules.ranks import ParsedRank, check_one_family, check_ranks
-from fcn4dist.cluster.rank_table.rules.super_pods import check_super_pods
-from fcn4dist.cluster.rank_table.schema import DEVICES_A_SERVER, Chip, Format
+from fcn4dist.ascend.rank_table.rules.ranks import ParsedRank, check_one_family, check_ranks
+from fcn4dist.ascend.rank_table.rules.super_pods import check_super_pods
+from fcn4dist.ascend.rank_table.schema import DEVICES_A_SERVER, Chip, Format
 
 MAX_SERVER_ID_BYTES = 64
 PORTS = (1, 65535)

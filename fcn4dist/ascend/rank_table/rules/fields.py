@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
-from fcn4dist.cluster.rank_table.findings import E_NOT_FOUND, E_PARA, EI_KEY, EI_VALUE, Findings, kind, quote
+from fcn4dist.ascend.rank_table.findings import E_NOT_FOUND, E_PARA, EI_KEY, EI_VALUE, Findings, kind, quote
 
 U32_MAX = 0xFFFF_FFFF
 _LOOSE_NUMBER = re.compile(r"[ \t\n\v\f\r]*([+-]?[0-9]+)")  # what std::stoull reads before it stops

@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fcn4dist.cluster.rank_table.hccn import (
+from fcn4dist.ascend.hostfile import build_server, find_address, is_routable, parse_devices
+from fcn4dist.ascend.rank_table.schema import DEVICES_A_SERVER, Chip, Server
+from fcn4dist.ascend.tools import (
     Npu,
     parse_chip,
     parse_hccn_address,
@@ -22,8 +24,6 @@ from fcn4dist.cluster.rank_table.hccn import (
     parse_npu_smi_map,
     parse_spod_info,
 )
-from fcn4dist.cluster.rank_table.hosts import build_server, find_address, is_routable, parse_devices
-from fcn4dist.cluster.rank_table.schema import DEVICES_A_SERVER, Chip, Server
 from fcn4dist.errors import RankTableError
 
 TOOL_TIMEOUT_S = 20.0

@@ -8,8 +8,8 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.table import Table
 
-from fcn4dist.cluster.rank_table.rules.ranks import HOST_DEVICE
-from fcn4dist.cluster.rank_table.schema import Device, RankTable, Server
+from fcn4dist.ascend.rank_table.rules.ranks import HOST_DEVICE
+from fcn4dist.ascend.rank_table.schema import Device, RankTable, Server
 
 MAX_RANK_LINES = 256  # beyond that a line a server
 _RIGHT = frozenset({"rank", "ranks", "device", "devices", "SDID", "SDIDs", "port", "ports"})

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from fcn4dist.cluster.rank_table.check import check_document, first_error
-from fcn4dist.cluster.rank_table.read import Document
-from fcn4dist.cluster.rank_table.schema import Chip, Device, Format, RankTable, Server
+from fcn4dist.ascend.rank_table.check import check_document, first_error
+from fcn4dist.ascend.rank_table.read import Document
+from fcn4dist.ascend.rank_table.schema import Chip, Device, Format, RankTable, Server
 from fcn4dist.errors import RankTableError
 
 _FORMATS: dict[Chip, Format] = {

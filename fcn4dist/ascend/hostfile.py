@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fcn4dist.cluster.rank_table.hccn import parse_hccn_conf
-from fcn4dist.cluster.rank_table.rules.fields import is_address
-from fcn4dist.cluster.rank_table.schema import Device, Server
+from fcn4dist.ascend.rank_table.rules.fields import is_address
+from fcn4dist.ascend.rank_table.schema import Device, Server
+from fcn4dist.ascend.tools import parse_hccn_conf
 from fcn4dist.errors import RankTableError
 
 MAX_DEVICE_ID = 64

@@ -8,15 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fcn4dist.cluster.rank_table.check import check_document, first_error
-from fcn4dist.cluster.rank_table.findings import Findings
-from fcn4dist.cluster.rank_table.read import Document, load_table
-from fcn4dist.cluster.rank_table.rules.advice import list_children, read_super_pods
-from fcn4dist.cluster.rank_table.rules.fields import get_number, get_text, iter_list
-from fcn4dist.cluster.rank_table.rules.heterogeneous import get_signed
-from fcn4dist.cluster.rank_table.rules.layered import get_integer
-from fcn4dist.cluster.rank_table.rules.ranks import HOST_DEVICE
-from fcn4dist.cluster.rank_table.schema import Chip, Device, Format, RankTable, Server
+from fcn4dist.ascend.rank_table.check import check_document, first_error
+from fcn4dist.ascend.rank_table.findings import Findings
+from fcn4dist.ascend.rank_table.read import Document, load_table
+from fcn4dist.ascend.rank_table.rules.advice import list_children, read_super_pods
+from fcn4dist.ascend.rank_table.rules.fields import get_number, get_text, iter_list
+from fcn4dist.ascend.rank_table.rules.heterogeneous import get_signed
+from fcn4dist.ascend.rank_table.rules.layered import get_integer
+from fcn4dist.ascend.rank_table.rules.ranks import HOST_DEVICE
+from fcn4dist.ascend.rank_table.schema import Chip, Device, Format, RankTable, Server
 from fcn4dist.errors import RankTableError
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from fcn4dist.cluster.rank_table.findings import Findings, quote
-from fcn4dist.cluster.rank_table.read import Document
-from fcn4dist.cluster.rank_table.rules.advice import list_children
-from fcn4dist.cluster.rank_table.rules.fields import is_address, join, parse_number
-from fcn4dist.cluster.rank_table.schema import Format
+from fcn4dist.ascend.rank_table.findings import Findings, quote
+from fcn4dist.ascend.rank_table.read import Document
+from fcn4dist.ascend.rank_table.rules.advice import list_children
+from fcn4dist.ascend.rank_table.rules.fields import is_address, join, parse_number
+from fcn4dist.ascend.rank_table.schema import Format
 
 
 def check_msrun(document: Document, findings: Findings) -> None:

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from fcn4dist.cluster.rank_table.build import format_table
-from fcn4dist.cluster.rank_table.check import check_all_chips, first_error
-from fcn4dist.cluster.rank_table.findings import quote
-from fcn4dist.cluster.rank_table.parse import parse_table
-from fcn4dist.cluster.rank_table.read import Document
-from fcn4dist.cluster.rank_table.rules.fields import is_address
-from fcn4dist.cluster.rank_table.rules.template_two import CLOUD_DEVICES
-from fcn4dist.cluster.rank_table.schema import Format, RankTable, Server
+from fcn4dist.ascend.rank_table.build import format_table
+from fcn4dist.ascend.rank_table.check import check_all_chips, first_error
+from fcn4dist.ascend.rank_table.findings import quote
+from fcn4dist.ascend.rank_table.parse import parse_table
+from fcn4dist.ascend.rank_table.read import Document
+from fcn4dist.ascend.rank_table.rules.fields import is_address
+from fcn4dist.ascend.rank_table.rules.template_two import CLOUD_DEVICES
+from fcn4dist.ascend.rank_table.schema import Format, RankTable, Server
 from fcn4dist.errors import RankTableError
 
 TARGETS: dict[str, Format] = {"1.0": Format.CONCISE, "1.2": Format.SUPER_POD, "template-two": Format.CLOUD}

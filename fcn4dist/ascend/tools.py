@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from fcn4dist.cluster.rank_table.rules.fields import is_address
-from fcn4dist.cluster.rank_table.schema import Chip
+from fcn4dist.ascend.rank_table.rules.fields import is_address
+from fcn4dist.ascend.rank_table.schema import Chip
 
 _CONF_KEY = re.compile(r"^\s*(address|IPv6address)_(\d+)\s*=\s*(\S*)\s*$", re.MULTILINE)
 _NPU_ID = re.compile(r"^\s*NPU ID\s*:\s*(\d+)\s*$", re.MULTILINE)
