@@ -16,9 +16,9 @@ def main() -> None:
     start_device("CPU", 0)
     world_size = int(os.environ["MS_WORKER_NUM"])
     join_job(world_size)  # the scheduler's process stays in here
-    from fcn4dist.cluster.rank import Rank
     from fcn4dist.config import load_config
     from fcn4dist.data.dataset import open_dataset
+    from fcn4dist.job.rank import Rank
     from fcn4dist.run.folder import RunDir
     from fcn4dist.train.loop import train
 

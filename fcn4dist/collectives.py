@@ -10,7 +10,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from numpy.typing import NDArray
 
-from fcn4dist.cluster.rank import Rank
+from fcn4dist.job.rank import Rank
 
 
 class _FromChief(nn.Cell):

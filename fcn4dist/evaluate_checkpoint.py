@@ -6,14 +6,14 @@ import json
 import logging
 from pathlib import Path
 
-from fcn4dist.cluster.devices import Target
-from fcn4dist.cluster.rank import SINGLE
 from fcn4dist.config import EvaluateConfig, RunConfig
 from fcn4dist.data.dataset import DataSet, open_dataset
 from fcn4dist.errors import CheckpointError, DataError
 from fcn4dist.evaluate.evaluated import TrainedOn
 from fcn4dist.evaluate.evaluation import Evaluation, evaluate_network
 from fcn4dist.evaluate.thresholds import Thresholds, load_thresholds
+from fcn4dist.job.devices import Target
+from fcn4dist.job.rank import SINGLE
 from fcn4dist.model.fcn4 import FCN4
 from fcn4dist.run.folder import RunDir
 from fcn4dist.train.runtime import start_device

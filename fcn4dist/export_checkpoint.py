@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fcn4dist.cluster.devices import Target
-from fcn4dist.cluster.rank import SINGLE
 from fcn4dist.config import RunConfig
 from fcn4dist.errors import ConfigError
 from fcn4dist.export.clips import load_sample
@@ -19,6 +17,8 @@ from fcn4dist.export.graphs import MINDSPORE, write_air, write_mindir, write_onn
 from fcn4dist.export.verify import BATCHES, check_scores_agree, plan_lengths
 from fcn4dist.export.weights import digest_weights, load_safetensors, read_weights, write_safetensors
 from fcn4dist.files import digest_file, save_json, sync_directory
+from fcn4dist.job.devices import Target
+from fcn4dist.job.rank import SINGLE
 from fcn4dist.model.fcn4 import FCN4
 from fcn4dist.provenance import describe_split, find_evaluation, list_versions, load_thresholds, state_of
 from fcn4dist.scoring.card import (

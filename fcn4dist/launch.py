@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from fcn4dist.cluster.console import JobConsole
-from fcn4dist.cluster.devices import HostDevices, require_mindspore, resolve_target, survey_host
-from fcn4dist.cluster.events import Event, EventLog, Inbox, RunWatcher, Stalled, Started, WallClock, WatchedFiles
-from fcn4dist.cluster.job_state import SCHEDULER, Outcome
-from fcn4dist.cluster.plan import JobPlan, Launcher, Meeting, plan_as_json, plan_job
-from fcn4dist.cluster.ports import check_port, choose_port, is_free
-from fcn4dist.cluster.stacks import dump_with_py_spy, remove_empty_stacks
-from fcn4dist.cluster.supervisor import Supervisor
-from fcn4dist.cluster.usage import UsageRecorder
-from fcn4dist.cluster.vitals import Vitals
-from fcn4dist.cluster.worker_env import strip_stale
 from fcn4dist.config import RunConfig, format_config, keep_batches, override_config, plan_batches
 from fcn4dist.files import save_json, save_text
+from fcn4dist.job.console import JobConsole
+from fcn4dist.job.devices import HostDevices, require_mindspore, resolve_target, survey_host
+from fcn4dist.job.events import Event, EventLog, Inbox, RunWatcher, Stalled, Started, WallClock, WatchedFiles
+from fcn4dist.job.plan import JobPlan, Launcher, Meeting, plan_as_json, plan_job
+from fcn4dist.job.ports import check_port, choose_port, is_free
+from fcn4dist.job.stacks import dump_with_py_spy, remove_empty_stacks
+from fcn4dist.job.state import SCHEDULER, Outcome
+from fcn4dist.job.supervisor import Supervisor
+from fcn4dist.job.usage import UsageRecorder
+from fcn4dist.job.vitals import Vitals
+from fcn4dist.job.worker_env import strip_stale
 from fcn4dist.job_end import RestartHistory, report_outcome
 from fcn4dist.report.event_files import event_files, require_tensorboard
 from fcn4dist.report_at_end import reported

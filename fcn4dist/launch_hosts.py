@@ -15,20 +15,20 @@ from rich.console import Console
 
 from fcn4dist import __version__
 from fcn4dist.ascend.job_table import build_job_table, check_job_table, find_own_server, load_given_table
-from fcn4dist.cluster.console import JobConsole, format_duration
-from fcn4dist.cluster.devices import HostDevices, list_ascend_devices
-from fcn4dist.cluster.events import WallClock
 from fcn4dist.cluster.hosts.master import MasterSession
 from fcn4dist.cluster.hosts.member import MemberSession
 from fcn4dist.cluster.hosts.place import Place, resolve_master
 from fcn4dist.cluster.hosts.roster import LOCAL_KEYS, Go, HostCard, Layout, Readiness, check_same_data, shared_config
 from fcn4dist.cluster.hosts.session import Say, Session, Verdict
 from fcn4dist.cluster.hosts.wire import load_secret
-from fcn4dist.cluster.plan import JobPlan, Launcher, Meeting, plan_as_json, plan_job
-from fcn4dist.cluster.ports import check_port, choose_port, is_free
 from fcn4dist.config import RunConfig, build_config, format_config, keep_batches, override_config, plan_batches
 from fcn4dist.errors import ConfigError, Fcn4distError
 from fcn4dist.files import digest_file, save_json, save_text
+from fcn4dist.job.console import JobConsole, format_duration
+from fcn4dist.job.devices import HostDevices, list_ascend_devices
+from fcn4dist.job.events import WallClock
+from fcn4dist.job.plan import JobPlan, Launcher, Meeting, plan_as_json, plan_job
+from fcn4dist.job.ports import check_port, choose_port, is_free
 from fcn4dist.job_end import RestartHistory, end_of
 from fcn4dist.launch import LaunchRequest, run_attempt, survey
 from fcn4dist.launch_verdict import explain_verdict, failure_of, find_own_failure

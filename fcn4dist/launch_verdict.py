@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from fcn4dist.cluster.failure import (
+from fcn4dist.cluster.hosts.roster import Layout
+from fcn4dist.cluster.hosts.session import Verdict
+from fcn4dist.errors import Fcn4distError, Interrupted, JobError, UserError
+from fcn4dist.job.failure import (
     FailedProcess,
     Failure,
     RankEnd,
@@ -18,11 +21,8 @@ from fcn4dist.cluster.failure import (
     parse_failure,
     save_failure,
 )
-from fcn4dist.cluster.hosts.roster import Layout
-from fcn4dist.cluster.hosts.session import Verdict
-from fcn4dist.cluster.job_state import Outcome
-from fcn4dist.cluster.process import signal_name
-from fcn4dist.errors import Fcn4distError, Interrupted, JobError, UserError
+from fcn4dist.job.process import signal_name
+from fcn4dist.job.state import Outcome
 from fcn4dist.run.folder import RunDir
 
 

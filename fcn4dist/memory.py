@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fcn4dist.cluster.devices import Target
 from fcn4dist.config import BatchPlan, MelConfig, ModelConfig, TrainConfig
+from fcn4dist.job.devices import Target
 
 FLOAT_BYTES = 4
 HALF_BYTES = 2

@@ -10,8 +10,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 
-from fcn4dist.cluster.events import Inbox, Signalled, WallClock, signals_into
-from fcn4dist.cluster.process import signal_name
+from fcn4dist.job.events import Inbox, Signalled, WallClock, signals_into
+from fcn4dist.job.process import signal_name
 from fcn4dist.run.folder import RunDir
 
 LIMIT_S = 15.0  # for a page that takes a second or two; a run's files may be huge, its disk slow or full

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fcn4dist.cluster.devices import require_mindspore, resolve_target
-from fcn4dist.cluster.events import WallClock
-from fcn4dist.cluster.process import signal_name
-from fcn4dist.cluster.rank import SINGLE
-from fcn4dist.cluster.usage import UsageRecorder, own_processes
 from fcn4dist.config import RunConfig, format_config, keep_batches, plan_batches
 from fcn4dist.errors import Interrupted
 from fcn4dist.files import save_json, save_text
+from fcn4dist.job.devices import require_mindspore, resolve_target
+from fcn4dist.job.events import WallClock
+from fcn4dist.job.process import signal_name
+from fcn4dist.job.rank import SINGLE
+from fcn4dist.job.usage import UsageRecorder, own_processes
 from fcn4dist.report.event_files import event_files, require_tensorboard
 from fcn4dist.report_at_end import reported
 from fcn4dist.resume import check_resumable

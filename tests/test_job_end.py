@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from fcn4dist.cluster.failure import FailedProcess, Failure, WorkerError, format_failure
-from fcn4dist.cluster.memory import BY_CGROUP, NOT_BY_KERNEL
-from fcn4dist.cluster.plan import JobPlan, Meeting
 from fcn4dist.config import BatchPlan
+from fcn4dist.job.failure import FailedProcess, Failure, WorkerError, format_failure
+from fcn4dist.job.oom import BY_CGROUP, NOT_BY_KERNEL
+from fcn4dist.job.plan import JobPlan, Meeting
 from fcn4dist.job_end import advise
 from fcn4dist.run.folder import RunDir
 

@@ -3,13 +3,13 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from fcn4dist.cluster.events import Exited
-from fcn4dist.cluster.failure import FailedProcess, Failure, RankEnd, WorkerError
 from fcn4dist.cluster.hosts.roster import Layout, Node
 from fcn4dist.cluster.hosts.session import Verdict
-from fcn4dist.cluster.job_state import Outcome
-from fcn4dist.cluster.process import ExitStatus
 from fcn4dist.errors import Interrupted, JobError, UserError
+from fcn4dist.job.events import Exited
+from fcn4dist.job.failure import FailedProcess, Failure, RankEnd, WorkerError
+from fcn4dist.job.process import ExitStatus
+from fcn4dist.job.state import Outcome
 from fcn4dist.launch_verdict import explain_verdict, find_own_failure
 from fcn4dist.run.folder import RunDir
 

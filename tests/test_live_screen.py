@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from terminal import ROOT, Terminal
 
-from fcn4dist.cluster.failure import RankEnd
 from fcn4dist.config import format_config, load_config
 from fcn4dist.files import save_json
+from fcn4dist.job.failure import RankEnd
 from fcn4dist.run.folder import RunDir
 from fcn4dist.run.pulse import PulseFile
 
@@ -26,8 +26,8 @@ JOB = """
 import logging, sys
 from pathlib import Path
 from fcn4dist.cli.main import set_log_level
-from fcn4dist.cluster.console import JobConsole, build_console
-from fcn4dist.cluster.events import Evaluated, Progress, Signalled, WallClock
+from fcn4dist.job.console import JobConsole, build_console
+from fcn4dist.job.events import Evaluated, Progress, Signalled, WallClock
 from fcn4dist.run.folder import RunDir
 from fcn4dist.run.view import live_drawing
 

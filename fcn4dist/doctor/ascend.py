@@ -19,9 +19,9 @@ from fcn4dist.ascend.rank_table.findings import Finding, Verdict
 from fcn4dist.ascend.rank_table.parse import parse_table
 from fcn4dist.ascend.rank_table.read import load_table
 from fcn4dist.ascend.rank_table.schema import RankTable, Server
-from fcn4dist.cluster.devices import missing_for_ascend
 from fcn4dist.doctor.check import Check, Surroundings
 from fcn4dist.errors import RankTableError
+from fcn4dist.job.devices import missing_for_ascend
 
 TOOL_LIMIT_S = 20.0
 _HEALTH = re.compile(r"^\|\s*(\d+)\s+[A-Za-z0-9_-]+\s*\|\s*([A-Za-z]+)\s*\|", re.MULTILINE)

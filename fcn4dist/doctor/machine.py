@@ -7,10 +7,10 @@ import os
 import re
 from pathlib import Path
 
-from fcn4dist.cluster.devices import Target, cpu_quota, needs_avx512_guard, usable_cores
 from fcn4dist.config import BatchPlan, RunConfig
 from fcn4dist.doctor.check import GIB, Check, Surroundings, format_bytes
 from fcn4dist.doctor.software import parse_version
+from fcn4dist.job.devices import Target, cpu_quota, needs_avx512_guard, usable_cores
 from fcn4dist.memory import estimate_memory
 
 SLOW_ON_AVX512 = ((2, 9), (2, 11))  # from, below: their oneDNN 3.10 computes convolutions in reference code

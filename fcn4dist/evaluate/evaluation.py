@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fcn4dist.cluster.rank import Rank
 from fcn4dist.config import EvaluateConfig
 from fcn4dist.data.manifest import digest_clip_list
 from fcn4dist.evaluate.evaluated import Evaluated, TrainedOn, describe_evaluated, shorten_checksum
@@ -17,6 +16,7 @@ from fcn4dist.evaluate.metrics import Metrics, measure, top_tag_accuracy
 from fcn4dist.evaluate.score_file import Scores, save_scores
 from fcn4dist.evaluate.thresholds import Thresholds, choose_thresholds
 from fcn4dist.files import save_json
+from fcn4dist.job.rank import Rank
 
 if TYPE_CHECKING:
     from fcn4dist.data.dataset import DataSet, Split

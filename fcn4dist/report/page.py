@@ -15,9 +15,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from fcn4dist import __version__
-from fcn4dist.cluster.console import format_duration
 from fcn4dist.errors import ConfigError
 from fcn4dist.files import save_text
+from fcn4dist.job.console import format_duration
 from fcn4dist.report.chart import clean
 from fcn4dist.report.evaluated import (
     Macro,

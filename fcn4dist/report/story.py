@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from fcn4dist.cluster.console import format_duration
 from fcn4dist.config import RunConfig
+from fcn4dist.job.console import format_duration
 from fcn4dist.report.chart import clean
 from fcn4dist.report.run_files import Record, RunFiles, number
 

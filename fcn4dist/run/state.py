@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from fcn4dist.cluster.failure import RankEnd, load_end
+from fcn4dist.job.failure import RankEnd, load_end
 from fcn4dist.run.folder import RunDir
 
 Kind = Literal["running", "finished", "stopped", "failed", "ended"]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from fcn4dist.cluster.console import PLAIN_EVERY_S, LivePicture, format_step
 from fcn4dist.errors import ConfigError, JobError
+from fcn4dist.job.console import PLAIN_EVERY_S, LivePicture, format_step
 from fcn4dist.names import shorten_name
 from fcn4dist.run.folder import RunDir
 from fcn4dist.run.pulse import read_pulse

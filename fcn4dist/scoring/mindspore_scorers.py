@@ -8,10 +8,10 @@ import mindspore as ms
 from mindspore import Tensor, nn
 from scipy.special import expit
 
-from fcn4dist.cluster.devices import Target
-from fcn4dist.cluster.rank import SINGLE
 from fcn4dist.config import RunConfig
 from fcn4dist.errors import CheckpointError
+from fcn4dist.job.devices import Target
+from fcn4dist.job.rank import SINGLE
 from fcn4dist.model.fcn4 import FCN4
 from fcn4dist.provenance import load_thresholds
 from fcn4dist.scoring.card import load_card

@@ -12,7 +12,6 @@ import mindspore as ms
 import numpy as np
 from numpy.typing import NDArray
 
-from fcn4dist.cluster.rank import Rank
 from fcn4dist.collectives import broadcast_state
 from fcn4dist.config import BatchPlan, RunConfig, plan_batches
 from fcn4dist.data.augment import crop_clips
@@ -22,6 +21,7 @@ from fcn4dist.errors import DataError
 from fcn4dist.evaluate.evaluated import TrainedOn
 from fcn4dist.evaluate.evaluation import Evaluation, evaluate_network, format_evaluation, save_evaluation
 from fcn4dist.files import save_json
+from fcn4dist.job.rank import Rank
 from fcn4dist.model.cpu_layers import build_network
 from fcn4dist.model.fcn4 import FCN4, check_input
 from fcn4dist.run.folder import RunDir

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from fcn4dist.cluster.devices import Target, needs_avx512_guard
+from fcn4dist.job.devices import Target, needs_avx512_guard
 
 
 def prepare_imports(target: Target) -> None:

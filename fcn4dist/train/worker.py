@@ -1,6 +1,6 @@
 """The program of a worker and of the scheduler: `python -m fcn4dist.train.worker --run-dir RUN --attempt K`.
 
-Started by `fcn4dist launch` with the environment that `cluster/worker_env.py` documents. An exception is left as JSON beside
+Started by `fcn4dist launch` with the environment that `job/worker_env.py` documents. An exception is left as JSON beside
 the log, so that the launcher can name it.
 """
 
@@ -17,11 +17,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from fcn4dist.cluster.bring_up import leave_if_orphaned, pin_to_cores, threads_in_turn, wait_until_listening
-from fcn4dist.cluster.failure import RankEnd, save_error
 from fcn4dist.cluster.short_sleeps import short_sleeps
-from fcn4dist.cluster.worker_env import WorkerEnv, read_environment
 from fcn4dist.errors import Fcn4distError
 from fcn4dist.files import save_json
+from fcn4dist.job.failure import RankEnd, save_error
+from fcn4dist.job.worker_env import WorkerEnv, read_environment
 from fcn4dist.run.folder import RunDir
 from fcn4dist.run.pulse import STACK_SIGNAL, PulseFile
 from fcn4dist.train.stop_request import StopRequest

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from fcn4dist.cluster.devices import (
+from fcn4dist.errors import DeviceError
+from fcn4dist.job.devices import (
     cpu_quota,
     divide_cores,
     list_ascend_devices,
@@ -14,7 +15,6 @@ from fcn4dist.cluster.devices import (
     resolve_target,
     survey_host,
 )
-from fcn4dist.errors import DeviceError
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fcn4dist.cluster.events import (
+from fcn4dist.job.events import (
     Evaluated,
     Event,
     EventLog,
@@ -23,7 +23,7 @@ from fcn4dist.cluster.events import (
     WatchedFiles,
     signals_into,
 )
-from fcn4dist.cluster.process import ExitStatus
+from fcn4dist.job.process import ExitStatus
 
 
 def drain(inbox: Inbox) -> list[Event]:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from fcn4dist.cluster.events import Exited
-from fcn4dist.cluster.failure import explain_failure, format_failure, load_error, save_error, save_failure, tail
-from fcn4dist.cluster.job_state import Outcome
-from fcn4dist.cluster.process import ExitStatus
 from fcn4dist.errors import DataError
+from fcn4dist.job.events import Exited
+from fcn4dist.job.failure import explain_failure, format_failure, load_error, save_error, save_failure, tail
+from fcn4dist.job.process import ExitStatus
+from fcn4dist.job.state import Outcome
 from fcn4dist.run.folder import RunDir
 
 TERMED, KILLED = ExitStatus(None, signal.SIGTERM), ExitStatus(None, signal.SIGKILL)

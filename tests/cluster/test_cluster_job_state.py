@@ -6,15 +6,15 @@ import signal
 
 import pytest
 
-from fcn4dist.cluster.events import Beat, Event, Exited, PeerEnds, Reported, Signalled, Started, Suspended
-from fcn4dist.cluster.job_state import (
+from fcn4dist.job.events import Beat, Event, Exited, PeerEnds, Reported, Signalled, Started, Suspended
+from fcn4dist.job.process import ExitStatus
+from fcn4dist.job.state import (
     BROKEN_STOP_GRACE_S,
     FAILURE_GRACE_S,
     SCHEDULER_GRACE_S,
     STACK_GRACE_S,
     JobState,
 )
-from fcn4dist.cluster.process import ExitStatus
 from fcn4dist.run.pulse import Phase, Pulse
 
 JOB = ("scheduler", "rank-0", "rank-1")

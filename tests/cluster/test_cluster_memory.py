@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from fcn4dist.cluster import memory
-from fcn4dist.cluster.events import Exited, Inbox, Started, Suspended
-from fcn4dist.cluster.memory import BY_CGROUP, BY_KERNEL, NOT_BY_KERNEL, OomRecord, read_status
-from fcn4dist.cluster.process import ExitStatus
-from fcn4dist.cluster.vitals import Vitals
+from fcn4dist.job import oom as memory
+from fcn4dist.job.events import Exited, Inbox, Started, Suspended
+from fcn4dist.job.oom import BY_CGROUP, BY_KERNEL, NOT_BY_KERNEL, OomRecord, read_status
+from fcn4dist.job.process import ExitStatus
+from fcn4dist.job.vitals import Vitals
 
 # two lines as kernel 6.1 writes them
 GLOBAL = "[ 812.1] Out of memory: Killed process 4711 (python) total-vm:9000000kB, anon-rss:8000000kB, UID:0"

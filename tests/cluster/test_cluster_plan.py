@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from fcn4dist.cluster.devices import HostDevices, divide_cores
-from fcn4dist.cluster.plan import JobPlan, Launcher, Meeting, format_job, format_processes, plan_as_json, plan_job
-from fcn4dist.cluster.worker_env import read_environment
 from fcn4dist.config import load_config
 from fcn4dist.errors import ConfigError
+from fcn4dist.job.devices import HostDevices, divide_cores
+from fcn4dist.job.plan import JobPlan, Launcher, Meeting, format_job, format_processes, plan_as_json, plan_job
+from fcn4dist.job.worker_env import read_environment
 from fcn4dist.run.folder import RunDir
 
 RUN = RunDir(Path("/data/runs/one"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fcn4dist.cluster.stall import StallWatch
+from fcn4dist.job.stall import StallWatch
 from fcn4dist.run.pulse import Phase, Pulse
 
 RANKS = ("rank-0", "rank-1", "rank-2")

@@ -7,9 +7,9 @@ from queue import SimpleQueue
 import pytest
 from rich.console import Console
 
-from fcn4dist.cluster.console import JobConsole
-from fcn4dist.cluster.events import Event, RunWatcher, StartWaits, WatchedFiles
-from fcn4dist.cluster.start_watch import StartWatch
+from fcn4dist.job.console import JobConsole
+from fcn4dist.job.events import Event, RunWatcher, StartWaits, WatchedFiles
+from fcn4dist.job.start_watch import StartWatch
 from fcn4dist.run.pulse import Phase, Pulse, PulseFile
 
 Beats = list[tuple[float, int, Phase]]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from fcn4dist.cluster.events import Exited, Started, WallClock
-from fcn4dist.cluster.process import ExitStatus
-from fcn4dist.cluster.usage import UsageRecorder, parse_npu_usage
+from fcn4dist.job.events import Exited, Started, WallClock
+from fcn4dist.job.process import ExitStatus
+from fcn4dist.job.usage import UsageRecorder, parse_npu_usage
 
 # as printed by npu-smi 24.1 on a host of 910B, and by one of A3 with its Phy-ID column
 TABLE = """+------------------------------------------------------------------------------------------------+
@@ -74,7 +74,7 @@ def test_lines_are_written_and_npus_asked(tmp_path: Path, monkeypatch: pytest.Mo
     tool.write_text(f"#!/bin/sh\ncat <<'END'\n{TABLE}END\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setattr("fcn4dist.cluster.usage.FIRST_LOOKS_S", 0.05)
+    monkeypatch.setattr("fcn4dist.job.usage.FIRST_LOOKS_S", 0.05)
     file = tmp_path / "metrics" / "usage.jsonl"
     with UsageRecorder(file, WallClock(), 1, {"rank-0": os.getpid()}):
         end_s = time.monotonic() + 30

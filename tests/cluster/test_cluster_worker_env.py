@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from fcn4dist.cluster.devices import CoreShare
-from fcn4dist.cluster.worker_env import WorkerEnv, format_environment, read_environment, strip_stale
 from fcn4dist.errors import ConfigError
+from fcn4dist.job.devices import CoreShare
+from fcn4dist.job.worker_env import WorkerEnv, format_environment, read_environment, strip_stale
 
 RANK_3 = WorkerEnv(
     role="worker",

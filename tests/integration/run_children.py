@@ -13,14 +13,14 @@ import signal
 import sys
 from pathlib import Path
 
-from fcn4dist.cluster.console import JobConsole, build_console
-from fcn4dist.cluster.devices import CoreShare
-from fcn4dist.cluster.events import STOP_SIGNALS, WallClock
-from fcn4dist.cluster.plan import JobPlan, Meeting, WorkerSpec
-from fcn4dist.cluster.process import ProcessSpec
-from fcn4dist.cluster.rank import Rank
 from fcn4dist.config import BatchPlan
 from fcn4dist.errors import Fcn4distError
+from fcn4dist.job.console import JobConsole, build_console
+from fcn4dist.job.devices import CoreShare
+from fcn4dist.job.events import STOP_SIGNALS, WallClock
+from fcn4dist.job.plan import JobPlan, Meeting, WorkerSpec
+from fcn4dist.job.process import ProcessSpec
+from fcn4dist.job.rank import Rank
 from fcn4dist.launch import report_outcome, run_attempt
 from fcn4dist.run.folder import RunDir
 

@@ -14,9 +14,9 @@ from bare_set import make_bare_set
 from rich.console import Console
 
 import fcn4dist.launch
-from fcn4dist.cluster import plan
 from fcn4dist.config import RunConfig, load_config, override_config
 from fcn4dist.errors import ConfigError, DataError, JobError, RankTableError
+from fcn4dist.job import plan
 from fcn4dist.launch import LaunchRequest, launch_job
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from jobs import TINY, Run, environment, load_weights, processes_of, wait_for
 
-from fcn4dist.cluster.events import STOP_SIGNALS
+from fcn4dist.job.events import STOP_SIGNALS
 
 pytestmark = pytest.mark.slow  # many starts of MindSpore: `make test-slow`
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fcn4dist.cluster.ports import choose_port
+from fcn4dist.job.ports import choose_port
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEDULER = """

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from fcn4dist.cluster.events import PeerEnds
 from fcn4dist.cluster.hosts.roster import Go, HostCard, Layout, Readiness, Roster, name_all, parse_told
 from fcn4dist.cluster.hosts.session import (
     GIVE_UP_S,
@@ -28,8 +27,9 @@ from fcn4dist.cluster.hosts.session import (
 )
 from fcn4dist.cluster.hosts.transport import Hub, Mail
 from fcn4dist.cluster.hosts.wire import Message
-from fcn4dist.cluster.job_state import Send
 from fcn4dist.errors import ConfigError, Fcn4distError, JobError
+from fcn4dist.job.events import PeerEnds
+from fcn4dist.job.state import Send
 
 log = logging.getLogger(__name__)
 CLOCK_LIMIT_S = 1.0  # between the clocks of two hosts

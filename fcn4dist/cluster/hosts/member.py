@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from fcn4dist.cluster.events import Event, Exited, PeerEnds
 from fcn4dist.cluster.hosts.roster import Go, HostCard, Layout, Readiness, parse_told
 from fcn4dist.cluster.hosts.session import (
     VERDICT_S,
@@ -24,8 +23,9 @@ from fcn4dist.cluster.hosts.session import (
 )
 from fcn4dist.cluster.hosts.transport import Line, Mail
 from fcn4dist.cluster.hosts.wire import Message
-from fcn4dist.cluster.job_state import Send
 from fcn4dist.errors import Fcn4distError, JobError
+from fcn4dist.job.events import Event, Exited, PeerEnds
+from fcn4dist.job.state import Send
 
 MASTER = "node-0"
 

@@ -13,13 +13,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from fcn4dist.cluster.events import Clock, Event, Exited, Inbox, PeerEnds, Reported, Signalled
 from fcn4dist.cluster.hosts.roster import Go, HostCard, Layout, Readiness
 from fcn4dist.cluster.hosts.transport import Mail, Transport
 from fcn4dist.cluster.hosts.wire import Message
-from fcn4dist.cluster.job_state import Send
-from fcn4dist.cluster.process import ExitStatus
 from fcn4dist.errors import Fcn4distError, JobError, UserError
+from fcn4dist.job.events import Clock, Event, Exited, Inbox, PeerEnds, Reported, Signalled
+from fcn4dist.job.process import ExitStatus
+from fcn4dist.job.state import Send
 
 GIVE_UP_S = 2.0  # how long the master waits for a host that should have ended at once
 VERDICT_S = 4.0  # how long a member waits for the master's verdict

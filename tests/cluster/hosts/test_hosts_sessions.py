@@ -13,17 +13,17 @@ from typing import Any
 
 import pytest
 
-from fcn4dist.cluster.events import Event, Exited, Inbox, PeerEnds, Signalled
 from fcn4dist.cluster.hosts import transport
 from fcn4dist.cluster.hosts.master import MasterSession, compare_clocks
 from fcn4dist.cluster.hosts.member import MemberSession
 from fcn4dist.cluster.hosts.roster import Go, HostCard, Readiness
 from fcn4dist.cluster.hosts.session import Session, Verdict
 from fcn4dist.cluster.hosts.transport import Mail
-from fcn4dist.cluster.job_state import Send
-from fcn4dist.cluster.ports import choose_port
-from fcn4dist.cluster.process import ExitStatus
 from fcn4dist.errors import ConfigError, DataError, Fcn4distError, JobError, UserError
+from fcn4dist.job.events import Event, Exited, Inbox, PeerEnds, Signalled
+from fcn4dist.job.ports import choose_port
+from fcn4dist.job.process import ExitStatus
+from fcn4dist.job.state import Send
 
 HOST = "127.0.0.1"
 SECRET = b"sixteen characters"

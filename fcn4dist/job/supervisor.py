@@ -8,10 +8,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from fcn4dist.cluster.events import Clock, Event, EventLog, Exited, Inbox, Stalled, Started, WallClock, signals_into
-from fcn4dist.cluster.job_state import JobState, Outcome, Send
-from fcn4dist.cluster.process import ExitStatus, Process, ProcessSpec
 from fcn4dist.errors import JobError
+from fcn4dist.job.events import Clock, Event, EventLog, Exited, Inbox, Stalled, Started, WallClock, signals_into
+from fcn4dist.job.process import ExitStatus, Process, ProcessSpec
+from fcn4dist.job.state import JobState, Outcome, Send
 
 Listener = Callable[[Event], None]
 

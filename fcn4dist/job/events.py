@@ -15,10 +15,10 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import Any, Protocol
 
-from fcn4dist.cluster.poller import Poller
-from fcn4dist.cluster.process import ExitStatus, signal_name
-from fcn4dist.cluster.stall import Stall
-from fcn4dist.cluster.start_watch import StartWatch
+from fcn4dist.job.poller import Poller
+from fcn4dist.job.process import ExitStatus, signal_name
+from fcn4dist.job.stall import Stall
+from fcn4dist.job.start_watch import StartWatch
 from fcn4dist.run.pulse import Pulse, read_pulse
 
 log = logging.getLogger(__name__)

@@ -12,12 +12,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fcn4dist.cluster.events import Exited
-from fcn4dist.cluster.job_state import SCHEDULER, Outcome
-from fcn4dist.cluster.memory import MemoryUse
-from fcn4dist.cluster.process import ExitStatus, signal_name
 from fcn4dist.errors import Fcn4distError
 from fcn4dist.files import save_json
+from fcn4dist.job.events import Exited
+from fcn4dist.job.oom import MemoryUse
+from fcn4dist.job.process import ExitStatus, signal_name
+from fcn4dist.job.state import SCHEDULER, Outcome
 from fcn4dist.run.folder import RunDir
 
 LAST_LINES = 30

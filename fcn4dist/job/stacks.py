@@ -8,7 +8,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from fcn4dist.cluster.job_state import STACK_GRACE_S
+from fcn4dist.job.state import STACK_GRACE_S
 
 
 def dump_with_py_spy(pids: Mapping[str, int], folder: Path) -> list[threading.Thread]:

@@ -17,8 +17,8 @@ from typing import Any
 
 import psutil
 
-from fcn4dist.cluster.events import Clock, Event, Exited, Started
-from fcn4dist.cluster.poller import Poller
+from fcn4dist.job.events import Clock, Event, Exited, Started
+from fcn4dist.job.poller import Poller
 
 FIRST_LOOKS_S = 2.0  # between looks of a young job
 LOOKS_AN_AGE = 500  # and later its age divided by this

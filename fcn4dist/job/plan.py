@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fcn4dist.cluster.devices import CoreShare, HostDevices, Target
-from fcn4dist.cluster.ports import LOOPBACK
-from fcn4dist.cluster.process import ProcessSpec
-from fcn4dist.cluster.rank import Rank
-from fcn4dist.cluster.worker_env import WorkerEnv, format_environment
 from fcn4dist.config import BatchPlan, RunConfig, plan_batches
+from fcn4dist.job.devices import CoreShare, HostDevices, Target
+from fcn4dist.job.ports import LOOPBACK
+from fcn4dist.job.process import ProcessSpec
+from fcn4dist.job.rank import Rank
+from fcn4dist.job.worker_env import WorkerEnv, format_environment
 from fcn4dist.run.folder import RunDir
 
 WORKER_MODULE = "fcn4dist.train.worker"

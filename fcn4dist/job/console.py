@@ -14,8 +14,8 @@ from rich.control import Control
 from rich.live import Live
 from rich.segment import ControlType, Segment
 
-from fcn4dist.cluster.events import Beat, Clock, Evaluated, Event, Progress, Signalled, Stalled, Started, StartWaits
-from fcn4dist.cluster.process import signal_name
+from fcn4dist.job.events import Beat, Clock, Evaluated, Event, Progress, Signalled, Stalled, Started, StartWaits
+from fcn4dist.job.process import signal_name
 from fcn4dist.run.folder import RunDir
 
 PLAIN_EVERY_S = 5.0  # between lines where the output is not a terminal

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fcn4dist.cluster.events import Clock, Event, Exited, Inbox, Started, Suspended
-from fcn4dist.cluster.memory import MemoryUse, OomRecord, read_status
-from fcn4dist.cluster.poller import Poller
+from fcn4dist.job.events import Clock, Event, Exited, Inbox, Started, Suspended
+from fcn4dist.job.oom import MemoryUse, OomRecord, read_status
+from fcn4dist.job.poller import Poller
 
 SUSPENDED = "T"
 POLL_S = 0.5

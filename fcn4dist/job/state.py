@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from fcn4dist.cluster.events import Beat, Event, Exited, PeerEnds, Reported, Signalled, Started, Suspended
-from fcn4dist.cluster.memory import MemoryUse
-from fcn4dist.cluster.stall import Stall, StallWatch
+from fcn4dist.job.events import Beat, Event, Exited, PeerEnds, Reported, Signalled, Started, Suspended
+from fcn4dist.job.oom import MemoryUse
+from fcn4dist.job.stall import Stall, StallWatch
 from fcn4dist.run.pulse import STACK_SIGNAL
 
 SCHEDULER = "scheduler"

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from fcn4dist.cluster.devices import CoreShare, Target
-from fcn4dist.cluster.rank import Rank
 from fcn4dist.errors import ConfigError
+from fcn4dist.job.devices import CoreShare, Target
+from fcn4dist.job.rank import Rank
 
 Role = Literal["scheduler", "worker"]
 MS_ROLES: dict[Role, str] = {"scheduler": "MS_SCHED", "worker": "MS_WORKER"}
