@@ -10,9 +10,9 @@ from typing import Any
 
 from fcn4dist.ascend.job_table import check_job_table
 from fcn4dist.ascend.rank_table.parse import load_rank_table
-from fcn4dist.cluster.hosts.place import Place
-from fcn4dist.cluster.hosts.roster import Layout, Node
 from fcn4dist.config import RunConfig, override_config, plan_batches
+from fcn4dist.hosts.place import Place
+from fcn4dist.hosts.roster import Layout, Node
 from fcn4dist.job.devices import HostDevices
 from fcn4dist.job.plan import JobPlan, Launcher, Meeting, format_job, format_processes, plan_as_json, plan_job
 from fcn4dist.job.ports import LOOPBACK, choose_port

@@ -36,8 +36,8 @@ from fcn4dist.run.view import live_drawing
 from fcn4dist.training_data import check_data, resolve_data
 
 if TYPE_CHECKING:
-    from fcn4dist.cluster.hosts.place import Place
-    from fcn4dist.cluster.hosts.session import Session
+    from fcn4dist.hosts.place import Place
+    from fcn4dist.hosts.session import Session
     from fcn4dist.training_data import ShownProgress
 
 PORT_TRIES = 5  # how often a port that was lost to another program is replaced

@@ -15,15 +15,15 @@ from rich.console import Console
 
 from fcn4dist import __version__
 from fcn4dist.ascend.job_table import build_job_table, check_job_table, find_own_server, load_given_table
-from fcn4dist.cluster.hosts.master import MasterSession
-from fcn4dist.cluster.hosts.member import MemberSession
-from fcn4dist.cluster.hosts.place import Place, resolve_master
-from fcn4dist.cluster.hosts.roster import LOCAL_KEYS, Go, HostCard, Layout, Readiness, check_same_data, shared_config
-from fcn4dist.cluster.hosts.session import Say, Session, Verdict
-from fcn4dist.cluster.hosts.wire import load_secret
 from fcn4dist.config import RunConfig, build_config, format_config, keep_batches, override_config, plan_batches
 from fcn4dist.errors import ConfigError, Fcn4distError
 from fcn4dist.files import digest_file, save_json, save_text
+from fcn4dist.hosts.master import MasterSession
+from fcn4dist.hosts.member import MemberSession
+from fcn4dist.hosts.place import Place, resolve_master
+from fcn4dist.hosts.roster import LOCAL_KEYS, Go, HostCard, Layout, Readiness, check_same_data, shared_config
+from fcn4dist.hosts.session import Say, Session, Verdict
+from fcn4dist.hosts.wire import load_secret
 from fcn4dist.job.console import JobConsole, format_duration
 from fcn4dist.job.devices import HostDevices, list_ascend_devices
 from fcn4dist.job.events import WallClock

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from fcn4dist.cluster.hosts.roster import Layout
-from fcn4dist.cluster.hosts.session import Verdict
 from fcn4dist.errors import Fcn4distError, Interrupted, JobError, UserError
+from fcn4dist.hosts.roster import Layout
+from fcn4dist.hosts.session import Verdict
 from fcn4dist.job.failure import (
     FailedProcess,
     Failure,

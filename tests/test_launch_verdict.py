@@ -3,9 +3,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from fcn4dist.cluster.hosts.roster import Layout, Node
-from fcn4dist.cluster.hosts.session import Verdict
 from fcn4dist.errors import Interrupted, JobError, UserError
+from fcn4dist.hosts.roster import Layout, Node
+from fcn4dist.hosts.session import Verdict
 from fcn4dist.job.events import Exited
 from fcn4dist.job.failure import FailedProcess, Failure, RankEnd, WorkerError
 from fcn4dist.job.process import ExitStatus

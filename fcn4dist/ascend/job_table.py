@@ -11,8 +11,8 @@ from fcn4dist.ascend.rank_table.build import build_table, check_written, format_
 from fcn4dist.ascend.rank_table.parse import load_accepted_table, load_rank_table, parse_table
 from fcn4dist.ascend.rank_table.read import Document
 from fcn4dist.ascend.rank_table.schema import Chip, Format, RankTable, Server
-from fcn4dist.cluster.hosts.roster import Layout
 from fcn4dist.errors import RankTableError
+from fcn4dist.hosts.roster import Layout
 
 DEFAULT_CHIP: Chip = "910b"
 

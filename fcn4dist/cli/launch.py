@@ -69,7 +69,7 @@ def launch(
     job after the current step, with a checkpoint. Exit codes: 0 done, 1 a process failed, 2 the input is wrong, 128+n ended
     by signal n.
     """
-    from fcn4dist.cluster.hosts.place import HostOptions, find_place
+    from fcn4dist.hosts.place import HostOptions, find_place
     from fcn4dist.job.console import build_console
     from fcn4dist.launch import LaunchRequest, launch_job, show_dry_run
 

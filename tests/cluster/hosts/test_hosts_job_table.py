@@ -15,8 +15,8 @@ from fcn4dist.ascend.rank_table.check import check_document
 from fcn4dist.ascend.rank_table.parse import load_rank_table
 from fcn4dist.ascend.rank_table.read import Document
 from fcn4dist.ascend.rank_table.schema import Format
-from fcn4dist.cluster.hosts.roster import Layout, Node
 from fcn4dist.errors import RankTableError
+from fcn4dist.hosts.roster import Layout, Node
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "rank_tables"
 TWO_BY_EIGHT = load_rank_table(EXAMPLES / "2x8.json")

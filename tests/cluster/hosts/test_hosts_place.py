@@ -9,9 +9,9 @@ import psutil
 import pytest
 
 from fcn4dist.cluster.hosts import environment, place
-from fcn4dist.cluster.hosts.environment import expand_nodelist
-from fcn4dist.cluster.hosts.place import HostOptions, Place, find_place, resolve_master
 from fcn4dist.errors import ConfigError
+from fcn4dist.hosts.place import HostOptions, Place, find_place, resolve_master
+from fcn4dist.hosts.schedulers import expand_nodelist
 
 OWN = "192.0.2.7"
 

@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from fcn4dist.cluster.hosts.roster import (
+from fcn4dist.config import load_config
+from fcn4dist.errors import ConfigError, JobError
+from fcn4dist.hosts.roster import (
     HostCard,
     Readiness,
     Roster,
@@ -14,8 +16,6 @@ from fcn4dist.cluster.hosts.roster import (
     parse_told,
     shared_config,
 )
-from fcn4dist.config import load_config
-from fcn4dist.errors import ConfigError, JobError
 
 CONFIG = shared_config(load_config())
 VERSIONS = {"fcn4dist": "1", "mindspore": "2.10.0"}

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from fcn4dist.cluster.hosts import transport
-from fcn4dist.cluster.hosts.master import MasterSession, compare_clocks
-from fcn4dist.cluster.hosts.member import MemberSession
-from fcn4dist.cluster.hosts.roster import Go, HostCard, Readiness
-from fcn4dist.cluster.hosts.session import Session, Verdict
-from fcn4dist.cluster.hosts.transport import Mail
 from fcn4dist.errors import ConfigError, DataError, Fcn4distError, JobError, UserError
+from fcn4dist.hosts import transport
+from fcn4dist.hosts.master import MasterSession, compare_clocks
+from fcn4dist.hosts.member import MemberSession
+from fcn4dist.hosts.roster import Go, HostCard, Readiness
+from fcn4dist.hosts.session import Session, Verdict
+from fcn4dist.hosts.transport import Mail
 from fcn4dist.job.events import Event, Exited, Inbox, PeerEnds, Signalled
 from fcn4dist.job.ports import choose_port
 from fcn4dist.job.process import ExitStatus
@@ -401,7 +401,7 @@ def test_a_host_that_falls_silent_is_given_up(meeting: Meeting, monkeypatch: pyt
 
 
 def test_a_host_that_does_not_end_is_given_up(meeting: Meeting, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fcn4dist.cluster.hosts.master.GIVE_UP_S", 0.2)
+    monkeypatch.setattr("fcn4dist.hosts.master.GIVE_UP_S", 0.2)
     master, _, heard, own = running(meeting)
     master.send(Send("node-1", signal.SIGTERM))
     master.send(Send("node-1", signal.SIGKILL))

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fcn4dist.cluster.hosts.wire import (
+from fcn4dist.errors import ConfigError
+from fcn4dist.hosts.wire import (
     MAX_LINE_BYTES,
     Wire,
     WireError,
@@ -14,7 +15,6 @@ from fcn4dist.cluster.hosts.wire import (
     greet_as_member,
     load_secret,
 )
-from fcn4dist.errors import ConfigError
 
 SECRET = b"sixteen characters"
 Script = Callable[[Wire, Wire, list[bytes]], Awaitable[None]]

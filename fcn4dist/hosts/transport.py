@@ -11,7 +11,8 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-from fcn4dist.cluster.hosts.wire import (
+from fcn4dist.errors import ConfigError, JobError
+from fcn4dist.hosts.wire import (
     MAX_LINE_BYTES,
     Message,
     Wire,
@@ -19,7 +20,6 @@ from fcn4dist.cluster.hosts.wire import (
     greet_as_master,
     greet_as_member,
 )
-from fcn4dist.errors import ConfigError, JobError
 
 log = logging.getLogger(__name__)
 BEAT_S = 1.0

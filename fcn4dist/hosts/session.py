@@ -13,10 +13,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from fcn4dist.cluster.hosts.roster import Go, HostCard, Layout, Readiness
-from fcn4dist.cluster.hosts.transport import Mail, Transport
-from fcn4dist.cluster.hosts.wire import Message
 from fcn4dist.errors import Fcn4distError, JobError, UserError
+from fcn4dist.hosts.roster import Go, HostCard, Layout, Readiness
+from fcn4dist.hosts.transport import Mail, Transport
+from fcn4dist.hosts.wire import Message
 from fcn4dist.job.events import Clock, Event, Exited, Inbox, PeerEnds, Reported, Signalled
 from fcn4dist.job.process import ExitStatus
 from fcn4dist.job.state import Send

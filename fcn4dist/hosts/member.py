@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from fcn4dist.cluster.hosts.roster import Go, HostCard, Layout, Readiness, parse_told
-from fcn4dist.cluster.hosts.session import (
+from fcn4dist.errors import Fcn4distError, JobError
+from fcn4dist.hosts.roster import Go, HostCard, Layout, Readiness, parse_told
+from fcn4dist.hosts.session import (
     VERDICT_S,
     Kind,
     Restarts,
@@ -21,9 +22,8 @@ from fcn4dist.cluster.hosts.session import (
     never,
     verdict_of,
 )
-from fcn4dist.cluster.hosts.transport import Line, Mail
-from fcn4dist.cluster.hosts.wire import Message
-from fcn4dist.errors import Fcn4distError, JobError
+from fcn4dist.hosts.transport import Line, Mail
+from fcn4dist.hosts.wire import Message
 from fcn4dist.job.events import Event, Exited, PeerEnds
 from fcn4dist.job.state import Send
 

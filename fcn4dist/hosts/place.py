@@ -64,7 +64,7 @@ def find_place(options: HostOptions, environ: Mapping[str, str], *, imagined: bo
     for name, value in (("--node-rank", options.node_rank), ("--master-addr", options.master_addr)):
         if value is not None:
             raise ConfigError(f"{name} {value}: goes with --nodes K; without it the job has one host")
-    from fcn4dist.cluster.hosts.environment import place_from_environment
+    from fcn4dist.hosts.schedulers import place_from_environment
 
     return place_from_environment(environ, options.master_port)
 

@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from fcn4dist.cluster.hosts.roster import Go, HostCard, Layout, Readiness, Roster, name_all, parse_told
-from fcn4dist.cluster.hosts.session import (
+from fcn4dist.errors import ConfigError, Fcn4distError, JobError
+from fcn4dist.hosts.roster import Go, HostCard, Layout, Readiness, Roster, name_all, parse_told
+from fcn4dist.hosts.session import (
     GIVE_UP_S,
     AttemptMessages,
     Kind,
@@ -25,9 +26,8 @@ from fcn4dist.cluster.hosts.session import (
     never,
     verdict_message,
 )
-from fcn4dist.cluster.hosts.transport import Hub, Mail
-from fcn4dist.cluster.hosts.wire import Message
-from fcn4dist.errors import ConfigError, Fcn4distError, JobError
+from fcn4dist.hosts.transport import Hub, Mail
+from fcn4dist.hosts.wire import Message
 from fcn4dist.job.events import PeerEnds
 from fcn4dist.job.state import Send
 
