@@ -11,7 +11,7 @@ from pathlib import Path
 def main() -> None:
     """Join the job and train."""
     data, run, settings = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
-    from fcn4dist.train.runtime import join_job, start_device
+    from fcn4dist.train.device import join_job, start_device
 
     start_device("CPU", 0)
     world_size = int(os.environ["MS_WORKER_NUM"])

@@ -118,7 +118,7 @@ def build_ours(batch: int) -> Callable[[], object]:
     """One rank of fcn4dist, as `fcn4dist train` has it."""
     from fcn4dist.config import RunConfig, plan_batches
     from fcn4dist.model.cpu_layers import build_network
-    from fcn4dist.train.runtime import start_device
+    from fcn4dist.train.device import start_device
     from fcn4dist.train.step import TrainStep
 
     start_device("CPU", 0)

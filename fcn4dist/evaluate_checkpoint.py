@@ -16,7 +16,7 @@ from fcn4dist.job.devices import Target
 from fcn4dist.job.rank import SINGLE
 from fcn4dist.model.fcn4 import FCN4
 from fcn4dist.run.folder import RunDir
-from fcn4dist.train.runtime import start_device
+from fcn4dist.train.device import start_device
 from fcn4dist.trained_model import open_model
 
 _log = logging.getLogger(__name__)

@@ -35,7 +35,7 @@ from fcn4dist.scoring.card import (
 from fcn4dist.scoring.mindspore_scorers import CheckpointScorer, MindirScorer
 from fcn4dist.scoring.onnx_scorer import OnnxScorer
 from fcn4dist.scoring.scorer import Listener, Scorer
-from fcn4dist.train.runtime import start_device
+from fcn4dist.train.device import start_device
 from fcn4dist.trained_model import TrainedModel, open_model
 
 

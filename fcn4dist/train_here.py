@@ -22,7 +22,7 @@ from fcn4dist.run.attempts import check_run_dir, dated_folder, locked, writing
 from fcn4dist.run.checkpoints import has_checkpoint
 from fcn4dist.run.environment import describe_environment
 from fcn4dist.run.folder import RunDir
-from fcn4dist.train.runtime import prepare_imports, start_device
+from fcn4dist.train.device import prepare_imports, start_device
 from fcn4dist.train.stop_request import StopRequest
 from fcn4dist.training_data import check_data, resolve_data
 

@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "fcn4dist"
 WITH_MINDSPORE = (
     "data/shards.py",
-    "collectives.py",
+    "train/collectives.py",
     "model/",
     "train/",
     "evaluate/",

@@ -119,7 +119,7 @@ def _score(
     checkpoint: Path, data_dir: Path, split: str, thresholds: Path | None, config: RunConfig
 ) -> tuple[Evaluation, str]:
     from fcn4dist.job.devices import resolve_target
-    from fcn4dist.train.runtime import prepare_imports
+    from fcn4dist.train.device import prepare_imports
 
     target = resolve_target(config.launch.device_target)
     prepare_imports(target)

@@ -11,7 +11,7 @@ from fcn4dist.cli.options import config_options, json_option, verbosity_options
 from fcn4dist.config import RunConfig
 from fcn4dist.errors import ConfigError, DeviceError
 from fcn4dist.job.devices import Target, missing_for_ascend, require_mindspore, resolve_target
-from fcn4dist.train.runtime import prepare_imports
+from fcn4dist.train.device import prepare_imports
 
 if TYPE_CHECKING:
     from fcn4dist.scoring.card import ExportCard

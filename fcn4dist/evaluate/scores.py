@@ -7,13 +7,13 @@ from mindspore import Tensor
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from fcn4dist.collectives import gather_rows
 from fcn4dist.data.augment import window_starts
 from fcn4dist.data.dataset import Batch, Split
 from fcn4dist.data.order import evaluation_part
 from fcn4dist.evaluate.score_file import Scores
 from fcn4dist.job.rank import Rank
 from fcn4dist.model.fcn4 import FCN4
+from fcn4dist.train.collectives import gather_rows
 
 
 def score_split(network: FCN4, split: Split, batch: int, rank: Rank) -> Scores:

@@ -54,7 +54,7 @@ def open_scorer(path: Path, config: RunConfig) -> Scorer:
     if path.suffix in (".air", ".json") and path.is_file():
         raise CheckpointError(f"{path}: cannot be run here; expected a checkpoint folder, an .onnx or a .mindir file")
     from fcn4dist.job.devices import require_mindspore, resolve_target
-    from fcn4dist.train.runtime import prepare_imports
+    from fcn4dist.train.device import prepare_imports
 
     target = resolve_target(config.launch.device_target)
     require_mindspore()

@@ -12,7 +12,6 @@ import mindspore as ms
 import numpy as np
 from numpy.typing import NDArray
 
-from fcn4dist.collectives import broadcast_state
 from fcn4dist.config import BatchPlan, RunConfig, plan_batches
 from fcn4dist.data.augment import crop_clips
 from fcn4dist.data.dataset import Batch, DataSet, Split
@@ -38,6 +37,7 @@ from fcn4dist.train.checkpoint import (
     step_name,
 )
 from fcn4dist.train.checkpoint_writer import CheckpointWriter
+from fcn4dist.train.collectives import broadcast_state
 from fcn4dist.train.init_from import load_initial_weights
 from fcn4dist.train.schedule import learning_rate
 from fcn4dist.train.step import TrainStep

@@ -16,14 +16,14 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from fcn4dist.cluster.bring_up import leave_if_orphaned, pin_to_cores, threads_in_turn, wait_until_listening
-from fcn4dist.cluster.short_sleeps import short_sleeps
 from fcn4dist.errors import Fcn4distError
 from fcn4dist.files import save_json
 from fcn4dist.job.failure import RankEnd, save_error
 from fcn4dist.job.worker_env import WorkerEnv, read_environment
 from fcn4dist.run.folder import RunDir
 from fcn4dist.run.pulse import STACK_SIGNAL, PulseFile
+from fcn4dist.train.bring_up import leave_if_orphaned, pin_to_cores, threads_in_turn, wait_until_listening
+from fcn4dist.train.short_sleeps import short_sleeps
 from fcn4dist.train.stop_request import StopRequest
 
 JOIN_LIMIT_S = 120.0
@@ -81,7 +81,7 @@ def join_as_scheduler(worker: WorkerEnv) -> None:
 
         introduce_ranks()
         return
-    from fcn4dist.train.runtime import join_job, start_device
+    from fcn4dist.train.device import join_job, start_device
 
     start_device("CPU", 0)
     join_job(worker.world_size)
@@ -94,7 +94,7 @@ def train_as_rank(worker: WorkerEnv, run: RunDir, attempt: int) -> None:
     from fcn4dist.data.dataset import open_dataset
     from fcn4dist.data.tags import named_tags
     from fcn4dist.run.checkpoints import has_checkpoint
-    from fcn4dist.train.runtime import join_job, start_device
+    from fcn4dist.train.device import join_job, start_device
 
     rank = worker.as_rank()
     pulse = PulseFile(run.pulse(attempt, worker.name))

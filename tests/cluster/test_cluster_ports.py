@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from fcn4dist.cluster.bring_up import wait_until_listening
 from fcn4dist.errors import ConfigError, JobError
 from fcn4dist.job.ports import check_port, choose_port, is_free
+from fcn4dist.train.bring_up import wait_until_listening
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from fcn4dist.cluster import short_sleeps as module
-from fcn4dist.cluster.short_sleeps import ALARM, alarm_times, short_sleeps
+from fcn4dist.train import short_sleeps as module
+from fcn4dist.train.short_sleeps import ALARM, alarm_times, short_sleeps
 
 LIBC = ctypes.PyDLL(None)  # holds the interpreter while it runs, as MindSpore's init() does
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from fcn4dist.cluster.bring_up import threads_in_turn
+from fcn4dist.train.bring_up import threads_in_turn
 
 Tasks = dict[int, tuple[set[int], int]]
 

@@ -28,7 +28,7 @@ SCHEDULER = "import time; time.sleep(600)"
 PREAMBLE = """
 import os, sys, time, signal, subprocess
 from pathlib import Path
-from fcn4dist.cluster.bring_up import leave_if_orphaned
+from fcn4dist.train.bring_up import leave_if_orphaned
 leave_if_orphaned({launcher})
 RUN = Path({run!r})
 (RUN / "{name}.pid").write_text(str(os.getpid()))

@@ -300,7 +300,7 @@ def test_a_reader_that_goes_away_does_not_end_the_job(start: Callable[..., Job])
 
 
 def test_a_worker_whose_launcher_is_gone_already_ends_at_once() -> None:
-    code = "from fcn4dist.cluster.bring_up import leave_if_orphaned\nleave_if_orphaned(1 << 22)\nprint('still here')"
+    code = "from fcn4dist.train.bring_up import leave_if_orphaned\nleave_if_orphaned(1 << 22)\nprint('still here')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=LIMIT_S)
     assert (done.returncode, done.stdout) == (137, "")
 
