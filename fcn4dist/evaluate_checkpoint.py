@@ -15,9 +15,9 @@ from fcn4dist.evaluate.thresholds import Thresholds, load_thresholds
 from fcn4dist.job.devices import Target
 from fcn4dist.job.rank import SINGLE
 from fcn4dist.model.fcn4 import FCN4
+from fcn4dist.model.trained import open_model
 from fcn4dist.run.folder import RunDir
 from fcn4dist.train.device import start_device
-from fcn4dist.trained_model import open_model
 
 _log = logging.getLogger(__name__)
 

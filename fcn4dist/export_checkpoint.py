@@ -20,6 +20,7 @@ from fcn4dist.files import digest_file, save_json, sync_directory
 from fcn4dist.job.devices import Target
 from fcn4dist.job.rank import SINGLE
 from fcn4dist.model.fcn4 import FCN4
+from fcn4dist.model.trained import TrainedModel, open_model
 from fcn4dist.provenance import describe_split, find_evaluation, list_versions, load_thresholds, state_of
 from fcn4dist.scoring.card import (
     INPUT,
@@ -36,7 +37,6 @@ from fcn4dist.scoring.mindspore_scorers import CheckpointScorer, MindirScorer
 from fcn4dist.scoring.onnx_scorer import OnnxScorer
 from fcn4dist.scoring.scorer import Listener, Scorer
 from fcn4dist.train.device import start_device
-from fcn4dist.trained_model import TrainedModel, open_model
 
 
 @dataclass(frozen=True)

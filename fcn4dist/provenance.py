@@ -13,10 +13,10 @@ from fcn4dist import __version__
 from fcn4dist.config import load_config
 from fcn4dist.data.dataset import open_dataset
 from fcn4dist.errors import CheckpointError, DataError, UserError
+from fcn4dist.model.trained import TrainedModel
 from fcn4dist.run.folder import RunDir
 from fcn4dist.scoring.card import SplitCard
 from fcn4dist.train.checkpoint import STATE, State, load_state
-from fcn4dist.trained_model import TrainedModel
 
 logger = logging.getLogger(__name__)
 LINE_KEYS = ("split", "split_name", "split_checksum", "roc_auc_macro", "pr_auc_macro")  # of metrics/evaluations.jsonl

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from fcn4dist.config import BatchPlan, MelConfig, ModelConfig, TrainConfig
-from fcn4dist.memory import count_activations, count_parameters, estimate_memory, format_memory
+from fcn4dist.model.memory_estimate import count_activations, count_parameters, estimate_memory, format_memory
 
 
 def test_parameters_are_those_of_fcn4() -> None:

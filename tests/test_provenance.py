@@ -15,8 +15,8 @@ TAGS = ("rock", "jazz")
 
 
 def model_of(run: Path, step: int) -> Any:
+    from fcn4dist.model.trained import TrainedModel
     from fcn4dist.train.checkpoint import ModelCard
-    from fcn4dist.trained_model import TrainedModel
 
     card = ModelCard(name="x", model=ModelConfig(), mel=MelConfig(), tags=list(TAGS), split_name="s")
     return TrainedModel(run / "checkpoints" / f"step-{step:08d}", card)
