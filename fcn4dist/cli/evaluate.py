@@ -72,7 +72,7 @@ def evaluate(
         assert scores_path is not None
         evaluation, source = _measure(scores_path, data_dir, split, thresholds, config.evaluate)
     from fcn4dist.evaluate.evaluation import format_evaluation, save_evaluation
-    from fcn4dist.evaluate.evaluation_text import tabulate_evaluation
+    from fcn4dist.evaluate.text import tabulate_evaluation
 
     if output is not None:
         with _named(output):
@@ -123,7 +123,7 @@ def _score(
 
     target = resolve_target(config.launch.device_target)
     prepare_imports(target)
-    from fcn4dist.evaluate_checkpoint import evaluate_checkpoint  # MindSpore loads here, not for --help
+    from fcn4dist.evaluate.of_checkpoint import evaluate_checkpoint  # MindSpore loads here, not for --help
 
     evaluation, folder = evaluate_checkpoint(checkpoint, data_dir, split, config, target, thresholds)
     return evaluation, str(folder)

@@ -81,7 +81,7 @@ def evaluate_network(
 
     `thresholds` decide about tags; validation clips choose their own. Raises DataError.
     """
-    from fcn4dist.evaluate.scores import score_split  # MindSpore
+    from fcn4dist.evaluate.score import score_split  # MindSpore
 
     scores = score_split(network, split, config.batch, rank)
     about = describe_evaluated(data, split.name, split.num_clips, trained_on)
