@@ -14,7 +14,7 @@ from fcn4dist.config import MelConfig
 from fcn4dist.data.audio import UnusableClipError, iter_windows
 from fcn4dist.data.mel import log_mel
 from fcn4dist.errors import ConfigError
-from fcn4dist.scoring.scorer import Listener, Scorer
+from fcn4dist.export.scorer import Listener, Scorer
 
 Combine = Literal["mean", "max"]
 

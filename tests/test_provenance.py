@@ -49,7 +49,7 @@ def run(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("is_damaged", [False, True])
 def test_the_best_checkpoint_has_all_its_figures_and_thresholds(run: Path, is_damaged: bool) -> None:
-    from fcn4dist.provenance import find_evaluation, load_thresholds
+    from fcn4dist.export.provenance import find_evaluation, load_thresholds
 
     if is_damaged:
         (run / "evaluation.json").write_text("{")
@@ -58,13 +58,13 @@ def test_the_best_checkpoint_has_all_its_figures_and_thresholds(run: Path, is_da
 
 
 def test_the_last_checkpoint_has_its_own(run: Path) -> None:
-    from fcn4dist.provenance import find_evaluation
+    from fcn4dist.export.provenance import find_evaluation
 
     assert find_evaluation(model_of(run, 30)) == json.loads((run / "evaluation.json").read_text())
 
 
 def test_another_checkpoint_has_macro_figures_and_says_of_what(run: Path) -> None:
-    from fcn4dist.provenance import find_evaluation, load_thresholds
+    from fcn4dist.export.provenance import find_evaluation, load_thresholds
 
     assert find_evaluation(model_of(run, 10)) == {
         **{"split": "val", "split_name": "folds", "split_checksum": "abc"},
@@ -75,7 +75,7 @@ def test_another_checkpoint_has_macro_figures_and_says_of_what(run: Path) -> Non
 
 
 def test_a_file_with_figures_of_another_checkpoint_is_refused(run: Path) -> None:
-    from fcn4dist.provenance import find_evaluation
+    from fcn4dist.export.provenance import find_evaluation
 
     file = run / "evaluation.json"
     with pytest.raises(CheckpointError, match=r"evaluation\.json: figures of step-00000030; expected .*step-00000020"):

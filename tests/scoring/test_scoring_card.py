@@ -12,9 +12,9 @@ from small_onnx import MEL, TAGS, expected_scores, write_small_onnx
 
 from fcn4dist.config import load_config, override_config
 from fcn4dist.errors import CheckpointError, ConfigError
-from fcn4dist.scoring.card import card_file, load_card
-from fcn4dist.scoring.onnx_scorer import OnnxScorer
-from fcn4dist.scoring.scorer import open_scorer
+from fcn4dist.export.card import card_file, load_card
+from fcn4dist.export.onnx_scorer import OnnxScorer
+from fcn4dist.export.scorer import open_scorer
 
 
 def change(file: Path, **values: Any) -> None:

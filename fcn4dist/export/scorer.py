@@ -48,7 +48,7 @@ def open_scorer(path: Path, config: RunConfig) -> Scorer:
     if path.suffix in (".onnx", ".mindir") and not path.is_dir():
         _check_nothing_is_set(path, config)
     if path.suffix == ".onnx" and not path.is_dir():
-        from fcn4dist.scoring.onnx_scorer import OnnxScorer
+        from fcn4dist.export.onnx_scorer import OnnxScorer
 
         return OnnxScorer.open(path)
     if path.suffix in (".air", ".json") and path.is_file():
@@ -59,7 +59,7 @@ def open_scorer(path: Path, config: RunConfig) -> Scorer:
     target = resolve_target(config.launch.device_target)
     require_mindspore()
     prepare_imports(target)
-    from fcn4dist.scoring.mindspore_scorers import CheckpointScorer, MindirScorer
+    from fcn4dist.export.mindspore_scorers import CheckpointScorer, MindirScorer
 
     if path.suffix == ".mindir" and not path.is_dir():
         return MindirScorer.open(path, target)

@@ -10,13 +10,13 @@ from scipy.special import expit
 
 from fcn4dist.config import RunConfig
 from fcn4dist.errors import CheckpointError
+from fcn4dist.export.card import load_card
+from fcn4dist.export.provenance import load_thresholds
+from fcn4dist.export.scorer import Float32, Listener, check_scores
 from fcn4dist.job.devices import Target
 from fcn4dist.job.rank import SINGLE
 from fcn4dist.model.fcn4 import FCN4
 from fcn4dist.model.trained import open_model
-from fcn4dist.provenance import load_thresholds
-from fcn4dist.scoring.card import load_card
-from fcn4dist.scoring.scorer import Float32, Listener, check_scores
 from fcn4dist.train.device import start_device
 
 

@@ -13,9 +13,9 @@ from fcn4dist import __version__
 from fcn4dist.config import load_config
 from fcn4dist.data.dataset import open_dataset
 from fcn4dist.errors import CheckpointError, DataError, UserError
+from fcn4dist.export.card import SplitCard
 from fcn4dist.model.trained import TrainedModel
 from fcn4dist.run.folder import RunDir
-from fcn4dist.scoring.card import SplitCard
 from fcn4dist.train.checkpoint import STATE, State, load_state
 
 logger = logging.getLogger(__name__)

@@ -12,17 +12,7 @@ from pathlib import Path
 
 from fcn4dist.config import RunConfig
 from fcn4dist.errors import ConfigError
-from fcn4dist.export.clips import load_sample
-from fcn4dist.export.graphs import MINDSPORE, write_air, write_mindir, write_onnx
-from fcn4dist.export.verify import BATCHES, check_scores_agree, plan_lengths
-from fcn4dist.export.weights import digest_weights, load_safetensors, read_weights, write_safetensors
-from fcn4dist.files import digest_file, save_json, sync_directory
-from fcn4dist.job.devices import Target
-from fcn4dist.job.rank import SINGLE
-from fcn4dist.model.fcn4 import FCN4
-from fcn4dist.model.trained import TrainedModel, open_model
-from fcn4dist.provenance import describe_split, find_evaluation, list_versions, load_thresholds, state_of
-from fcn4dist.scoring.card import (
+from fcn4dist.export.card import (
     INPUT,
     OUTPUT,
     ExportCard,
@@ -33,9 +23,19 @@ from fcn4dist.scoring.card import (
     card_file,
     decibel_rule,
 )
-from fcn4dist.scoring.mindspore_scorers import CheckpointScorer, MindirScorer
-from fcn4dist.scoring.onnx_scorer import OnnxScorer
-from fcn4dist.scoring.scorer import Listener, Scorer
+from fcn4dist.export.clips import load_sample
+from fcn4dist.export.graphs import MINDSPORE, write_air, write_mindir, write_onnx
+from fcn4dist.export.mindspore_scorers import CheckpointScorer, MindirScorer
+from fcn4dist.export.onnx_scorer import OnnxScorer
+from fcn4dist.export.provenance import describe_split, find_evaluation, list_versions, load_thresholds, state_of
+from fcn4dist.export.scorer import Listener, Scorer
+from fcn4dist.export.verify import BATCHES, check_scores_agree, plan_lengths
+from fcn4dist.export.weights import digest_weights, load_safetensors, read_weights, write_safetensors
+from fcn4dist.files import digest_file, save_json, sync_directory
+from fcn4dist.job.devices import Target
+from fcn4dist.job.rank import SINGLE
+from fcn4dist.model.fcn4 import FCN4
+from fcn4dist.model.trained import TrainedModel, open_model
 from fcn4dist.train.device import start_device
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from fcn4dist.errors import CheckpointError, DeviceError
-from fcn4dist.scoring.card import INPUT, OUTPUT, load_card
-from fcn4dist.scoring.scorer import Float32, Listener, check_scores
+from fcn4dist.export.card import INPUT, OUTPUT, load_card
+from fcn4dist.export.scorer import Float32, Listener, check_scores
 
 
 class OnnxScorer:
