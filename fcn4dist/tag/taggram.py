@@ -14,7 +14,7 @@ from fcn4dist.names import missing_letters_allowed
 from fcn4dist.tag.printable import printable
 
 if TYPE_CHECKING:
-    from fcn4dist.tag_audio import Tagging
+    from fcn4dist.tag.tagger import Tagging
 
 MAX_COLUMNS = 4000  # windows drawn; of more, neighbours are averaged
 MAX_NAME = 40
