@@ -49,7 +49,7 @@ def test_nothing_imports_the_command_line_but_itself(file: Path) -> None:
 
 @pytest.mark.parametrize("room", ["cluster", "data"])
 def test_the_lower_rooms_do_not_look_up(room: str) -> None:
-    above = ("fcn4dist.train", "fcn4dist.launch", "fcn4dist.evaluate", "fcn4dist.model")
+    above = ("fcn4dist.train", "fcn4dist.launch.pipeline", "fcn4dist.evaluate", "fcn4dist.model")
     for file in (PACKAGE / room).rglob("*.py"):
         assert not {name for name in imports_of(file) if name.startswith(above)}, file
 

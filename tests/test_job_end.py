@@ -8,7 +8,7 @@ from fcn4dist.config import BatchPlan
 from fcn4dist.job.failure import FailedProcess, Failure, WorkerError, format_failure
 from fcn4dist.job.oom import BY_CGROUP, NOT_BY_KERNEL
 from fcn4dist.job.plan import JobPlan, Meeting
-from fcn4dist.job_end import advise
+from fcn4dist.launch.job_end import advise
 from fcn4dist.run.folder import RunDir
 
 FULL = WorkerError(1.0, "JobError", "the checkpoint could not be written: No space left on device", "Traceback", 1)

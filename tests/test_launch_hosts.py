@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from fcn4dist import launch_hosts
 from fcn4dist.config import load_config
 from fcn4dist.errors import ConfigError
 from fcn4dist.hosts.place import Place
 from fcn4dist.hosts.roster import shared_config
 from fcn4dist.job.devices import CoreShare, HostDevices
 from fcn4dist.job.ports import is_free
-from fcn4dist.launch_hosts import choose_devices, choose_scheduler_port, merge_config
+from fcn4dist.launch.over_hosts import choose_devices, choose_scheduler_port, merge_config
+from fcn4dist.launch.pipeline import over_hosts as launch_hosts
 
 
 def test_a_host_keeps_its_own_paths_and_devices() -> None:

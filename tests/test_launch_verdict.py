@@ -10,7 +10,7 @@ from fcn4dist.job.events import Exited
 from fcn4dist.job.failure import FailedProcess, Failure, RankEnd, WorkerError
 from fcn4dist.job.process import ExitStatus
 from fcn4dist.job.state import Outcome
-from fcn4dist.launch_verdict import explain_verdict, find_own_failure
+from fcn4dist.launch.verdict import explain_verdict, find_own_failure
 from fcn4dist.run.folder import RunDir
 
 LAYOUT = Layout(

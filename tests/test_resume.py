@@ -12,7 +12,7 @@ from fcn4dist.config import MelConfig, ModelConfig, format_config, load_config
 from fcn4dist.data.dataset import open_dataset
 from fcn4dist.errors import CheckpointError, ConfigError, DataError
 from fcn4dist.files import digest_file
-from fcn4dist.resume import check_resumable, load_config_to_resume
+from fcn4dist.launch.resume import check_resumable, load_config_to_resume
 from fcn4dist.run.checkpoints import ModelCard, Origin, Progress, State, format_state
 from fcn4dist.run.folder import RunDir
 

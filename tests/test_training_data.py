@@ -10,8 +10,8 @@ import pytest
 from fcn4dist.config import BatchPlan, RunConfig, load_config, override_config
 from fcn4dist.data.shards import Row, RowFormat, write_shard
 from fcn4dist.errors import ConfigError, DataError
+from fcn4dist.launch.training_data import apply_under, check_data, is_demo, resolve_data
 from fcn4dist.run.folder import RunDir
-from fcn4dist.training_data import apply_under, check_data, is_demo, resolve_data
 
 
 def sha256(data: bytes) -> str:

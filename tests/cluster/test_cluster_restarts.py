@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from fcn4dist.cluster.restarts import FailedAttempt, decide_restart
+from fcn4dist.launch.restarts import FailedAttempt, decide_restart
 
 
 def early(kind: str = "rank 1: SIGKILL") -> FailedAttempt:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from fcn4dist.cluster.restarts import FailedAttempt, decide_restart
 from fcn4dist.errors import Interrupted, JobError, UserError
 from fcn4dist.job.console import JobConsole
 from fcn4dist.job.events import EventLog, Inbox, Signalled, WallClock, signals_into
@@ -20,6 +19,7 @@ from fcn4dist.job.oom import BY_CGROUP, BY_KERNEL
 from fcn4dist.job.plan import JobPlan
 from fcn4dist.job.process import signal_name
 from fcn4dist.job.state import Outcome
+from fcn4dist.launch.restarts import FailedAttempt, decide_restart
 from fcn4dist.run.checkpoints import list_checkpoints
 
 

@@ -25,20 +25,20 @@ from fcn4dist.job.supervisor import Supervisor
 from fcn4dist.job.usage import UsageRecorder
 from fcn4dist.job.vitals import Vitals
 from fcn4dist.job.worker_env import strip_stale
-from fcn4dist.job_end import RestartHistory, report_outcome
+from fcn4dist.launch.job_end import RestartHistory, report_outcome
+from fcn4dist.launch.report_at_end import reported
+from fcn4dist.launch.resume import check_resumable
+from fcn4dist.launch.training_data import check_data, resolve_data
 from fcn4dist.report.event_files import event_files, require_tensorboard
-from fcn4dist.report_at_end import reported
-from fcn4dist.resume import check_resumable
 from fcn4dist.run.attempts import check_run_dir, dated_folder, locked, next_attempt, writing
 from fcn4dist.run.environment import describe_environment
 from fcn4dist.run.folder import RunDir
 from fcn4dist.run.view import live_drawing
-from fcn4dist.training_data import check_data, resolve_data
 
 if TYPE_CHECKING:
     from fcn4dist.hosts.place import Place
     from fcn4dist.hosts.session import Session
-    from fcn4dist.training_data import ShownProgress
+    from fcn4dist.launch.training_data import ShownProgress
 
 PORT_TRIES = 5  # how often a port that was lost to another program is replaced
 
@@ -133,7 +133,7 @@ def show_dry_run(
 
     Raises UserError for what launch would refuse.
     """
-    from fcn4dist import dry_run  # the demo's config, manifests and rank tables load here
+    from fcn4dist.launch.pipeline import dry_run  # the demo's config, manifests and rank tables load here
 
     if place is not None and place.devices is not None and request.devices is None:
         config = override_config(config, launch={"devices": place.devices})

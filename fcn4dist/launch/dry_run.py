@@ -16,10 +16,10 @@ from fcn4dist.hosts.roster import Layout, Node
 from fcn4dist.job.devices import HostDevices
 from fcn4dist.job.plan import JobPlan, Launcher, Meeting, format_job, format_processes, plan_as_json, plan_job
 from fcn4dist.job.ports import LOOPBACK, choose_port
+from fcn4dist.launch.training_data import check_data, is_demo, lay_demo_under
 from fcn4dist.model.memory_estimate import MemoryEstimate, estimate_memory, format_memory
 from fcn4dist.run.attempts import next_attempt
 from fcn4dist.run.folder import RunDir
-from fcn4dist.training_data import check_data, is_demo, lay_demo_under
 
 
 @dataclass(frozen=True)

@@ -29,20 +29,20 @@ from fcn4dist.job.devices import HostDevices, list_ascend_devices
 from fcn4dist.job.events import WallClock
 from fcn4dist.job.plan import JobPlan, Launcher, Meeting, plan_as_json, plan_job
 from fcn4dist.job.ports import check_port, choose_port, is_free
-from fcn4dist.job_end import RestartHistory, end_of
-from fcn4dist.launch import LaunchRequest, run_attempt, survey
-from fcn4dist.launch_verdict import explain_verdict, failure_of, find_own_failure
+from fcn4dist.launch.job_end import RestartHistory, end_of
+from fcn4dist.launch.pipeline import LaunchRequest, run_attempt, survey
+from fcn4dist.launch.report_at_end import reported
+from fcn4dist.launch.resume import check_resumable
+from fcn4dist.launch.training_data import check_data, is_demo, resolve_data
+from fcn4dist.launch.verdict import explain_verdict, failure_of, find_own_failure
 from fcn4dist.report.event_files import event_files, require_tensorboard
-from fcn4dist.report_at_end import reported
-from fcn4dist.resume import check_resumable
 from fcn4dist.run.attempts import check_run_dir, dated_folder, locked, next_attempt, writing
 from fcn4dist.run.environment import describe_environment
 from fcn4dist.run.folder import RunDir
 from fcn4dist.run.view import live_drawing
-from fcn4dist.training_data import check_data, is_demo, resolve_data
 
 if TYPE_CHECKING:
-    from fcn4dist.training_data import ShownProgress
+    from fcn4dist.launch.training_data import ShownProgress
 
 
 @dataclass(frozen=True)
