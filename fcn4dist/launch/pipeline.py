@@ -133,7 +133,7 @@ def show_dry_run(
 
     Raises UserError for what launch would refuse.
     """
-    from fcn4dist.launch.pipeline import dry_run  # the demo's config, manifests and rank tables load here
+    from fcn4dist.launch import dry_run  # the demo's config, manifests and rank tables load here
 
     if place is not None and place.devices is not None and request.devices is None:
         config = override_config(config, launch={"devices": place.devices})

@@ -10,9 +10,9 @@ from click.testing import CliRunner
 
 from fcn4dist.cli.config import config as command
 from fcn4dist.config import RunConfig, load_config
+from fcn4dist.config.modelzoo_mapping import SAME, Imported, import_modelzoo
+from fcn4dist.config.modelzoo_show import format_notes, format_yaml
 from fcn4dist.errors import ConfigError
-from fcn4dist.modelzoo.mapping import SAME, Imported, import_modelzoo
-from fcn4dist.modelzoo.show import format_notes, format_yaml
 
 # the keys of ModelZoo's file, with values that are not its defaults
 RUN = """

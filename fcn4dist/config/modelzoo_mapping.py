@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fcn4dist.config import build_config
+from fcn4dist.config.modelzoo_source import NOT_LITERAL, Source, load_source
 from fcn4dist.data.tags import load_tags
 from fcn4dist.errors import ConfigError, DataError, quoted
-from fcn4dist.modelzoo.source import NOT_LITERAL, Source, load_source
 
 # ModelZoo's key -> our section and key, the value as it is
 SAME = {

@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
+from fcn4dist.config.modelzoo_mapping import Imported
 from fcn4dist.errors import quoted
-from fcn4dist.modelzoo.mapping import Imported
 
 MAX_UNKNOWN = 50  # that are named; a file with more is not ModelZoo's
 PLAIN = re.compile(r"[A-Za-z/][\w/.-]*")
