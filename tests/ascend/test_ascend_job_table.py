@@ -18,7 +18,7 @@ from fcn4dist.ascend.rank_table.schema import Format
 from fcn4dist.errors import RankTableError
 from fcn4dist.hosts.roster import Layout, Node
 
-EXAMPLES = Path(__file__).resolve().parents[3] / "rank_tables"
+EXAMPLES = Path(__file__).resolve().parents[2] / "rank_tables"
 TWO_BY_EIGHT = load_rank_table(EXAMPLES / "2x8.json")
 SERVERS = [server.server_id for server in TWO_BY_EIGHT.servers]
 

@@ -166,7 +166,7 @@ def test_names_from_the_run_cannot_steer_the_terminal(tmp_path: Path) -> None:
 
 def test_it_follows_a_run_to_its_failure(run: RunDir) -> None:
     command = [sys.executable, "-m", "fcn4dist", "watch", str(run.path)]
-    root = str(Path(__file__).resolve().parents[1])
+    root = str(Path(__file__).resolve().parents[2])
     with held(run):
         watcher = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root, close_fds=True

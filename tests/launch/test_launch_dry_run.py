@@ -13,7 +13,7 @@ from bare_set import make_bare_set
 
 from fcn4dist.cli.main import main
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
