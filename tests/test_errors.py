@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fcn4dist.names import shorten_name
+from fcn4dist.errors import shorten_name
 
 
 @pytest.mark.parametrize(

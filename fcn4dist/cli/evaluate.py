@@ -119,13 +119,15 @@ def _score(
     checkpoint: Path, data_dir: Path, split: str, thresholds: Path | None, config: RunConfig
 ) -> tuple[Evaluation, str]:
     from fcn4dist.job.devices import resolve_target
-    from fcn4dist.train.device import prepare_imports
+    from fcn4dist.job.rank import SINGLE
+    from fcn4dist.train.device import prepare_imports, start_device
 
     target = resolve_target(config.launch.device_target)
     prepare_imports(target)
+    start_device(target, SINGLE.device)  # before the first parameter is read
     from fcn4dist.evaluate.of_checkpoint import evaluate_checkpoint  # MindSpore loads here, not for --help
 
-    evaluation, folder = evaluate_checkpoint(checkpoint, data_dir, split, config, target, thresholds)
+    evaluation, folder = evaluate_checkpoint(checkpoint, data_dir, split, config, thresholds)
     return evaluation, str(folder)
 
 

@@ -70,8 +70,8 @@ def launch(
     by signal n.
     """
     from fcn4dist.hosts.place import HostOptions, find_place
-    from fcn4dist.job.console import build_console
     from fcn4dist.launch.pipeline import LaunchRequest, launch_job, show_dry_run
+    from fcn4dist.run.terminal import build_console
 
     place = find_place(HostOptions(master_port=master_port, **host_options), os.environ, imagined=dry_run)
     node = 0 if place is None else place.node_rank

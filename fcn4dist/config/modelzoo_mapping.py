@@ -9,8 +9,7 @@ from typing import Any
 
 from fcn4dist.config import build_config
 from fcn4dist.config.modelzoo_source import NOT_LITERAL, Source, load_source
-from fcn4dist.data.tags import load_tags
-from fcn4dist.errors import ConfigError, DataError, quoted
+from fcn4dist.errors import ConfigError, quoted
 
 # ModelZoo's key -> our section and key, the value as it is
 SAME = {
@@ -173,9 +172,10 @@ def _find_tag_file(file: Path, number: object) -> Path | None:
     for name in TAG_FILES:
         found = file.parent / name
         try:
-            if found.is_file() and len(load_tags(found)) == number:
+            lines = found.read_text(encoding="utf-8-sig").splitlines() if found.is_file() else []
+            if sum(bool(line.strip()) for line in lines) == number:
                 return found
-        except DataError:
+        except (OSError, UnicodeDecodeError):
             continue
     return None
 

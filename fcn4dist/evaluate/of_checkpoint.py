@@ -12,12 +12,10 @@ from fcn4dist.errors import CheckpointError, DataError
 from fcn4dist.evaluate.evaluated import TrainedOn
 from fcn4dist.evaluate.evaluation import Evaluation, evaluate_network
 from fcn4dist.evaluate.thresholds import Thresholds, load_thresholds
-from fcn4dist.job.devices import Target
 from fcn4dist.job.rank import SINGLE
 from fcn4dist.model.fcn4 import FCN4
 from fcn4dist.model.trained import open_model
 from fcn4dist.run.folder import RunDir
-from fcn4dist.train.device import start_device
 
 _log = logging.getLogger(__name__)
 
@@ -27,7 +25,6 @@ def evaluate_checkpoint(
     data_dir: Path,
     split_name: str,
     config: RunConfig,
-    target: Target,
     thresholds_file: Path | None = None,
 ) -> tuple[Evaluation, Path]:
     """Score the part `split_name` of `data_dir` and return the evaluation and the checkpoint that was used.
@@ -37,7 +34,6 @@ def evaluate_checkpoint(
     a val part chooses its own. Raises CheckpointError or DataError when the checkpoint is damaged or the data set is another
     kind (other tags, other mel).
     """
-    start_device(target, SINGLE.device)  # before the first parameter is read
     model = open_model(checkpoint, config, data_dir)
     card, tags = model.card, tuple(model.card.tags)
     data = open_dataset(data_dir, tags)

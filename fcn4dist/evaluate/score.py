@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from mindspore import Tensor
 from numpy.typing import NDArray
@@ -13,15 +16,16 @@ from fcn4dist.data.order import evaluation_part
 from fcn4dist.evaluate.score_file import Scores
 from fcn4dist.job.rank import Rank
 from fcn4dist.model.fcn4 import FCN4
-from fcn4dist.train.collectives import gather_rows
+
+Gather = Callable[[NDArray[Any], int, Rank], NDArray[np.float32]]  # train/collectives.gather_rows
 
 
-def score_split(network: FCN4, split: Split, batch: int, rank: Rank) -> Scores:
+def score_split(network: FCN4, split: Split, batch: int, rank: Rank, gather: Gather | None = None) -> Scores:
     """Score each clip of `split` once: a part on each rank, gathered to all.
 
-    Of a piece that is stored longer than a clip, all windows are scored and averaged. `network` is float32 and left in inference
-    mode. Every forward pass has `batch` windows: the last one is filled up with a repeated one whose scores are dropped, so no
-    clip is left out and none counts twice.
+    `gather` collects the rows of all ranks; one rank needs none. Of a piece that is stored longer than a clip, all windows are
+    scored and averaged. `network` is float32 and left in inference mode. Every forward pass has `batch` windows: the last one
+    is filled up with a repeated one whose scores are dropped, so no clip is left out and none counts twice.
     """
     network.set_train(False)
     positions = evaluation_part(split.num_clips, rank.world_size, rank.index)
@@ -30,7 +34,7 @@ def score_split(network: FCN4, split: Split, batch: int, rank: Rank) -> Scores:
     for part in split.iter_batches(positions, batch):
         own[start : start + len(part.clip_ids)] = _score_clips(network, part, split.num_frames, batch)
         start += len(part.clip_ids)
-    gathered = gather_rows(own, split.num_clips, rank)
+    gathered = own if gather is None else gather(own, split.num_clips, rank)
     order = np.argsort(split.clip_ids, kind="stable")
     return Scores(split.clip_ids[order], split.labels[order].astype(np.int32), gathered[order])
 

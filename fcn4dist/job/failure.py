@@ -49,23 +49,6 @@ class WorkerError:
 
 
 @dataclass(frozen=True)
-class RankEnd:
-    """How a rank ended well, as the rank itself wrote it."""
-
-    step: int  # finished steps
-    num_steps: int  # of the whole run
-    stopped_by: int | None = None  # the signal that asked for it (0: another rank was asked); None: the run is finished
-
-
-def load_end(path: Path) -> RankEnd | None:
-    """Return what a rank noted at its end, or None when it is not there or not whole."""
-    try:
-        return RankEnd(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
-
-
-@dataclass(frozen=True)
 class FailedProcess:
     """A process that ended badly."""
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fcn4dist.ascend.job_table import check_job_table
 from fcn4dist.ascend.rank_table.parse import load_rank_table
 from fcn4dist.config import RunConfig, override_config, plan_batches
+from fcn4dist.hosts.job_table import check_job_table
 from fcn4dist.hosts.place import Place
 from fcn4dist.hosts.roster import Layout, Node
 from fcn4dist.job.devices import HostDevices

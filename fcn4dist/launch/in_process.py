@@ -18,10 +18,10 @@ from fcn4dist.job.usage import UsageRecorder, own_processes
 from fcn4dist.launch.report_at_end import reported
 from fcn4dist.launch.resume import check_resumable
 from fcn4dist.launch.training_data import check_data, resolve_data
-from fcn4dist.report.event_files import event_files, require_tensorboard
 from fcn4dist.run.attempts import check_run_dir, dated_folder, locked, writing
 from fcn4dist.run.checkpoints import has_checkpoint
 from fcn4dist.run.environment import describe_environment
+from fcn4dist.run.event_files import event_files, require_tensorboard
 from fcn4dist.run.folder import RunDir
 from fcn4dist.train.device import prepare_imports, start_device
 from fcn4dist.train.stop_request import StopRequest

@@ -14,13 +14,14 @@ from rich.console import Console
 from fcn4dist.errors import Interrupted, JobError, UserError
 from fcn4dist.job.console import JobConsole
 from fcn4dist.job.events import EventLog, Inbox, Signalled, WallClock, signals_into
-from fcn4dist.job.failure import Failure, RankEnd, explain_failure, format_failure, load_end, save_failure
+from fcn4dist.job.failure import Failure, explain_failure, format_failure, save_failure
 from fcn4dist.job.oom import BY_CGROUP, BY_KERNEL
 from fcn4dist.job.plan import JobPlan
 from fcn4dist.job.process import signal_name
 from fcn4dist.job.state import Outcome
 from fcn4dist.launch.restarts import FailedAttempt, decide_restart
 from fcn4dist.run.checkpoints import list_checkpoints
+from fcn4dist.run.state import RankEnd, load_end
 
 
 class RestartHistory:

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from fcn4dist import __version__
-from fcn4dist.ascend.job_table import build_job_table, check_job_table, find_own_server, load_given_table
 from fcn4dist.config import RunConfig, build_config, format_config, keep_batches, override_config, plan_batches
 from fcn4dist.errors import ConfigError, Fcn4distError
 from fcn4dist.files import digest_file, save_json, save_text
+from fcn4dist.hosts.job_table import build_job_table, check_job_table, find_own_server, load_given_table
 from fcn4dist.hosts.master import MasterSession
 from fcn4dist.hosts.member import MemberSession
 from fcn4dist.hosts.place import Place, resolve_master
 from fcn4dist.hosts.roster import LOCAL_KEYS, Go, HostCard, Layout, Readiness, check_same_data, shared_config
 from fcn4dist.hosts.session import Say, Session, Verdict
 from fcn4dist.hosts.wire import load_secret
-from fcn4dist.job.console import JobConsole, format_duration
+from fcn4dist.job.console import JobConsole
 from fcn4dist.job.devices import HostDevices, list_ascend_devices
 from fcn4dist.job.events import WallClock
 from fcn4dist.job.plan import JobPlan, Launcher, Meeting, plan_as_json, plan_job
@@ -35,10 +35,11 @@ from fcn4dist.launch.report_at_end import reported
 from fcn4dist.launch.resume import check_resumable
 from fcn4dist.launch.training_data import check_data, is_demo, resolve_data
 from fcn4dist.launch.verdict import explain_verdict, failure_of, find_own_failure
-from fcn4dist.report.event_files import event_files, require_tensorboard
 from fcn4dist.run.attempts import check_run_dir, dated_folder, locked, next_attempt, writing
 from fcn4dist.run.environment import describe_environment
+from fcn4dist.run.event_files import event_files, require_tensorboard
 from fcn4dist.run.folder import RunDir
+from fcn4dist.run.terminal import format_duration
 from fcn4dist.run.view import live_drawing
 
 if TYPE_CHECKING:

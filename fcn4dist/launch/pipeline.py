@@ -29,9 +29,9 @@ from fcn4dist.launch.job_end import RestartHistory, report_outcome
 from fcn4dist.launch.report_at_end import reported
 from fcn4dist.launch.resume import check_resumable
 from fcn4dist.launch.training_data import check_data, resolve_data
-from fcn4dist.report.event_files import event_files, require_tensorboard
 from fcn4dist.run.attempts import check_run_dir, dated_folder, locked, next_attempt, writing
 from fcn4dist.run.environment import describe_environment
+from fcn4dist.run.event_files import event_files, require_tensorboard
 from fcn4dist.run.folder import RunDir
 from fcn4dist.run.view import live_drawing
 
@@ -106,7 +106,7 @@ def _check_rank_table(request: LaunchRequest, host: HostDevices, say: Callable[[
     """Return the rank table that the workers get; one host needs none, so only one that was given, and on Ascend."""
     if request.rank_table in ("auto", "none"):
         return None
-    from fcn4dist.ascend.job_table import check_table_of_one_host, load_given_table
+    from fcn4dist.hosts.job_table import check_table_of_one_host, load_given_table
 
     is_exported = host.target == "Ascend"
     table = load_given_table(Path(request.rank_table), host.target, os.environ)

@@ -14,7 +14,6 @@ from fcn4dist.hosts.session import Verdict
 from fcn4dist.job.failure import (
     FailedProcess,
     Failure,
-    RankEnd,
     explain_failure,
     format_failure,
     load_error,
@@ -24,6 +23,7 @@ from fcn4dist.job.failure import (
 from fcn4dist.job.process import signal_name
 from fcn4dist.job.state import Outcome
 from fcn4dist.run.folder import RunDir
+from fcn4dist.run.state import RankEnd
 
 
 def find_own_failure(outcome: Outcome, run_dir: RunDir, attempt: int, host: str) -> Failure | None:

@@ -8,12 +8,12 @@ import json
 import logging
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from fcn4dist.errors import JobError
-from fcn4dist.evaluate.evaluation import Evaluation
 from fcn4dist.files import save_text
 from fcn4dist.run.folder import RunDir
 
@@ -131,14 +131,11 @@ class EvaluationRecords:
         self._path, self._last_step, self._is_patient = run.evaluations, last_step, is_patient
         self._lines: JsonLines | None = None
 
-    def add(self, step: int, epoch: int, evaluation: Evaluation) -> None:
+    def add(self, step: int, epoch: int, figures: Mapping[str, Any]) -> None:
         """Append the figures after `step`; only the chief calls this, so only the chief has the file."""
         if self._lines is None:
             self._lines = JsonLines(self._path, self._last_step, is_patient=self._is_patient)
-        about, metrics = evaluation.about, evaluation.metrics
-        clips = {"split": about.split, "split_name": about.split_name, "split_checksum": evaluation.split_checksum}
-        figures = {"roc_auc_macro": metrics.roc_auc_macro, "pr_auc_macro": metrics.pr_auc_macro}
-        self._lines.add({"step": step, "epoch": epoch, "time": time.time(), **figures, **clips})
+        self._lines.add({"step": step, "epoch": epoch, "time": time.time(), **figures})
 
 
 def _step_of(line: str) -> float:

@@ -15,10 +15,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fcn4dist.job.console import format_duration
 from fcn4dist.run.folder import RunDir
 from fcn4dist.run.pulse import Pulse, read_pulse
 from fcn4dist.run.state import RunState, newest_attempt, read_json, read_last_record, read_state
+from fcn4dist.run.terminal import format_duration
 
 MOST_RANKS = 64  # lines of ranks; a terminal has few more
 BAR_WIDTH = 40

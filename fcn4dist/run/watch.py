@@ -7,12 +7,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from fcn4dist.errors import ConfigError, JobError
-from fcn4dist.job.console import PLAIN_EVERY_S, LivePicture, format_step
-from fcn4dist.names import shorten_name
+from fcn4dist.errors import ConfigError, JobError, shorten_name
 from fcn4dist.run.folder import RunDir
 from fcn4dist.run.pulse import read_pulse
 from fcn4dist.run.state import RunState, is_locked
+from fcn4dist.run.terminal import PLAIN_EVERY_S, LivePicture, format_step
 from fcn4dist.run.view import Drawing, Snapshot, first_rank, take_snapshot, value_of
 
 POLL_S = 0.5

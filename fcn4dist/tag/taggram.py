@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fcn4dist.data.letters import missing_letters_allowed
 from fcn4dist.errors import ConfigError
 from fcn4dist.files import save_atomically
-from fcn4dist.names import missing_letters_allowed
 from fcn4dist.tag.printable import printable
 
 if TYPE_CHECKING:

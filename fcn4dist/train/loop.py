@@ -37,7 +37,7 @@ from fcn4dist.train.checkpoint import (
     step_name,
 )
 from fcn4dist.train.checkpoint_writer import CheckpointWriter
-from fcn4dist.train.collectives import broadcast_state
+from fcn4dist.train.collectives import broadcast_state, gather_rows
 from fcn4dist.train.init_from import load_initial_weights
 from fcn4dist.train.schedule import learning_rate
 from fcn4dist.train.step import TrainStep
@@ -254,7 +254,13 @@ class _Run:
             for mine, trained in zip(self.scorer.get_parameters(), self.weights, strict=True):
                 mine.set_data(ms.Tensor(trained.asnumpy()))
             evaluation = evaluate_network(
-                self.scorer, self.eval_split, self.data, self.config.evaluate, self._trained_on, self.rank
+                self.scorer,
+                self.eval_split,
+                self.data,
+                self.config.evaluate,
+                self._trained_on,
+                self.rank,
+                gather=gather_rows,
             )
         score = evaluation.metrics.roc_auc_macro if evaluation else None
         best, step = self.progress.best_score, self.progress.step
@@ -284,7 +290,7 @@ class _Run:
             if not self.is_patient:
                 raise
             logger.warning("%s: cannot be written: %s", self.run.evaluation, error.strerror)
-        self.evaluations.add(step, self.progress.epoch, evaluation)
+        self.evaluations.add(step, self.progress.epoch, evaluation.headline)
         logger.info("%s", evaluation.summary)
 
     def _save(self) -> None:

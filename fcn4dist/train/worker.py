@@ -18,10 +18,11 @@ from pathlib import Path
 
 from fcn4dist.errors import Fcn4distError
 from fcn4dist.files import save_json
-from fcn4dist.job.failure import RankEnd, save_error
+from fcn4dist.job.failure import save_error
 from fcn4dist.job.worker_env import WorkerEnv, read_environment
 from fcn4dist.run.folder import RunDir
 from fcn4dist.run.pulse import STACK_SIGNAL, PulseFile
+from fcn4dist.run.state import RankEnd
 from fcn4dist.train.bring_up import leave_if_orphaned, pin_to_cores, threads_in_turn, wait_until_listening
 from fcn4dist.train.short_sleeps import short_sleeps
 from fcn4dist.train.stop_request import StopRequest

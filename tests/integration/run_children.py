@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fcn4dist.config import BatchPlan
 from fcn4dist.errors import Fcn4distError
-from fcn4dist.job.console import JobConsole, build_console
+from fcn4dist.job.console import JobConsole
 from fcn4dist.job.devices import CoreShare
 from fcn4dist.job.events import STOP_SIGNALS, WallClock
 from fcn4dist.job.plan import JobPlan, Meeting, WorkerSpec
@@ -23,6 +23,7 @@ from fcn4dist.job.process import ProcessSpec
 from fcn4dist.job.rank import Rank
 from fcn4dist.launch.pipeline import report_outcome, run_attempt
 from fcn4dist.run.folder import RunDir
+from fcn4dist.run.terminal import build_console
 
 SCHEDULER = "import time; time.sleep(600)"
 PREAMBLE = """

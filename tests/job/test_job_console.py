@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from fcn4dist.job.console import JobConsole, format_duration, format_step
+from fcn4dist.job.console import JobConsole
 from fcn4dist.job.events import Evaluated, Progress, Started
 from fcn4dist.run.folder import RunDir
+from fcn4dist.run.terminal import format_duration, format_step
 
 RECORD = {"step": 5, "epoch": 1, "loss": 0.23264095, "samples_per_s": 41.26, "num_steps": 60, "time_left_s": 75.2}
 

@@ -10,8 +10,8 @@ from fcn4dist.hosts.place import Place
 from fcn4dist.hosts.roster import shared_config
 from fcn4dist.job.devices import CoreShare, HostDevices
 from fcn4dist.job.ports import is_free
-from fcn4dist.launch.over_hosts import choose_devices, choose_scheduler_port, merge_config
 from fcn4dist.launch import over_hosts as launch_hosts
+from fcn4dist.launch.over_hosts import choose_devices, choose_scheduler_port, merge_config
 
 
 def test_a_host_keeps_its_own_paths_and_devices() -> None:

@@ -7,11 +7,12 @@ from fcn4dist.errors import Interrupted, JobError, UserError
 from fcn4dist.hosts.roster import Layout, Node
 from fcn4dist.hosts.session import Verdict
 from fcn4dist.job.events import Exited
-from fcn4dist.job.failure import FailedProcess, Failure, RankEnd, WorkerError
+from fcn4dist.job.failure import FailedProcess, Failure, WorkerError
 from fcn4dist.job.process import ExitStatus
 from fcn4dist.job.state import Outcome
 from fcn4dist.launch.verdict import explain_verdict, find_own_failure
 from fcn4dist.run.folder import RunDir
+from fcn4dist.run.state import RankEnd
 
 LAYOUT = Layout(
     nodes=[

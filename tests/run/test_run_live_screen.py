@@ -17,16 +17,17 @@ from terminal import ROOT, Terminal
 
 from fcn4dist.config import format_config, load_config
 from fcn4dist.files import save_json
-from fcn4dist.job.failure import RankEnd
 from fcn4dist.run.folder import RunDir
 from fcn4dist.run.pulse import PulseFile
+from fcn4dist.run.state import RankEnd
 
 RECORD = {"step": 5, "num_steps": 60, "epoch": 1, "loss": 0.25, "samples_per_s": 40.0, "time_left_s": 75.0}
 JOB = """
 import logging, sys
 from pathlib import Path
 from fcn4dist.cli.main import set_log_level
-from fcn4dist.job.console import JobConsole, build_console
+from fcn4dist.job.console import JobConsole
+from fcn4dist.run.terminal import build_console
 from fcn4dist.job.events import Evaluated, Progress, Signalled, WallClock
 from fcn4dist.run.folder import RunDir
 from fcn4dist.run.view import live_drawing

@@ -17,10 +17,9 @@ from rich.console import Console
 from fcn4dist.config import format_config, load_config
 from fcn4dist.errors import ConfigError, JobError
 from fcn4dist.files import save_json
-from fcn4dist.job.failure import RankEnd
 from fcn4dist.run.folder import RunDir
 from fcn4dist.run.pulse import PulseFile
-from fcn4dist.run.state import is_locked, read_last_record, read_state
+from fcn4dist.run.state import RankEnd, is_locked, read_last_record, read_state
 from fcn4dist.run.view import Drawing, take_snapshot
 from fcn4dist.run.watch import watch_run
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from fcn4dist.cli.tensorboard import tensorboard as command
 from fcn4dist.errors import ConfigError
-from fcn4dist.report.event_files import EventFiles, convert_run, event_files, step_times
+from fcn4dist.run.event_files import EventFiles, convert_run, event_files, step_times
 from fcn4dist.run.folder import RunDir
 from fcn4dist.run.metrics import cut_lines
 

@@ -5,17 +5,17 @@ from typing import Any
 
 import pytest
 
-from fcn4dist.ascend.job_table import (
-    build_job_table,
-    check_job_table,
-    check_table_of_one_host,
-    load_given_table,
-)
 from fcn4dist.ascend.rank_table.check import check_document
 from fcn4dist.ascend.rank_table.parse import load_rank_table
 from fcn4dist.ascend.rank_table.read import Document
 from fcn4dist.ascend.rank_table.schema import Format
 from fcn4dist.errors import RankTableError
+from fcn4dist.hosts.job_table import (
+    build_job_table,
+    check_job_table,
+    check_table_of_one_host,
+    load_given_table,
+)
 from fcn4dist.hosts.roster import Layout, Node
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "rank_tables"
