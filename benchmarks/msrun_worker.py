@@ -11,15 +11,15 @@ from pathlib import Path
 def main() -> None:
     """Join the job and train."""
     data, run, settings = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
-    from fcn4dist.train.runtime import join_job, start_device
+    from fcn4dist.train.device import join_job, start_device
 
     start_device("CPU", 0)
     world_size = int(os.environ["MS_WORKER_NUM"])
     join_job(world_size)  # the scheduler's process stays in here
-    from fcn4dist.cluster.rank import Rank
     from fcn4dist.config import load_config
     from fcn4dist.data.dataset import open_dataset
-    from fcn4dist.run_dir import RunDir
+    from fcn4dist.job.rank import Rank
+    from fcn4dist.run.folder import RunDir
     from fcn4dist.train.loop import train
 
     rank = int(os.environ["RANK_ID"])

@@ -24,8 +24,8 @@ from benchmarks.chaos import wait_for
 from benchmarks.side_by_side import Row, both, report
 from benchmarks.steppers import ROOT
 from benchmarks.training import write_shards
-from fcn4dist.cluster.devices import needs_avx512_guard
-from fcn4dist.cluster.ports import choose_port
+from fcn4dist.job.devices import needs_avx512_guard
+from fcn4dist.job.ports import choose_port
 
 SETTINGS = {
     **{"model.channels": "[4, 4, 6, 8]", "mel.clip_s": "6.0", "evaluate.split": "test", "evaluate.num_resamples": "0"},

@@ -48,8 +48,8 @@ class Stepper:
         python: str = sys.executable,
     ) -> Stepper:
         """Start the process on `cores`, as many threads as cores; do not wait for it."""
-        from fcn4dist.cluster.devices import needs_avx512_guard
-        from fcn4dist.cluster.worker_env import MALLOC
+        from fcn4dist.job.devices import needs_avx512_guard
+        from fcn4dist.job.worker_env import MALLOC
 
         environment = {**os.environ, "GLOG_v": "3", **(extra or {})}
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -118,7 +118,7 @@ def build_ours(batch: int) -> Callable[[], object]:
     """One rank of fcn4dist, as `fcn4dist train` has it."""
     from fcn4dist.config import RunConfig, plan_batches
     from fcn4dist.model.cpu_layers import build_network
-    from fcn4dist.train.runtime import start_device
+    from fcn4dist.train.device import start_device
     from fcn4dist.train.step import TrainStep
 
     start_device("CPU", 0)

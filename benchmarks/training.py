@@ -23,7 +23,7 @@ import click
 
 from benchmarks.side_by_side import Row, number, report
 from benchmarks.steppers import ROOT, Stepper
-from fcn4dist.cluster.ports import choose_port
+from fcn4dist.job.ports import choose_port
 
 GLOBAL_BATCH, RANK_BATCH = 16, 8
 GFLOP_PER_CLIP = 59.8  # 2 x multiplications of the convolutions, three passes; the first convolution has two

@@ -27,6 +27,12 @@ def quoted(name: str, limit: int = 80) -> str:
     return repr(shown)
 
 
+def shorten_name(name: str, width: int) -> str:
+    """Return at most `width` characters of a name; what is not printable (newlines, escape sequences) becomes a question mark."""
+    clean = "".join(letter if letter.isprintable() else "?" for letter in name[: width + 1])
+    return clean if len(clean) <= width else f"{clean[: width - 1]}…"
+
+
 class Fcn4distError(Exception):
     """Base of all errors that a user is meant to read."""
 

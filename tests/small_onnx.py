@@ -8,8 +8,8 @@ import numpy as np
 from scipy.special import expit
 
 from fcn4dist.config import MelConfig, ModelConfig
+from fcn4dist.export.card import ExportCard, MelRules, Signature, SplitCard, card_file
 from fcn4dist.files import digest_file, save_json
-from fcn4dist.scoring.card import ExportCard, MelRules, Signature, SplitCard, card_file
 
 MEL = MelConfig(n_mels=24, clip_s=2.0)
 TAGS = ["loud", "soft", "mid"]

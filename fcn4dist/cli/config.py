@@ -34,8 +34,8 @@ def import_modelzoo(file: Path, output: Path | None) -> None:
 
     FILE is read, never executed. What happens to the keys that have no place here is told on stderr.
     """
-    from fcn4dist.modelzoo.mapping import import_modelzoo as run
-    from fcn4dist.modelzoo.show import format_notes, format_yaml
+    from fcn4dist.config.modelzoo_mapping import import_modelzoo as run
+    from fcn4dist.config.modelzoo_show import format_notes, format_yaml
 
     imported = run(file)
     text = format_yaml(imported)

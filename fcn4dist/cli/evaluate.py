@@ -14,7 +14,7 @@ import click
 from fcn4dist.cli.options import config_options, json_option, verbosity_options
 from fcn4dist.config import EvaluateConfig, RunConfig
 from fcn4dist.errors import ConfigError
-from fcn4dist.run_dir import RunDir
+from fcn4dist.run.folder import RunDir
 
 if TYPE_CHECKING:
     from fcn4dist.evaluate.evaluation import Evaluation
@@ -72,7 +72,7 @@ def evaluate(
         assert scores_path is not None
         evaluation, source = _measure(scores_path, data_dir, split, thresholds, config.evaluate)
     from fcn4dist.evaluate.evaluation import format_evaluation, save_evaluation
-    from fcn4dist.evaluate.evaluation_text import tabulate_evaluation
+    from fcn4dist.evaluate.text import tabulate_evaluation
 
     if output is not None:
         with _named(output):
@@ -118,14 +118,16 @@ def _named(output: Path) -> Iterator[None]:
 def _score(
     checkpoint: Path, data_dir: Path, split: str, thresholds: Path | None, config: RunConfig
 ) -> tuple[Evaluation, str]:
-    from fcn4dist.cluster.devices import resolve_target
-    from fcn4dist.train.runtime import prepare_imports
+    from fcn4dist.job.devices import resolve_target
+    from fcn4dist.job.rank import SINGLE
+    from fcn4dist.train.device import prepare_imports, start_device
 
     target = resolve_target(config.launch.device_target)
     prepare_imports(target)
-    from fcn4dist.evaluate_checkpoint import evaluate_checkpoint  # MindSpore loads here, not for --help
+    start_device(target, SINGLE.device)  # before the first parameter is read
+    from fcn4dist.evaluate.of_checkpoint import evaluate_checkpoint  # MindSpore loads here, not for --help
 
-    evaluation, folder = evaluate_checkpoint(checkpoint, data_dir, split, config, target, thresholds)
+    evaluation, folder = evaluate_checkpoint(checkpoint, data_dir, split, config, thresholds)
     return evaluation, str(folder)
 
 

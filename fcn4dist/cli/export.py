@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from fcn4dist.cli.options import config_options, json_option, verbosity_options
-from fcn4dist.cluster.devices import Target, missing_for_ascend, require_mindspore, resolve_target
 from fcn4dist.config import RunConfig
 from fcn4dist.errors import ConfigError, DeviceError
-from fcn4dist.train.runtime import prepare_imports
+from fcn4dist.job.devices import Target, missing_for_ascend, require_mindspore, resolve_target
+from fcn4dist.train.device import prepare_imports
 
 if TYPE_CHECKING:
-    from fcn4dist.scoring.card import ExportCard
+    from fcn4dist.export.card import ExportCard
 
 Format = Literal["mindir", "onnx", "air", "safetensors"]
 FORMATS: tuple[Format, ...] = ("mindir", "onnx", "air", "safetensors")
@@ -71,7 +71,7 @@ def export(
     require_mindspore()
     target = _target_of(chosen, config)
     prepare_imports(target)
-    from fcn4dist.export_checkpoint import ExportRequest, export_checkpoint  # MindSpore loads here, not for --help
+    from fcn4dist.export.pipeline import ExportRequest, export_checkpoint  # MindSpore loads here, not for --help
 
     card = export_checkpoint(ExportRequest(checkpoint, output, chosen, data_dir, num_clips, evaluation), config, target)
     click.echo(card.model_dump_json(indent=2) if as_json else format_card(card, output))

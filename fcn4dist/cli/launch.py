@@ -13,7 +13,7 @@ from fcn4dist.cli.options import config_options, json_option, verbosity_options
 from fcn4dist.cli.progress import ConsoleProgress
 from fcn4dist.config import RunConfig, override_config
 from fcn4dist.errors import ConfigError
-from fcn4dist.run_dir import RunDir
+from fcn4dist.run.folder import RunDir
 
 FilePath = click.Path(path_type=Path, dir_okay=False)
 Folder = click.Path(path_type=Path, file_okay=False)
@@ -69,9 +69,9 @@ def launch(
     job after the current step, with a checkpoint. Exit codes: 0 done, 1 a process failed, 2 the input is wrong, 128+n ended
     by signal n.
     """
-    from fcn4dist.cluster.console import build_console
-    from fcn4dist.cluster.hosts.place import HostOptions, find_place
-    from fcn4dist.launch import LaunchRequest, launch_job, show_dry_run
+    from fcn4dist.hosts.place import HostOptions, find_place
+    from fcn4dist.launch.pipeline import LaunchRequest, launch_job, show_dry_run
+    from fcn4dist.run.terminal import build_console
 
     place = find_place(HostOptions(master_port=master_port, **host_options), os.environ, imagined=dry_run)
     node = 0 if place is None else place.node_rank
@@ -93,14 +93,14 @@ def launch(
     if place is None:
         launch_job(config, request, build_console(sys.stdout), progress)
         return
-    from fcn4dist.launch_hosts import HostRequest, launch_on_hosts
+    from fcn4dist.launch.over_hosts import HostRequest, launch_on_hosts
 
     launch_on_hosts(config, HostRequest(place, request, has_config), build_console(sys.stdout), progress)
 
 
 def config_to_resume(context: click.Context, run_dir: Path, *, force: bool, node: int = 0) -> RunConfig:
     """Return the config of the run in `run_dir` with the command line's changes; the harmful ones are refused."""
-    from fcn4dist.resume import load_config_to_resume
+    from fcn4dist.launch.resume import load_config_to_resume
 
     parameters = context.params
     if parameters.get("run_dir") is not None:

@@ -13,8 +13,7 @@ import sys
 import click
 
 from fcn4dist import __version__
-from fcn4dist.errors import NO_MINDSPORE, Fcn4distError, UserError
-from fcn4dist.names import shorten_name
+from fcn4dist.errors import NO_MINDSPORE, Fcn4distError, UserError, shorten_name
 
 # command -> "module:attribute", in the order of --help; a module is imported only when its command runs
 COMMANDS = {

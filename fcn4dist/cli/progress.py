@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from fcn4dist.cluster.console import LivePicture
+    from fcn4dist.run.terminal import LivePicture
 
 LINE_EVERY_S = 10.0  # between plain lines
 
@@ -27,7 +27,7 @@ class ConsoleProgress:
         self._started = self._last_line = 0.0
 
     def __enter__(self) -> ConsoleProgress:
-        from fcn4dist.cluster.console import LivePicture, build_console
+        from fcn4dist.run.terminal import LivePicture, build_console
 
         console = build_console(sys.stderr)
         if not self._is_quiet and console.is_interactive:
@@ -57,7 +57,7 @@ class ConsoleProgress:
     def _draw(self, width: int) -> RenderableType:
         from rich.console import Group
 
-        from fcn4dist.run_view import draw_bar
+        from fcn4dist.run.view import draw_bar
 
         if not self._total:
             return ""
@@ -65,7 +65,7 @@ class ConsoleProgress:
         return Group(bar, self._pace())
 
     def _pace(self) -> str:
-        from fcn4dist.cluster.console import format_duration
+        from fcn4dist.run.terminal import format_duration
 
         rate = (self._done - self._num_reused) / (time.monotonic() - self._started)
         return f"{rate:.1f} clips/s, {format_duration((self._total - self._done) / rate)} left" if rate else ""

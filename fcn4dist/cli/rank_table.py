@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fcn4dist.ascend.rank_table.schema import CHIPS, Chip
 from fcn4dist.cli.options import json_option, verbosity_options
-from fcn4dist.cluster.rank_table.schema import CHIPS, Chip
 from fcn4dist.errors import RankTableError
 
 if TYPE_CHECKING:
-    from fcn4dist.cluster.rank_table.findings import Finding, Verdict
+    from fcn4dist.ascend.rank_table.findings import Finding, Verdict
 
 SHOWN_FINDINGS = 20  # a severity and verdict, on the terminal; --json gives all
 _FilePath = click.Path(path_type=Path)
@@ -44,8 +44,8 @@ def validate(files: tuple[Path, ...], chip: Chip | None, msrun: bool, as_json: b
     Errors refuse a table, warnings say what other readers trip over, notes what is ignored. Exit code 0: every file
     is accepted (by one chip at least, without --chip), 1: a file is refused, 2: a file cannot be read.
     """
-    from fcn4dist.cluster.rank_table.check import check_all_chips, check_document
-    from fcn4dist.cluster.rank_table.read import load_document
+    from fcn4dist.ascend.rank_table.check import check_all_chips, check_document
+    from fcn4dist.ascend.rank_table.read import load_document
 
     verdicts: list[list[Verdict]] = []
     unreadable: list[RankTableError] = []
@@ -122,8 +122,8 @@ def generate(output: Path | None, **options: Any) -> None:
     On an Ascend host it asks hccn_tool, /etc/hccn.conf, /dev/davinci* and npu-smi; elsewhere give --hostfile,
     --hccn-conf, --inventory or --servers. What is written is held to HCCL's rules for the chip first.
     """
-    from fcn4dist.cluster.rank_table.build import build_table, check_written, format_table
-    from fcn4dist.cluster.rank_table.sources import Source, collect_servers
+    from fcn4dist.ascend.rank_table.build import build_table, check_written, format_table
+    from fcn4dist.ascend.sources import Source, collect_servers
 
     cluster = collect_servers(Source(**options))
     document = format_table(build_table(cluster.servers, cluster.chip))
@@ -143,8 +143,8 @@ def merge(files: tuple[Path, ...], output: Path | None) -> None:
     Servers stand in the text order of their ids, ranks are given out server by server, super pods are kept. A server,
     an address or a super-pod device that is in two files is refused.
     """
-    from fcn4dist.cluster.rank_table.merge import accepting_chips, merge_documents
-    from fcn4dist.cluster.rank_table.read import load_table
+    from fcn4dist.ascend.rank_table.merge import accepting_chips, merge_documents
+    from fcn4dist.ascend.rank_table.read import load_table
 
     documents = [load_table(file) for file in files]
     merged = merge_documents(documents)
@@ -159,12 +159,12 @@ def merge(files: tuple[Path, ...], output: Path | None) -> None:
 @verbosity_options
 def show(file: Path, rank: int | None, as_json: bool) -> None:
     """Show the servers, devices, ranks, addresses and super pods of a table."""
-    from fcn4dist.cluster.rank_table.parse import find_rank, load_rank_table
+    from fcn4dist.ascend.rank_table.parse import find_rank, load_rank_table
 
     table = load_rank_table(file)
     if rank is not None:
         find_rank(table, rank)
-    from fcn4dist.cluster.rank_table.show import describe, print_table  # rich loads here
+    from fcn4dist.ascend.rank_table.show import describe, print_table  # rich loads here
 
     if as_json:
         _print_json(describe(table, rank))
@@ -179,8 +179,8 @@ def show(file: Path, rank: int | None, as_json: bool) -> None:
 @verbosity_options
 def convert(file: Path, target: str, output: Path | None) -> None:
     """Convert between template two, 1.0 and 1.2, where nothing has to be invented and no rank moves."""
-    from fcn4dist.cluster.rank_table.convert import TARGETS, convert_document
-    from fcn4dist.cluster.rank_table.read import load_table
+    from fcn4dist.ascend.rank_table.convert import TARGETS, convert_document
+    from fcn4dist.ascend.rank_table.read import load_table
 
     converted, remarks = convert_document(load_table(file), TARGETS[target])
     _write(converted, output, remarks)
@@ -188,7 +188,7 @@ def convert(file: Path, target: str, output: Path | None) -> None:
 
 def _write(document: dict[str, Any], output: Path | None, remarks: Sequence[str]) -> None:
     """Write a table whole, to a file or stdout; remarks go to stderr, unless -q."""
-    from fcn4dist.cluster.rank_table.build import to_text
+    from fcn4dist.ascend.rank_table.build import to_text
     from fcn4dist.files import save_text
 
     for remark in remarks if logging.getLogger(__name__).isEnabledFor(logging.WARNING) else ():

@@ -20,8 +20,8 @@ from fcn4dist.errors import ConfigError, UserError
 from fcn4dist.tag.printable import printable
 
 if TYPE_CHECKING:
-    from fcn4dist.scoring.scorer import Listener
-    from fcn4dist.tag_audio import Combine, Tagging
+    from fcn4dist.export.scorer import Listener
+    from fcn4dist.tag.tagger import Combine, Tagging
 
 LIBSNDFILE = (
     "readable are the formats of libsndfile, such as wav, flac, ogg, mp3, aiff; others can be converted by ffmpeg"
@@ -80,9 +80,9 @@ def tag(
     no MindSpore is needed. A file that cannot be used is named and the others are tagged; the exit code is then 2.
     """
     from fcn4dist.data.audio import UnusableClipError
-    from fcn4dist.scoring.scorer import open_scorer
+    from fcn4dist.export.scorer import open_scorer
+    from fcn4dist.tag.tagger import plan_windows, tag_file
     from fcn4dist.tag.taggram import check_picture, draw_taggram
-    from fcn4dist.tag_audio import plan_windows, tag_file
 
     check_numbers(window_s, hop_s)
     if picture is not None:

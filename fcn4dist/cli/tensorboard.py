@@ -16,9 +16,9 @@ def tensorboard(run: Path) -> None:
 
     To have them while a run goes on, launch it with --set launch.tensorboard=true.
     """
-    from fcn4dist.report.event_files import convert_run
-    from fcn4dist.run_dir import RunDir
-    from fcn4dist.run_folder import locked
+    from fcn4dist.run.attempts import locked
+    from fcn4dist.run.event_files import convert_run
+    from fcn4dist.run.folder import RunDir
 
     run_dir = RunDir(run)
     if not run_dir.config.is_file():

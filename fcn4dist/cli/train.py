@@ -36,7 +36,7 @@ def train(
 
     The loss of every step is printed. For several devices use `fcn4dist launch`.
     """
-    from fcn4dist.train_here import train_here
+    from fcn4dist.launch.in_process import train_here
 
     is_quiet = bool(context.params.get("quiet"))
     if resume is not None:

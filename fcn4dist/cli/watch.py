@@ -21,7 +21,7 @@ def watch(run: Path, once: bool, with_ranks: bool) -> None:
     Only files are read: neither the run nor its launcher notices. Ctrl-C ends the watching, not the run. Exit codes: 0 the run
     finished or was stopped on request, 1 it failed, 2 there is none.
     """
-    from fcn4dist.cluster.console import build_console
-    from fcn4dist.watch import watch_run
+    from fcn4dist.run.terminal import build_console
+    from fcn4dist.run.watch import watch_run
 
     watch_run(run, build_console(sys.stdout), once=once, with_ranks=with_ranks)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fcn4dist.data.dataset import open_dataset
 from fcn4dist.data.leaks import LeakReport, format_leaks, warn_of_leaks
 from fcn4dist.data.manifest import LedgerClip, digest_clip_list
-from fcn4dist.names import shorten_name
+from fcn4dist.errors import shorten_name
 
 TAG_WIDTH = 30  # letters of a tag in print
 MOST_LINES = 10  # of skipped clips and of pairs of tags in print

@@ -13,15 +13,15 @@ from typing import Any
 
 import psutil
 
-from fcn4dist.cluster.devices import missing_for_ascend
-from fcn4dist.cluster.rank_table.check import check_all_chips, check_document, first_error
-from fcn4dist.cluster.rank_table.discover import Discovery, discover
-from fcn4dist.cluster.rank_table.findings import Finding, Verdict
-from fcn4dist.cluster.rank_table.parse import parse_table
-from fcn4dist.cluster.rank_table.read import load_table
-from fcn4dist.cluster.rank_table.schema import RankTable, Server
+from fcn4dist.ascend.discover import Discovery, discover
+from fcn4dist.ascend.rank_table.check import check_all_chips, check_document, first_error
+from fcn4dist.ascend.rank_table.findings import Finding, Verdict
+from fcn4dist.ascend.rank_table.parse import parse_table
+from fcn4dist.ascend.rank_table.read import load_table
+from fcn4dist.ascend.rank_table.schema import RankTable, Server
 from fcn4dist.doctor.check import Check, Surroundings
 from fcn4dist.errors import RankTableError
+from fcn4dist.job.devices import missing_for_ascend
 
 TOOL_LIMIT_S = 20.0
 _HEALTH = re.compile(r"^\|\s*(\d+)\s+[A-Za-z0-9_-]+\s*\|\s*([A-Za-z]+)\s*\|", re.MULTILINE)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from fcn4dist.cluster.rank_table.discover import HostPaths
+from fcn4dist.ascend.discover import HostPaths
 
 Status = Literal["ok", "warning", "error"]
 GIB = 1 << 30

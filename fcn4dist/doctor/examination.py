@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fcn4dist.cluster.devices import Target
 from fcn4dist.config import RunConfig, plan_batches
 from fcn4dist.doctor import ascend, folders, hosts, job, machine, software
 from fcn4dist.doctor.check import Check, Surroundings
+from fcn4dist.job.devices import Target
 
 
 @dataclass(frozen=True)

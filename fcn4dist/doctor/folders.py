@@ -12,9 +12,9 @@ from fcn4dist.config import BatchPlan, RunConfig, override_config
 from fcn4dist.doctor.check import Check, format_bytes
 from fcn4dist.doctor.machine import num_tags
 from fcn4dist.errors import Fcn4distError
-from fcn4dist.memory import count_parameters
-from fcn4dist.run_dir import RunDir
-from fcn4dist.training_data import adopt_mel, check_data, is_demo, lay_demo_under
+from fcn4dist.launch.training_data import adopt_mel, check_data, is_demo, lay_demo_under
+from fcn4dist.model.memory_estimate import count_parameters
+from fcn4dist.run.folder import RunDir
 
 SPARE_BYTES = 512 << 20  # logs, metrics, reports
 

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from fcn4dist.cluster.rank_table.hosts import parse_hostfile
+from fcn4dist.ascend.hostfile import parse_hostfile
 from fcn4dist.doctor.check import Check, Surroundings
 from fcn4dist.errors import ConfigError
 

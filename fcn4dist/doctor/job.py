@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fcn4dist.cluster.devices import Target
-from fcn4dist.cluster.ports import CHOICES, MINDSPORE_PORTS, choose_port, is_free
-from fcn4dist.cluster.worker_env import strip_stale
 from fcn4dist.config import BatchPlan
 from fcn4dist.doctor.check import Check, Surroundings
 from fcn4dist.errors import JobError
+from fcn4dist.job.devices import Target
+from fcn4dist.job.ports import CHOICES, MINDSPORE_PORTS, choose_port, is_free
+from fcn4dist.job.worker_env import strip_stale
 
 PORTS_A_RANK = 256  # MindSpore's CPU worker r looks for its port from 8118 + 256 r on
 PORT_TRIES = 10  # and takes one of the first ten

@@ -7,11 +7,11 @@ import os
 import re
 from pathlib import Path
 
-from fcn4dist.cluster.devices import Target, cpu_quota, needs_avx512_guard, usable_cores
 from fcn4dist.config import BatchPlan, RunConfig
 from fcn4dist.doctor.check import GIB, Check, Surroundings, format_bytes
 from fcn4dist.doctor.software import parse_version
-from fcn4dist.memory import estimate_memory
+from fcn4dist.job.devices import Target, cpu_quota, needs_avx512_guard, usable_cores
+from fcn4dist.model.memory_estimate import estimate_memory
 
 SLOW_ON_AVX512 = ((2, 9), (2, 11))  # from, below: their oneDNN 3.10 computes convolutions in reference code
 BELOW_AVX512 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2")  # values of ONEDNN_MAX_CPU_ISA

@@ -9,8 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from fcn4dist.cluster.devices import Target, needs_avx512_guard
 from fcn4dist.doctor.check import Check, Surroundings
+from fcn4dist.job.devices import Target, needs_avx512_guard
 
 PYTHONS = ((3, 10), (3, 12))  # first and last that MindSpore has wheels for and fcn4dist is tested with
 MINDSPORES = ((2, 7, 2), (2, 11))  # from, below

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fcn4dist.cluster.rank import Rank
 from fcn4dist.config import EvaluateConfig
 from fcn4dist.data.manifest import digest_clip_list
 from fcn4dist.evaluate.evaluated import Evaluated, TrainedOn, describe_evaluated, shorten_checksum
@@ -17,9 +16,11 @@ from fcn4dist.evaluate.metrics import Metrics, measure, top_tag_accuracy
 from fcn4dist.evaluate.score_file import Scores, save_scores
 from fcn4dist.evaluate.thresholds import Thresholds, choose_thresholds
 from fcn4dist.files import save_json
+from fcn4dist.job.rank import Rank
 
 if TYPE_CHECKING:
     from fcn4dist.data.dataset import DataSet, Split
+    from fcn4dist.evaluate.score import Gather
     from fcn4dist.model.fcn4 import FCN4
 
 
@@ -50,6 +51,12 @@ class Evaluation:
         return self.thresholds is not None and self.thresholds.split_checksum == self.split_checksum
 
     @property
+    def headline(self) -> dict[str, Any]:
+        """The figures that a line of metrics/evaluations.jsonl holds."""
+        clips = {"split": self.about.split, "split_name": self.about.split_name, "split_checksum": self.split_checksum}
+        return {"roc_auc_macro": self.metrics.roc_auc_macro, "pr_auc_macro": self.metrics.pr_auc_macro, **clips}
+
+    @property
     def summary(self) -> str:
         """One line for people."""
         metrics = self.metrics
@@ -76,14 +83,16 @@ def evaluate_network(
     trained_on: TrainedOn,
     rank: Rank,
     thresholds: Thresholds | None = None,
+    gather: Gather | None = None,
 ) -> Evaluation:
     """Score `split` on all ranks and measure; every rank gets the same evaluation, only the chief's has intervals.
 
-    `thresholds` decide about tags; validation clips choose their own. Raises DataError.
+    `gather`: train/collectives.gather_rows, where there are several ranks. `thresholds` decide about tags; validation clips
+    choose their own. Raises DataError.
     """
-    from fcn4dist.evaluate.scores import score_split  # MindSpore
+    from fcn4dist.evaluate.score import score_split  # MindSpore
 
-    scores = score_split(network, split, config.batch, rank)
+    scores = score_split(network, split, config.batch, rank, gather)
     about = describe_evaluated(data, split.name, split.num_clips, trained_on)
     tracks = data.groups_of(scores.clip_ids)
     num_resamples = config.num_resamples if rank.is_chief else 0

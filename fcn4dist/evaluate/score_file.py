@@ -18,7 +18,7 @@ from fcn4dist.errors import ConfigError, DataError
 from fcn4dist.evaluate.evaluated import Evaluated, TrainedOn
 from fcn4dist.evaluate.metrics import check_scores
 from fcn4dist.files import save_atomically
-from fcn4dist.run_dir import RunDir
+from fcn4dist.run.folder import RunDir
 
 ARRAYS = ("clip_ids", "labels", "scores")
 

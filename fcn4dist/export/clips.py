@@ -13,8 +13,8 @@ from fcn4dist.config import MelConfig
 from fcn4dist.data.augment import crop_clips
 from fcn4dist.data.dataset import open_dataset
 from fcn4dist.errors import DataError
-from fcn4dist.provenance import find_data
-from fcn4dist.trained_model import TrainedModel
+from fcn4dist.export.provenance import find_data
+from fcn4dist.model.trained import TrainedModel
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from mindspore import Tensor, nn, ops
 
 from fcn4dist.config import MelConfig
 from fcn4dist.errors import DeviceError
+from fcn4dist.export.card import INPUT, OUTPUT
 from fcn4dist.model.fcn4 import FCN4
-from fcn4dist.scoring.card import INPUT, OUTPUT
 
 MINDSPORE = str(ms.__version__)
 NO_ONNX = "onnx is not installed for this Python; expected: pip install 'fcn4dist[export]'"

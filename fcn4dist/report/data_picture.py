@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from fcn4dist.data.letters import missing_letters_allowed
 from fcn4dist.data.stats import DataStats
-from fcn4dist.errors import DataError
+from fcn4dist.errors import DataError, shorten_name
 from fcn4dist.files import save_atomically
-from fcn4dist.names import missing_letters_allowed, shorten_name
 
 SUFFIXES = (".png", ".svg", ".pdf")
 COLOURS = {"train": "#0072B2", "val": "#E69F00", "test": "#009E73"}  # told apart by colour-blind eyes, too

@@ -15,7 +15,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from fcn4dist import __version__
-from fcn4dist.cluster.console import format_duration
 from fcn4dist.errors import ConfigError
 from fcn4dist.files import save_text
 from fcn4dist.report.chart import clean
@@ -42,6 +41,7 @@ from fcn4dist.report.story import (
     list_failures,
 )
 from fcn4dist.report.tags import TagRow, describe_tags
+from fcn4dist.run.terminal import format_duration
 
 SECTIONS = (
     ("training", "Training"),

@@ -15,8 +15,8 @@ import yaml
 from numpy.typing import NDArray
 
 from fcn4dist.errors import ConfigError
-from fcn4dist.run_dir import RunDir
-from fcn4dist.run_state import RunState, read_json, read_state
+from fcn4dist.run.folder import RunDir
+from fcn4dist.run.state import RunState, read_json, read_state
 
 Record = dict[str, Any]
 MOST_LINES = 4000  # of one file that are looked at, spread evenly; more are not seen on a page

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from fcn4dist.cluster.console import format_duration
 from fcn4dist.config import RunConfig
 from fcn4dist.report.chart import clean
 from fcn4dist.report.run_files import Record, RunFiles, number
+from fcn4dist.run.terminal import format_duration
 
 MOST_EVENTS = 200
 MOST_TEXT = 20_000  # characters of a traceback or a log

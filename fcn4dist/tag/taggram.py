@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fcn4dist.data.letters import missing_letters_allowed
 from fcn4dist.errors import ConfigError
 from fcn4dist.files import save_atomically
-from fcn4dist.names import missing_letters_allowed
 from fcn4dist.tag.printable import printable
 
 if TYPE_CHECKING:
-    from fcn4dist.tag_audio import Tagging
+    from fcn4dist.tag.tagger import Tagging
 
 MAX_COLUMNS = 4000  # windows drawn; of more, neighbours are averaged
 MAX_NAME = 40

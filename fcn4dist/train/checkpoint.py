@@ -22,7 +22,8 @@ from fcn4dist import __version__
 from fcn4dist.config import CheckpointConfig
 from fcn4dist.files import digest_file, save_text, sync_directory
 from fcn4dist.model.parameters import read_parameters, set_parameters
-from fcn4dist.train.checkpoint_folder import (
+from fcn4dist.model.stored import load_optimizer, load_weights
+from fcn4dist.run.checkpoints import (
     FORMAT_VERSION,
     STATE,
     ModelCard,
@@ -150,16 +151,6 @@ class Checkpoints:
                 remove_checkpoint(old)
 
 
-def load_weights(path: Path, parameters: Sequence[Parameter]) -> None:
-    """Set the network's `parameters` to the weights in the checkpoint folder `path`."""
-    _load_parameters(path, "weights", parameters)
-
-
-def load_optimizer(path: Path, parameters: Sequence[Parameter]) -> None:
-    """Set the moments and the loss scale to those in the checkpoint folder `path`."""
-    _load_parameters(path, "optimizer", parameters)
-
-
 def _save_arrays(folder: Path, name: str, arrays: Arrays, file_format: Format) -> None:
     file = folder / f"{name}.{file_format}"
     entries = [{"name": key, "data": ms.Tensor.from_numpy(array)} for key, array in arrays.items()]  # no second copy
@@ -170,9 +161,3 @@ def _save_arrays(folder: Path, name: str, arrays: Arrays, file_format: Format) -
     file.chmod(stat.S_IRUSR | stat.S_IWUSR | stat.S_IRGRP | stat.S_IROTH)  # MindSpore leaves 0400
     with file.open("rb") as written:
         os.fsync(written.fileno())
-
-
-def _load_parameters(folder: Path, name: str, parameters: Sequence[Parameter]) -> None:
-    files = [folder / f"{name}.{suffix}" for suffix in ("ckpt", "safetensors")]
-    file = next((file for file in files if file.is_file()), files[0])
-    set_parameters(read_parameters(file), parameters, str(file))

@@ -12,9 +12,6 @@ import mindspore as ms
 import numpy as np
 from numpy.typing import NDArray
 
-from fcn4dist.cluster.pulse import Phase, PulseFile
-from fcn4dist.cluster.rank import Rank
-from fcn4dist.collectives import broadcast_state
 from fcn4dist.config import BatchPlan, RunConfig, plan_batches
 from fcn4dist.data.augment import crop_clips
 from fcn4dist.data.dataset import Batch, DataSet, Split
@@ -23,9 +20,12 @@ from fcn4dist.errors import DataError
 from fcn4dist.evaluate.evaluated import TrainedOn
 from fcn4dist.evaluate.evaluation import Evaluation, evaluate_network, format_evaluation, save_evaluation
 from fcn4dist.files import save_json
+from fcn4dist.job.rank import Rank
 from fcn4dist.model.cpu_layers import build_network
 from fcn4dist.model.fcn4 import FCN4, check_input
-from fcn4dist.run_dir import RunDir
+from fcn4dist.run.folder import RunDir
+from fcn4dist.run.metrics import EvaluationRecords, Pace, StepRecord, StepRecords, cut_left_over_ranks
+from fcn4dist.run.pulse import Phase, PulseFile
 from fcn4dist.train.checkpoint import (
     Checkpoints,
     ModelCard,
@@ -37,8 +37,8 @@ from fcn4dist.train.checkpoint import (
     step_name,
 )
 from fcn4dist.train.checkpoint_writer import CheckpointWriter
+from fcn4dist.train.collectives import broadcast_state, gather_rows
 from fcn4dist.train.init_from import load_initial_weights
-from fcn4dist.train.records import EvaluationRecords, Pace, StepRecord, StepRecords, cut_left_over_ranks
 from fcn4dist.train.schedule import learning_rate
 from fcn4dist.train.step import TrainStep
 from fcn4dist.train.stop_request import StopRequest
@@ -254,7 +254,13 @@ class _Run:
             for mine, trained in zip(self.scorer.get_parameters(), self.weights, strict=True):
                 mine.set_data(ms.Tensor(trained.asnumpy()))
             evaluation = evaluate_network(
-                self.scorer, self.eval_split, self.data, self.config.evaluate, self._trained_on, self.rank
+                self.scorer,
+                self.eval_split,
+                self.data,
+                self.config.evaluate,
+                self._trained_on,
+                self.rank,
+                gather=gather_rows,
             )
         score = evaluation.metrics.roc_auc_macro if evaluation else None
         best, step = self.progress.best_score, self.progress.step
@@ -284,7 +290,7 @@ class _Run:
             if not self.is_patient:
                 raise
             logger.warning("%s: cannot be written: %s", self.run.evaluation, error.strerror)
-        self.evaluations.add(step, self.progress.epoch, evaluation)
+        self.evaluations.add(step, self.progress.epoch, evaluation.headline)
         logger.info("%s", evaluation.summary)
 
     def _save(self) -> None:

@@ -1,6 +1,6 @@
 """The program of a worker and of the scheduler: `python -m fcn4dist.train.worker --run-dir RUN --attempt K`.
 
-Started by `fcn4dist launch` with the environment that `cluster/worker_env.py` documents. An exception is left as JSON beside
+Started by `fcn4dist launch` with the environment that `job/worker_env.py` documents. An exception is left as JSON beside
 the log, so that the launcher can name it.
 """
 
@@ -16,14 +16,15 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from fcn4dist.cluster.bring_up import leave_if_orphaned, pin_to_cores, threads_in_turn, wait_until_listening
-from fcn4dist.cluster.failure import RankEnd, save_error
-from fcn4dist.cluster.pulse import STACK_SIGNAL, PulseFile
-from fcn4dist.cluster.short_sleeps import short_sleeps
-from fcn4dist.cluster.worker_env import WorkerEnv, read_environment
 from fcn4dist.errors import Fcn4distError
 from fcn4dist.files import save_json
-from fcn4dist.run_dir import RunDir
+from fcn4dist.job.failure import save_error
+from fcn4dist.job.worker_env import WorkerEnv, read_environment
+from fcn4dist.run.folder import RunDir
+from fcn4dist.run.pulse import STACK_SIGNAL, PulseFile
+from fcn4dist.run.state import RankEnd
+from fcn4dist.train.bring_up import leave_if_orphaned, pin_to_cores, threads_in_turn, wait_until_listening
+from fcn4dist.train.short_sleeps import short_sleeps
 from fcn4dist.train.stop_request import StopRequest
 
 JOIN_LIMIT_S = 120.0
@@ -81,7 +82,7 @@ def join_as_scheduler(worker: WorkerEnv) -> None:
 
         introduce_ranks()
         return
-    from fcn4dist.train.runtime import join_job, start_device
+    from fcn4dist.train.device import join_job, start_device
 
     start_device("CPU", 0)
     join_job(worker.world_size)
@@ -93,8 +94,8 @@ def train_as_rank(worker: WorkerEnv, run: RunDir, attempt: int) -> None:
     from fcn4dist.config import load_config  # not at the top: the scheduler would wait for it too
     from fcn4dist.data.dataset import open_dataset
     from fcn4dist.data.tags import named_tags
-    from fcn4dist.train.checkpoint_folder import has_checkpoint
-    from fcn4dist.train.runtime import join_job, start_device
+    from fcn4dist.run.checkpoints import has_checkpoint
+    from fcn4dist.train.device import join_job, start_device
 
     rank = worker.as_rank()
     pulse = PulseFile(run.pulse(attempt, worker.name))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fake_machine import HEAD, ROW, FakeMachine
 
-from fcn4dist.cluster.rank_table.discover import find_own_address
+from fcn4dist.ascend.discover import find_own_address
 from fcn4dist.doctor.ascend import check_rank_table, check_root_info, examine_npus, find_health
 
 

@@ -15,9 +15,9 @@ from fcn4dist.evaluate.bootstrap import Resampling
 from fcn4dist.evaluate.compare import compare
 from fcn4dist.evaluate.evaluated import Evaluated
 from fcn4dist.evaluate.evaluation import evaluate_scores, save_evaluation
-from fcn4dist.evaluate.evaluation_text import tabulate_evaluation
 from fcn4dist.evaluate.metrics import measure, top_tag_accuracy
 from fcn4dist.evaluate.score_file import Scores, ScoreSource, load_score_source
+from fcn4dist.evaluate.text import tabulate_evaluation
 from fcn4dist.evaluate.thresholds import choose_thresholds
 
 TAGS = ("a", "b", "c", "no positive known", "no negative known", "nothing known")

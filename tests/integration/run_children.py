@@ -13,22 +13,23 @@ import signal
 import sys
 from pathlib import Path
 
-from fcn4dist.cluster.console import JobConsole, build_console
-from fcn4dist.cluster.devices import CoreShare
-from fcn4dist.cluster.events import STOP_SIGNALS, WallClock
-from fcn4dist.cluster.plan import JobPlan, Meeting, WorkerSpec
-from fcn4dist.cluster.process import ProcessSpec
-from fcn4dist.cluster.rank import Rank
 from fcn4dist.config import BatchPlan
 from fcn4dist.errors import Fcn4distError
-from fcn4dist.launch import report_outcome, run_attempt
-from fcn4dist.run_dir import RunDir
+from fcn4dist.job.console import JobConsole
+from fcn4dist.job.devices import CoreShare
+from fcn4dist.job.events import STOP_SIGNALS, WallClock
+from fcn4dist.job.plan import JobPlan, Meeting, WorkerSpec
+from fcn4dist.job.process import ProcessSpec
+from fcn4dist.job.rank import Rank
+from fcn4dist.launch.pipeline import report_outcome, run_attempt
+from fcn4dist.run.folder import RunDir
+from fcn4dist.run.terminal import build_console
 
 SCHEDULER = "import time; time.sleep(600)"
 PREAMBLE = """
 import os, sys, time, signal, subprocess
 from pathlib import Path
-from fcn4dist.cluster.bring_up import leave_if_orphaned
+from fcn4dist.train.bring_up import leave_if_orphaned
 leave_if_orphaned({launcher})
 RUN = Path({run!r})
 (RUN / "{name}.pid").write_text(str(os.getpid()))

@@ -13,12 +13,12 @@ import socket
 from pathlib import Path
 from typing import NoReturn
 
-from fcn4dist.cluster.bring_up import leave_if_orphaned, pin_to_cores, wait_until_listening
-from fcn4dist.cluster.pulse import PulseFile
-from fcn4dist.cluster.worker_env import read_environment
 from fcn4dist.config import load_config
 from fcn4dist.files import save_json
-from fcn4dist.run_dir import RunDir
+from fcn4dist.job.worker_env import read_environment
+from fcn4dist.run.folder import RunDir
+from fcn4dist.run.pulse import PulseFile
+from fcn4dist.train.bring_up import leave_if_orphaned, pin_to_cores, wait_until_listening
 
 
 def serve(address: tuple[str, int]) -> NoReturn:

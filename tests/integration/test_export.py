@@ -41,7 +41,7 @@ def exported(run: Path) -> dict[str, Path]:
 
 
 def export(checkpoint: Path, output: Path, **options: Any) -> Path:
-    from fcn4dist.export_checkpoint import ExportRequest, export_checkpoint
+    from fcn4dist.export.pipeline import ExportRequest, export_checkpoint
 
     export_checkpoint(ExportRequest(checkpoint, output, output.suffix[1:], **options), RunConfig(), "CPU")
     return output
@@ -63,7 +63,7 @@ def onnx_scores(file: Path, mel_db: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("batch", [1, 3, 7])
 @pytest.mark.parametrize("frames", LENGTHS)
 def test_onnx_and_mindir_score_as_the_checkpoint(run: Path, exported: dict[str, Path], batch: int, frames: int) -> None:
-    from fcn4dist.scoring.mindspore_scorers import CheckpointScorer, MindirScorer
+    from fcn4dist.export.mindspore_scorers import CheckpointScorer, MindirScorer
 
     mel_db = clips(batch, frames)
     expected = CheckpointScorer.open(run, RunConfig(), "CPU").score(mel_db)
@@ -128,8 +128,8 @@ def test_the_module_of_the_docs_loads_the_weights(exported: dict[str, Path]) -> 
 
 
 def test_all_tag_alike(run: Path, exported: dict[str, Path], tmp_path: Path) -> None:
-    from fcn4dist.scoring.scorer import open_scorer
-    from fcn4dist.tag_audio import plan_windows, tag_file
+    from fcn4dist.export.scorer import open_scorer
+    from fcn4dist.tag.tagger import plan_windows, tag_file
 
     soundfile.write(tmp_path / "a.flac", np.random.default_rng(0).normal(0, 0.1, 44_100 * 6), 44_100)
     found = {}
@@ -156,7 +156,7 @@ def test_other_scores_fail_and_leave_what_was_there(run: Path, tmp_path: Path, m
     """A writer that changes one weight a little is found out."""
     from mindspore import Tensor
 
-    from fcn4dist import export_checkpoint
+    from fcn4dist.export import pipeline as export_checkpoint
 
     write = export_checkpoint.write_onnx
 

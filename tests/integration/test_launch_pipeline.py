@@ -13,11 +13,11 @@ import pytest
 from bare_set import make_bare_set
 from rich.console import Console
 
-import fcn4dist.launch
-from fcn4dist.cluster import plan
+import fcn4dist.launch.pipeline
 from fcn4dist.config import RunConfig, load_config, override_config
 from fcn4dist.errors import ConfigError, DataError, JobError, RankTableError
-from fcn4dist.launch import LaunchRequest, launch_job
+from fcn4dist.job import plan
+from fcn4dist.launch.pipeline import LaunchRequest, launch_job
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -112,11 +112,11 @@ def test_a_job_that_dies_twice_in_the_same_way_before_its_first_step_is_given_up
 def test_a_port_lost_to_another_program_is_replaced(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    choose = fcn4dist.launch.choose_port
+    choose = fcn4dist.launch.pipeline.choose_port
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         lost = stranger.getsockname()[1]
         monkeypatch.setattr(
-            fcn4dist.launch, "choose_port", lambda avoid: choose(avoid=avoid) if avoid else lost
+            fcn4dist.launch.pipeline, "choose_port", lambda avoid: choose(avoid=avoid) if avoid else lost
         )  # chosen a moment before the stranger took it
         output = launch(config, tmp_path / "run")
     assert "done: " in output

@@ -66,7 +66,7 @@ def test_training_goes_on_from_it_with_its_tags(fcn4dist: Run, small: ModelZooSe
     state = json.loads((tmp_path / "run" / "checkpoints" / "step-00000001" / "state.json").read_text())
     assert state["card"]["tags"] == TAGS
     from fcn4dist.config import load_config
-    from fcn4dist.trained_model import open_model
+    from fcn4dist.model.trained import open_model
 
     folder = tmp_path / "run" / "checkpoints" / "step-00000001"
     for checkpoint in (
@@ -112,7 +112,7 @@ def test_another_network_is_named(
 def test_what_does_not_fit_is_one_message(small: ModelZooSet, tmp_path: Path) -> None:
     from fcn4dist.config import load_config
     from fcn4dist.errors import UserError
-    from fcn4dist.trained_model import open_model
+    from fcn4dist.model.trained import open_model
 
     (tmp_path / "three.txt").write_text("a\nb\nc\n")
     (tmp_path / "text.ckpt").write_text("weights\n")
@@ -171,7 +171,7 @@ def test_outputs_come_in_the_order_of_the_data_set(small: ModelZooSet, tmp_path:
     from fcn4dist.config import load_config
     from fcn4dist.errors import CheckpointError
     from fcn4dist.model.modelzoo import load_modelzoo
-    from fcn4dist.trained_model import open_model
+    from fcn4dist.model.trained import open_model
 
     weights = load_modelzoo(small.checkpoint)
     named = load_config(None, [f"data.tags={small.tag_file}"])

@@ -16,10 +16,10 @@ from typing import Any
 import psutil
 import pytest
 
-from fcn4dist.cluster.events import EventLog
-from fcn4dist.cluster.process import ProcessSpec
-from fcn4dist.cluster.supervisor import Supervisor
 from fcn4dist.errors import JobError
+from fcn4dist.job.events import EventLog
+from fcn4dist.job.process import ProcessSpec
+from fcn4dist.job.supervisor import Supervisor
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCHER = Path(__file__).with_name("run_children.py")
@@ -139,8 +139,8 @@ def test_ranks_that_ignore_term_are_killed_within_two_seconds(start: Callable[..
 
 def test_an_exception_is_shown_with_the_end_of_its_traceback(start: Callable[..., Job]) -> None:
     worker = """
-from fcn4dist.cluster.failure import save_error
-from fcn4dist.run_dir import RunDir
+from fcn4dist.job.failure import save_error
+from fcn4dist.run.folder import RunDir
 try:
     {}["weights"]
 except KeyError as error:
@@ -155,8 +155,8 @@ except KeyError as error:
 
 def test_a_rank_that_raised_and_then_hangs_is_ended(start: Callable[..., Job]) -> None:
     worker = """
-from fcn4dist.cluster.failure import save_error
-from fcn4dist.run_dir import RunDir
+from fcn4dist.job.failure import save_error
+from fcn4dist.run.folder import RunDir
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 save_error(RunDir(RUN).error(1, "rank-1"), ValueError("bad loss"))
 time.sleep(600)  # as a finaliser that waits for other ranks
@@ -172,9 +172,9 @@ time.sleep(600)  # as a finaliser that waits for other ranks
 
 def test_a_users_mistake_in_every_rank_is_one_message_and_exit_2(start: Callable[..., Job]) -> None:
     worker = """
-from fcn4dist.cluster.failure import save_error
+from fcn4dist.job.failure import save_error
 from fcn4dist.errors import CheckpointError
-from fcn4dist.run_dir import RunDir
+from fcn4dist.run.folder import RunDir
 error = CheckpointError("weights.ckpt: 50 tags, the data has 10")
 save_error(RunDir(RUN).error(1, NAME), error)
 sys.exit(error.exit_code)
@@ -300,7 +300,7 @@ def test_a_reader_that_goes_away_does_not_end_the_job(start: Callable[..., Job])
 
 
 def test_a_worker_whose_launcher_is_gone_already_ends_at_once() -> None:
-    code = "from fcn4dist.cluster.bring_up import leave_if_orphaned\nleave_if_orphaned(1 << 22)\nprint('still here')"
+    code = "from fcn4dist.train.bring_up import leave_if_orphaned\nleave_if_orphaned(1 << 22)\nprint('still here')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=LIMIT_S)
     assert (done.returncode, done.stdout) == (137, "")
 
@@ -308,7 +308,7 @@ def test_a_worker_whose_launcher_is_gone_already_ends_at_once() -> None:
 def test_a_child_that_was_suspended_before_it_could_tie_itself_dies_with_its_launcher(tmp_path: Path) -> None:
     """`sleep` never calls anything of ours: it is as a worker that is still starting Python."""
     code = (
-        "import sys, time; from pathlib import Path; from fcn4dist.cluster.process import Process, ProcessSpec\n"
+        "import sys, time; from pathlib import Path; from fcn4dist.job.process import Process, ProcessSpec\n"
         "child = Process(ProcessSpec('rank-0', ('sleep', '600')), {'PATH': '/usr/bin:/bin'})\n"
         "print(child.pid, flush=True); time.sleep(600)"
     )

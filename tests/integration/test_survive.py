@@ -16,7 +16,7 @@ import psutil
 import pytest
 from jobs import TINY, Run, environment, load_weights, processes_of, wait_for
 
-from fcn4dist.cluster.events import STOP_SIGNALS
+from fcn4dist.job.events import STOP_SIGNALS
 
 pytestmark = pytest.mark.slow  # many starts of MindSpore: `make test-slow`
 
@@ -205,7 +205,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_costs_no_checkpoint_and_the_run_goes_on_where_there_is_room(
     tiny_shards: Path, small_disk: Path
 ) -> None:
-    from fcn4dist.train.checkpoint_folder import list_checkpoints, load_state
+    from fcn4dist.run.checkpoints import list_checkpoints, load_state
 
     run = small_disk / "run"
     # a checkpoint of 50 MB: five or six fit, according to what else is written

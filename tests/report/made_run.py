@@ -9,17 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
-from fcn4dist.cluster.events import EventLog, Exited, Started
-from fcn4dist.cluster.failure import FailedProcess, Failure, RankEnd, WorkerError, save_failure
-from fcn4dist.cluster.process import ExitStatus
 from fcn4dist.config import format_config, load_config
-from fcn4dist.environment import describe_environment
 from fcn4dist.evaluate.evaluated import Evaluated
 from fcn4dist.evaluate.evaluation import evaluate_scores, save_evaluation
 from fcn4dist.evaluate.score_file import Scores
 from fcn4dist.files import save_json, save_text
-from fcn4dist.run_dir import RunDir
-from fcn4dist.train.records import EvaluationRecords, StepRecord, StepRecords
+from fcn4dist.job.events import EventLog, Exited, Started
+from fcn4dist.job.failure import FailedProcess, Failure, WorkerError, save_failure
+from fcn4dist.job.process import ExitStatus
+from fcn4dist.run.environment import describe_environment
+from fcn4dist.run.folder import RunDir
+from fcn4dist.run.metrics import EvaluationRecords, StepRecord, StepRecords
+from fcn4dist.run.state import RankEnd
 
 START_S = 1.7e9
 HOSTILE = (

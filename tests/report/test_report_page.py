@@ -18,7 +18,7 @@ from fcn4dist.report.page import write_report
 from fcn4dist.report.published import find_published
 from fcn4dist.report.ranks import describe_ranks
 from fcn4dist.report.run_files import load_run
-from fcn4dist.run_dir import RunDir
+from fcn4dist.run.folder import RunDir
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 

@@ -10,8 +10,8 @@ import pytest
 
 from fcn4dist.errors import ConfigError
 from fcn4dist.tag.printable import printable
+from fcn4dist.tag.tagger import Tagging
 from fcn4dist.tag.taggram import MAX_COLUMNS, check_picture, draw_taggram, format_time
-from fcn4dist.tag_audio import Tagging
 
 HOSTILE = ("<script>alert(1)</script>", "$\\frac{", "a\nb\x1b[31m", "x" * 10_000, "../..", '"quoted"')
 

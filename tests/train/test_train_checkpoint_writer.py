@@ -135,7 +135,7 @@ def test_an_evaluation_is_noted_without_writing_the_weights_again(tmp_path: Path
 
 
 def test_leftovers_of_a_killed_writer_go_at_the_next_start(tmp_path: Path) -> None:
-    from fcn4dist.train.checkpoint_folder import list_checkpoints, remove_leftovers
+    from fcn4dist.run.checkpoints import list_checkpoints, remove_leftovers
 
     for name in (".step-00000009.123.tmp", ".step-00000001.old", "step-00000002"):
         (tmp_path / name).mkdir()

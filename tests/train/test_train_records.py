@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from fcn4dist.errors import JobError
-from fcn4dist.run_dir import RunDir
-from fcn4dist.train.records import JsonLines, Pace, cut_left_over_ranks
+from fcn4dist.run.folder import RunDir
+from fcn4dist.run.metrics import JsonLines, Pace, cut_left_over_ranks
 
 
 def test_the_pace_leaves_the_compiling_step_out() -> None:
@@ -44,7 +44,7 @@ def test_ranks_that_are_no_longer_there_lose_their_future_too(tmp_path: Path) ->
 
 
 def test_a_line_that_the_disk_refuses(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fcn4dist.train.records.cut_lines", lambda *_: None)  # /dev/full can be read without end
+    monkeypatch.setattr("fcn4dist.run.metrics.cut_lines", lambda *_: None)  # /dev/full can be read without end
     strict, patient = JsonLines(Path("/dev/full"), 0), JsonLines(Path("/dev/full"), 0, is_patient=True)
     with pytest.raises(JobError, match="/dev/full: cannot be written: No space left on device"):
         strict.add({"step": 1})

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fcn4dist.cluster.ports import choose_port
+from fcn4dist.job.ports import choose_port
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEDULER = """
@@ -22,9 +22,9 @@ introduce()  # ends the process, as `init()` does
 """
 RANK = """
 import os
-from fcn4dist.cluster.bring_up import threads_in_turn, wait_until_listening
-from fcn4dist.cluster.short_sleeps import short_sleeps
-from fcn4dist.train.runtime import join_job, start_device
+from fcn4dist.train.bring_up import threads_in_turn, wait_until_listening
+from fcn4dist.train.short_sleeps import short_sleeps
+from fcn4dist.train.device import join_job, start_device
 
 start_device("CPU", 0)
 wait_until_listening("127.0.0.1", int(os.environ["MS_SCHED_PORT"]), 60)

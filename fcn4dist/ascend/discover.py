@@ -1,0 +1,262 @@
+"""Find the devices of this host and their addresses: device nodes, hccn_tool, hccn.conf and npu-smi, compared."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from fcn4dist.ascend.hostfile import build_server, find_address, is_routable, parse_devices
+from fcn4dist.ascend.rank_table.schema import DEVICES_A_SERVER, Chip, Server
+from fcn4dist.ascend.tools import (
+    Npu,
+    parse_chip,
+    parse_hccn_address,
+    parse_hccn_conf,
+    parse_link,
+    parse_npu_smi_info,
+    parse_npu_smi_list,
+    parse_npu_smi_map,
+    parse_spod_info,
+)
+from fcn4dist.errors import RankTableError
+
+TOOL_TIMEOUT_S = 20.0
+_DEVICE_NODE = re.compile(r"davinci(\d+)")
+_VISIBLE_NAME = re.compile(r"Ascend[0-9A-Za-z]*-(\d+)")  # ASCEND_VISIBLE_DEVICES of the device plugin
+
+
+@dataclass(frozen=True)
+class HostPaths:
+    """Where a host keeps what is read; other places for tests."""
+
+    dev: Path = Path("/dev")
+    hccn_conf: Path = Path("/etc/hccn.conf")
+    tool_folders: tuple[Path, ...] = (Path("/usr/local/Ascend/driver/tools"), Path("/usr/local/sbin"))
+
+
+@dataclass
+class Discovery:
+    """What was found on this host, and what an operator should know about it."""
+
+    server: Server
+    chip: Chip | None
+    remarks: list[str] = field(default_factory=list)
+
+
+class _Tools:
+    """hccn_tool and npu-smi, where they are installed."""
+
+    def __init__(self, environment: Mapping[str, str], paths: HostPaths) -> None:
+        search = os.pathsep.join([environment.get("PATH", os.defpath), *map(str, paths.tool_folders)])
+        self.hccn_tool = shutil.which("hccn_tool", path=search)
+        self.npu_smi = shutil.which("npu-smi", path=search)
+
+    def ask_hccn(self, device: int, *arguments: str) -> str:
+        return _run(self.hccn_tool, "-i", str(device), *arguments)
+
+    def ask_npu_smi(self, *arguments: str) -> str:
+        return _run(self.npu_smi, "info", *arguments)
+
+
+def _run(tool: str | None, *arguments: str) -> str:
+    """Return what a tool prints, nothing where it is missing, fails or hangs: its text decides, not its exit code."""
+    if tool is None:
+        return ""
+    try:
+        done = subprocess.run(
+            [tool, *arguments], capture_output=True, timeout=TOOL_TIMEOUT_S, stdin=subprocess.DEVNULL, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.decode(errors="replace")
+
+
+def discover(
+    environment: Mapping[str, str],
+    *,
+    chip: Chip | None = None,
+    device_ids: Sequence[int] | None = None,
+    server_address: str | None = None,
+    paths: HostPaths | None = None,
+) -> Discovery:
+    """Return this host as a server.
+
+    Device ids are physical; ASCEND_VISIBLE_DEVICES and ASCEND_RT_VISIBLE_DEVICES narrow them down, `device_ids` (also
+    physical) further. Where hccn_tool and hccn.conf differ the tool counts, since it asks the port itself.
+    Raises RankTableError when there is no device, or an asked one is not there.
+    """
+    paths = paths or HostPaths()
+    tools = _Tools(environment, paths)
+    remarks: list[str] = []
+    conf = _load_conf(paths.hccn_conf)
+    overview = tools.ask_npu_smi()
+    npus = _list_npus(tools, overview)
+    chip = chip or parse_chip(overview)
+    candidates = range(DEVICES_A_SERVER[chip or "910b"]) if device_ids is None else device_ids
+    found = _find_devices(tools, paths, conf, npus, candidates)
+    ids = _narrow(found, environment, device_ids, remarks)
+    addresses = _find_addresses(tools, ids, conf, paths.hccn_conf, remarks)
+    server = build_server(server_address or find_own_address(), addresses)
+    if chip == "a3":
+        server = _add_super_pod(server, tools, npus, remarks)
+    return Discovery(server, chip, remarks)
+
+
+def _load_conf(path: Path) -> dict[int, str]:
+    try:
+        return parse_hccn_conf(path.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        return {}
+
+
+def _list_npus(tools: _Tools, overview: str) -> list[Npu]:
+    return (
+        parse_npu_smi_info(overview)
+        or parse_npu_smi_map(tools.ask_npu_smi("-m"))
+        or parse_npu_smi_list(tools.ask_npu_smi("-l"))
+    )
+
+
+def _find_devices(
+    tools: _Tools, paths: HostPaths, conf: dict[int, str], npus: Sequence[Npu], candidates: Sequence[int]
+) -> list[int]:
+    """Return the physical ids by the first source that has any; hccn_tool lists none, so candidates are tried."""
+    nodes = sorted(int(m[1]) for entry in _list_folder(paths.dev) if (m := _DEVICE_NODE.fullmatch(entry)))
+    found = nodes or sorted({npu.device_id for npu in npus}) or sorted(conf)
+    found = found or [device for device in candidates if _answers(tools, device)]
+    if not found:
+        looked = f"no {paths.dev}/davinci*, no {paths.hccn_conf}, and neither npu-smi nor hccn_tool knows one"
+        raise RankTableError(
+            f"no NPU on this host: {looked}; elsewhere give --hostfile, --hccn-conf, --inventory or --servers"
+        )
+    return found
+
+
+def _answers(tools: _Tools, device: int) -> bool:
+    """Whether hccn_tool knows the device, with an address or without."""
+    if parse_hccn_address(tools.ask_hccn(device, "-ip", "-g")) is not None:
+        return True
+    return parse_link(tools.ask_hccn(device, "-link", "-g")) is not None
+
+
+def _list_folder(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def _narrow(
+    found: Sequence[int], environment: Mapping[str, str], asked: Sequence[int] | None, remarks: list[str]
+) -> list[int]:
+    """Apply the container's list (physical ids), the process's list (positions in it), and the user's own."""
+    ids = list(found)
+    if mounted := environment.get("ASCEND_VISIBLE_DEVICES", "").strip():
+        named = _VISIBLE_NAME.sub(r"\1", mounted)
+        wanted = parse_devices(named, "ASCEND_VISIBLE_DEVICES")
+        if missing := [device for device in wanted if device not in ids]:
+            remarks.append(f"ASCEND_VISIBLE_DEVICES={mounted}: device {missing[0]} is not here, but {_say(ids)}")
+        ids = [device for device in ids if device in wanted]
+    if visible := environment.get("ASCEND_RT_VISIBLE_DEVICES", "").strip():
+        positions = parse_devices(visible, "ASCEND_RT_VISIBLE_DEVICES")
+        if positions[-1] >= len(ids):
+            raise RankTableError(
+                f"ASCEND_RT_VISIBLE_DEVICES={visible}: position {positions[-1]} of {len(ids)} devices ({_say(ids)}); "
+                "expected positions from 0, not physical ids"
+            )
+        ids = [ids[position] for position in positions]
+    if asked is not None:
+        if missing := [device for device in asked if device not in ids]:
+            raise RankTableError(f"--devices: device {missing[0]} is not on this host; expected some of {_say(ids)}")
+        ids = list(asked)
+    if not ids:
+        raise RankTableError(f"no device is left: this host has {_say(found)}; check ASCEND_VISIBLE_DEVICES")
+    return ids
+
+
+def _say(ids: Sequence[int]) -> str:
+    return ", ".join(map(str, ids)) or "none"
+
+
+def _find_addresses(
+    tools: _Tools, ids: Sequence[int], conf: dict[int, str], conf_path: Path, remarks: list[str]
+) -> dict[int, str]:
+    """Return device -> address, an empty text where there is none, and remark on every difference."""
+    conf = _by_position(conf, ids, conf_path, remarks)
+    found: dict[int, str] = {}
+    for device in ids:
+        asked = parse_hccn_address(tools.ask_hccn(device, "-ip", "-g"))
+        asked = asked or parse_hccn_address(tools.ask_hccn(device, "-ip", "-inet6", "-g"))
+        written = conf.get(device)
+        if asked and written and asked != written:
+            remarks.append(f"device {device}: hccn_tool says {asked}, {conf_path} says {written}; wrote hccn_tool's")
+        found[device] = asked or written or ""
+        if not found[device]:
+            remarks.append(f"device {device} has no address: fine on one server, refused by most chips on several")
+        if parse_link(tools.ask_hccn(device, "-link", "-g")) is False:
+            remarks.append(f"device {device}: its link is DOWN; collectives between servers will hang")
+    if tools.hccn_tool is None:
+        remarks.append(
+            f"hccn_tool is not on PATH nor under the driver; addresses are from {conf_path}, if from anywhere"
+        )
+    return found
+
+
+def _by_position(conf: dict[int, str], ids: Sequence[int], conf_path: Path, remarks: list[str]) -> dict[int, str]:
+    """Read a container's own hccn.conf, which counts its devices from 0 whatever their ids on the host."""
+    if not conf or any(device in conf for device in ids) or list(conf) != list(range(len(ids))):
+        return conf
+    remarks.append(f"{conf_path} names devices {_say(list(conf))}, here are {_say(ids)}: read in this order")
+    return dict(zip(ids, conf.values(), strict=True))
+
+
+def _add_super_pod(server: Server, tools: _Tools, npus: Sequence[Npu], remarks: list[str]) -> Server:
+    places = {npu.device_id: npu for npu in npus}
+    devices, pods = [], set()
+    for device in server.devices:
+        place = places.get(device.device_id, Npu(device.device_id, device.device_id // 2, device.device_id % 2))
+        told = parse_spod_info(tools.ask_npu_smi("-t", "spod-info", "-i", str(place.npu), "-c", str(place.chip)))
+        if told is None:
+            remarks.append(f"device {device.device_id}: npu-smi names no super pod; wrote a table without super pods")
+            return server
+        devices.append(replace(device, super_device_id=told[0]))
+        pods.add(told[1])
+    if len(pods) > 1:
+        raise RankTableError(f"the devices of this host are in super pods {sorted(pods)}; expected one")
+    return replace(server, devices=tuple(devices), super_pod_id=pods.pop())
+
+
+def find_own_address() -> str:
+    """Return the address of this host on its default route, else of its host name, else of any interface.
+
+    No packet is sent. Raises RankTableError when the host has loopback alone.
+    """
+    for family, outside in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.connect((outside, 9))
+                address = str(probe.getsockname()[0])
+        except OSError:
+            continue
+        if is_routable(address):
+            return address
+    try:
+        return find_address(socket.gethostname(), "this host")
+    except RankTableError:
+        return _any_interface()
+
+
+def _any_interface() -> str:
+    import psutil
+
+    for addresses in psutil.net_if_addrs().values():
+        for entry in addresses:
+            if entry.family == socket.AF_INET and is_routable(entry.address):
+                return str(entry.address)
+    raise RankTableError("this host has no address but loopback; name one that other hosts reach with --server-id")

@@ -1,0 +1,139 @@
+"""Formats 1.0 and 1.2 (template one), as the Concise parser reads them for 910, 910B, A3 and 300I Duo."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fcn4dist.ascend.rank_table.findings import E_PARA, EI_VALUE, Findings, kind, quote
+from fcn4dist.ascend.rank_table.rules.advice import advise_concise
+from fcn4dist.ascend.rank_table.rules.fields import (
+    get_address,
+    get_number,
+    get_text,
+    is_address,
+    iter_list,
+    join,
+)
+from fcn4dist.ascend.rank_table.rules.ranks import ParsedRank, check_one_family, check_ranks
+from fcn4dist.ascend.rank_table.rules.super_pods import check_super_pods
+from fcn4dist.ascend.rank_table.schema import DEVICES_A_SERVER, Chip, Format
+
+MAX_SERVER_ID_BYTES = 64
+PORTS = (1, 65535)
+
+
+class _Parser:
+    """One pass over a table, with what must be unique in the whole file."""
+
+    def __init__(self, chip: Chip, num_servers: int, findings: Findings) -> None:
+        self.chip = chip
+        self.num_servers = num_servers
+        self.findings = findings
+        self.server_places: dict[str, str] = {}
+        self.address_places: dict[str, str] = {}
+        self.first_num_addresses: tuple[str, int] | None = None
+        self.ranks: list[ParsedRank] = []
+        self.host_addresses: list[tuple[str, str]] = []
+
+    def parse_server(self, where: str, server: Any) -> None:
+        server_id = self.parse_server_id(where, server)
+        host_ip = None
+        if isinstance(server, dict) and "host_ip" in server:
+            host_ip = get_address(server, "host_ip", where, self.findings)
+        if host_ip is not None:
+            self.host_addresses.append((join(where, "host_ip"), host_ip))
+        for path, device in iter_list(server, "device", where, self.findings):
+            self.parse_device(path, device, server_id, has_host_ip=host_ip is not None)
+
+    def parse_server_id(self, where: str, server: Any) -> str:
+        """Return the server's id; one that cannot be read gets its path instead, so that devices stay together."""
+        server_id = get_text(server, "server_id", where, self.findings)
+        path = join(where, "server_id")
+        if server_id is None:
+            return path
+        num_bytes = len(server_id.encode())
+        if not 1 <= num_bytes <= MAX_SERVER_ID_BYTES:
+            found = "the text is empty" if not num_bytes else f"{num_bytes} bytes"
+            self.findings.error(E_PARA, path, f"{found}; expected 1 to {MAX_SERVER_ID_BYTES} bytes")
+            return path
+        first = self.server_places.setdefault(server_id, path)
+        if first != path:
+            self.findings.error(EI_VALUE, path, f"{quote(server_id)} is already at {first}; expected each server once")
+        return server_id
+
+    def parse_device(self, where: str, device: Any, server_id: str, *, has_host_ip: bool) -> None:
+        findings = self.findings
+        limits = (0, DEVICES_A_SERVER[self.chip] - 1)
+        device_id = get_number(device, "device_id", where, findings, limits=limits)
+        rank = get_number(device, "rank_id", where, findings)
+        addresses = self.parse_addresses(where, device, has_host_ip=has_host_ip)
+        for key in ("device_port", "device_vnic_port", "host_port"):
+            if isinstance(device, dict) and key in device:
+                get_number(device, key, where, findings, limits=PORTS)
+        self.ranks.append(ParsedRank(where, rank, server_id, device_id, addresses))
+
+    def parse_addresses(self, where: str, device: Any, *, has_host_ip: bool) -> list[str]:
+        path = join(where, "device_ip")
+        text = device.get("device_ip") if isinstance(device, dict) else None
+        is_text = isinstance(text, str)
+        if isinstance(device, dict) and "device_ip" in device and not is_text:
+            self.findings.error(EI_VALUE, path, f"{quote(text)} is {kind(text)}; expected an IP address as a string")
+            return []
+        if self.num_servers > 1 and self.chip != "a3":
+            nothing = not is_text and not has_host_ip
+            if nothing or (self.chip == "910b" and not text):
+                found = "the key is missing" if not is_text else "the text is empty"
+                expected = f"expected the address of its port, since there are {self.num_servers} servers"
+                self.findings.error(EI_VALUE, path, f"{found}; {expected}")
+                return []
+        addresses = text.split(",") if isinstance(text, str) and text else []
+        self.check_addresses(path, addresses)
+        return addresses
+
+    def check_addresses(self, path: str, addresses: list[str]) -> None:
+        if self.first_num_addresses is None:
+            self.first_num_addresses = (path, len(addresses))
+        elif addresses and self.first_num_addresses[1] and len(addresses) != self.first_num_addresses[1]:
+            first, num = self.first_num_addresses
+            self.findings.error(
+                E_PARA, path, f"{len(addresses)} addresses, {first} has {num}; expected as many everywhere"
+            )
+        for address in addresses:
+            if not is_address(address):
+                self.findings.error(EI_VALUE, path, f"{quote(address)} is not a valid IP address")
+                continue
+            first_place = self.address_places.get(address)
+            if first_place is not None:
+                found = f"{quote(address)} is already at {first_place}"
+                self.findings.error(EI_VALUE, path, f"{found}; expected each address once in the file")
+            self.address_places[address] = first_place or path
+
+
+def check_concise(root: dict[str, Any], format_: Format, chip: Chip, findings: Findings) -> None:
+    """Check format 1.0 or 1.2 for one of 910, 910b, a3 and 310p3."""
+    entries = root.get("server_list")
+    num_servers = len(entries) if isinstance(entries, list) else 0
+    _check_server_count(root, num_servers, findings)
+    parser = _Parser(chip, num_servers, findings)
+    for where, server in iter_list(root, "server_list", "", findings):
+        parser.parse_server(where, server)
+    if not parser.ranks:
+        return
+    check_ranks(parser.ranks, chip, findings)
+    if num_servers > 1:
+        check_one_family(parser.host_addresses, "host_ip", EI_VALUE, findings)
+    if format_ is Format.SUPER_POD and chip == "a3":
+        check_super_pods(root, parser.server_places, findings)
+    advise_concise(root, format_, chip, findings)
+
+
+def _check_server_count(root: dict[str, Any], num_servers: int, findings: Findings) -> None:
+    if "server_count" not in root:
+        return
+    count = get_number(root, "server_count", "", findings)
+    if count == 0:
+        findings.error(EI_VALUE, "server_count", '"0"; expected the number of servers')
+    elif count is not None and num_servers and count != num_servers:
+        text = root["server_count"]
+        found = f"{quote(text)}, but server_list has {num_servers}"
+        findings.error(EI_VALUE, "server_count", f"{found}; expected the same number")

@@ -1,1 +1,0 @@
-"""The job: devices, rank tables, the plan and the supervisor. Nothing here imports MindSpore."""

@@ -1,0 +1,37 @@
+"""The config of a run: its sections (schema), how a batch is divided (batches), and files and options (load)."""
+
+from fcn4dist.config.batches import BatchPlan, keep_batches, plan_batches
+from fcn4dist.config.load import build_config, format_config, load_config, override_config, parse_override
+from fcn4dist.config.schema import (
+    AnnotationFormat,
+    AugmentConfig,
+    CheckpointConfig,
+    DataConfig,
+    EvaluateConfig,
+    LaunchConfig,
+    MelConfig,
+    ModelConfig,
+    RunConfig,
+    TrainConfig,
+)
+
+__all__ = [
+    "AnnotationFormat",
+    "AugmentConfig",
+    "BatchPlan",
+    "CheckpointConfig",
+    "DataConfig",
+    "EvaluateConfig",
+    "LaunchConfig",
+    "MelConfig",
+    "ModelConfig",
+    "RunConfig",
+    "TrainConfig",
+    "build_config",
+    "format_config",
+    "keep_batches",
+    "load_config",
+    "override_config",
+    "parse_override",
+    "plan_batches",
+]

@@ -1,0 +1,212 @@
+"""RunConfig: everything that a run depends on, as one checked value, section by section.
+
+Relative paths are relative to the working directory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+AnnotationFormat = Literal[
+    "table", "mtg-jamendo", "msd", "fma", "gtzan", "openmic", "nsynth", "fsd50k", "esc50", "audioset"
+]
+
+
+class Section(BaseModel):
+    """A section of the config: unknown keys are refused, values do not change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class DataConfig(Section):
+    """Where the audio and its tags are, and how clips become shards."""
+
+    audio_dir: Path | None = None
+    npy_dir: Path | None = None  # instead of audio_dir: log-mel spectrograms as .npy, as ModelZoo's get_npy leaves them
+    annotations: Path | None = None
+    format: AnnotationFormat | Literal["auto"] = "auto"  # of the annotations; auto: as their own header says
+    path_template: str | None = None  # a clip's audio under audio_dir, where the annotations do not say: "{id}.wav"
+    path_map: Path | None = None  # or a table of two columns, id and path
+    tags: PositiveInt | Literal["all"] | list[str] | Path = Field(
+        default=50, union_mode="left_to_right"
+    )  # k most frequent, all, a list, or a file
+    records_dir: Path | None = None  # the prepared data set; ModelZoo's mr_path
+    num_consumer: Annotated[int, Field(gt=0, le=1000)] | None = None  # shards a split; none: 4, or more of about 256 MB
+    synonyms: Path | None = None  # groups of tags to merge before `tags` is applied: configs/mtt_synonyms.txt
+    split: str = "folder-12-1-3"
+    clean: bool = False  # leave out clips that have none of the tags; the split's name then ends in -clean
+    seed: int = 1  # of the random splits
+    feature_dtype: Literal["float32", "float16"] = "float32"
+    max_skipped_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
+    num_workers: Annotated[int, Field(ge=0)] = 0  # processes of `prepare`; 0: one a core
+    verify: Literal["digest", "size"] = "size"  # how shards are checked before training
+
+    @property
+    def source_dir(self) -> Path | None:
+        """The folder that mp3_path starts from: of audio, or of .npy files in the same places."""
+        return self.npy_dir or self.audio_dir
+
+    @property
+    def source_suffix(self) -> str | None:
+        """What the files there end in, in place of mp3_path's own; none: as mp3_path says."""
+        return None if self.npy_dir is None else ".npy"
+
+    @model_validator(mode="after")
+    def _one_source(self) -> DataConfig:
+        if self.npy_dir is not None and self.audio_dir is not None:
+            raise ValueError("audio_dir and npy_dir are both set; clips come from one of them, so leave the other out")
+        return self
+
+
+class MelConfig(Section):
+    """The log-mel spectrogram of Choi et al. (2016); frames are centred, the clip is cropped or padded around its middle."""
+
+    sample_rate_hz: PositiveInt = 12_000
+    n_fft: PositiveInt = 512
+    hop_samples: PositiveInt = 256
+    n_mels: PositiveInt = 96
+    clip_s: PositiveFloat = 29.12  # what the network hears at once
+    stored_s: PositiveFloat | None = None  # kept of a longer piece, for other crops and windows; none: clip_s
+    db: Literal["amplitude", "power"] = "amplitude"  # 20 log10 or 10 log10 of the power mel: see data/mel.py
+
+    @model_validator(mode="after")
+    def _stores_a_clip(self) -> MelConfig:
+        if self.stored_s is not None and self.stored_s < self.clip_s:
+            raise ValueError(f"stored_s {self.stored_s} is shorter than clip_s {self.clip_s}; expected at least a clip")
+        return self
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of a clip: 349,440 for the defaults."""
+        return round(self.clip_s * self.sample_rate_hz)
+
+    @property
+    def num_frames(self) -> int:
+        """Centred frames of a clip: 1366 for the defaults."""
+        return 1 + self.num_samples // self.hop_samples
+
+    @property
+    def num_stored_samples(self) -> int:
+        """Samples whose spectrogram is stored."""
+        return self.num_samples if self.stored_s is None else round(self.stored_s * self.sample_rate_hz)
+
+    @property
+    def num_stored_frames(self) -> int:
+        """Centred frames that are stored of each piece; those of a clip unless stored_s says more."""
+        return 1 + self.num_stored_samples // self.hop_samples
+
+
+class AugmentConfig(Section):
+    """How training varies what it hears; every choice is a function of (seed, epoch, clip)."""
+
+    crop: Literal["middle", "random"] = "middle"  # of what is stored: mel.stored_s
+
+
+class ModelConfig(Section):
+    """FCN-4: four convolutions, pooled after each of the first three, then the maximum over what is left."""
+
+    channels: list[PositiveInt] = [128, 384, 768, 2048]
+    pools: list[tuple[PositiveInt, PositiveInt]] = [(2, 4), (4, 5), (3, 8)]  # (mel bands, frames)
+
+    @field_validator("channels")
+    @classmethod
+    def _four_channels(cls, value: list[int]) -> list[int]:
+        if len(value) != 4:
+            raise ValueError(f"FCN-4 has 4 convolutions, so 4 numbers of channels; found {len(value)}")
+        return value
+
+    @field_validator("pools")
+    @classmethod
+    def _three_pools(cls, value: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        if len(value) != 3:
+            raise ValueError(f"FCN-4 pools after its first 3 convolutions; found {len(value)} pools")
+        return value
+
+
+class TrainConfig(Section):
+    """The optimisation."""
+
+    epochs: PositiveInt = 10
+    max_steps: PositiveInt | None = None  # stop after so many steps in all
+    global_batch: PositiveInt | None = None  # clips a step over all ranks; none: 32 a rank
+    device_batch: PositiveInt | None = None  # most clips a device takes at once; gradients accumulate over the rest
+    lr: PositiveFloat = 0.0005
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup_steps: Annotated[int, Field(ge=0)] = 0  # linear, before either schedule
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
+    amp: Literal["O0", "O2", "O3", "auto"] = "O0"
+    loss_scale: PositiveFloat | Literal["dynamic"] = 1024.0
+    init_from: Path | None = None  # weights to start from: a checkpoint of ours or of ModelZoo
+    freeze_batch_norm: bool = False  # use the stored statistics in training too: fine-tuning on small batches
+
+
+class CheckpointConfig(Section):
+    """When checkpoints are written and how many are kept beside the best one."""
+
+    every_steps: PositiveInt = 2000
+    keep: PositiveInt = 10
+    prefix: str = "MusicTagger"  # the model's name inside state.json and in exported files
+    on_error: Literal["stop", "continue"] = "stop"  # when one cannot be written (a full disk): end the run, or warn
+    format: Literal["ckpt", "safetensors"] = "safetensors"  # MindSpore 2.10 may refuse a good .ckpt: docs/log.md
+
+
+class EvaluateConfig(Section):
+    """The evaluation by rank 0."""
+
+    every_epochs: PositiveInt = 1
+    split: Literal["train", "val", "test"] = "val"
+    batch: PositiveInt = 16  # clips a forward pass on each rank; the last one is padded, padding never counts
+    num_resamples: Annotated[int, Field(ge=0)] = 2000  # bootstrap resamples of the intervals; 0: no intervals
+    seed: Annotated[int, Field(ge=0)] = 0  # of the resamples
+
+
+class LaunchConfig(Section):
+    """The job."""
+
+    device_target: Literal["auto", "Ascend", "CPU"] = "auto"
+    devices: PositiveInt = 1  # workers on this host
+    bind_cores: bool = True  # divide the cores among the ranks and pin each rank to its own (CPU only)
+    collective_timeout_s: PositiveInt = 1800  # how late a rank may be to a collective before all fail
+    join_timeout_s: PositiveFloat = 600.0  # how long the hosts of a job wait for each other
+    grace_s: PositiveFloat = 30.0  # for the current step and its checkpoint when a signal ends the job
+    max_restarts: Annotated[int, Field(ge=0)] = 0  # how often a failed job starts again, from its newest checkpoint
+    tensorboard: bool = False  # write RUN/tensorboard as the run goes on; needs the extra [tensorboard]
+    stall_timeout_s: PositiveFloat = 600.0  # without a step on any rank before the job counts as failed
+
+
+class RunConfig(Section):
+    """A whole run."""
+
+    data: DataConfig = DataConfig()
+    mel: MelConfig = MelConfig()
+    model: ModelConfig = ModelConfig()
+    augment: AugmentConfig = AugmentConfig()
+    train: TrainConfig = TrainConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    launch: LaunchConfig = LaunchConfig()
+
+    @model_validator(mode="after")
+    def _network_fits_mel(self) -> RunConfig:
+        bands, frames = self.mel.n_mels, self.mel.num_frames
+        for pool_bands, pool_frames in self.model.pools:
+            bands, frames = bands // pool_bands, frames // pool_frames
+        if bands < 1 or frames < 1:
+            raise ValueError(
+                f"model.pools {[list(p) for p in self.model.pools]} leave nothing of {self.mel.n_mels} mel bands x "
+                f"{self.mel.num_frames} frames (mel.clip_s {self.mel.clip_s}); use smaller pools or longer clips"
+            )
+        return self
+
+    @property
+    def digest(self) -> str:
+        """First 16 hex digits of the SHA-256 of the config, independent of the order of keys."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]

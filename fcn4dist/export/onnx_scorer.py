@@ -1,0 +1,53 @@
+"""Scores by onnxruntime, without MindSpore."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fcn4dist.errors import CheckpointError, DeviceError
+from fcn4dist.export.card import INPUT, OUTPUT, load_card
+from fcn4dist.export.scorer import Float32, Listener, check_scores
+
+
+class OnnxScorer:
+    """An .onnx file that `fcn4dist export` wrote."""
+
+    def __init__(self, file: Path, listener: Listener) -> None:
+        """Load the graph; raises CheckpointError where onnxruntime refuses it, DeviceError where it is not installed."""
+        self.listener = listener
+        self._file = file
+        self._session = _open_session(file)
+
+    @classmethod
+    def open(cls, file: Path) -> OnnxScorer:
+        """Open the file that its card describes."""
+        card = load_card(file)
+        thresholds = None if card.thresholds is None else tuple(card.thresholds)
+        return cls(file, Listener(card.mel, card.model, tuple(card.tags), thresholds))
+
+    def score(self, mel_db: Float32) -> Float32:
+        """Return the scores (N, num_tags) of clips (N, 1, n_mels, frames)."""
+        scores = self._session.run([OUTPUT], {INPUT: mel_db})[0]
+        return check_scores(scores, len(mel_db), len(self.listener.tags), str(self._file))
+
+
+def _open_session(file: Path) -> Any:
+    try:
+        import onnxruntime
+    except ModuleNotFoundError:
+        raise DeviceError(
+            "onnxruntime is not installed for this Python; expected: pip install 'fcn4dist[tag]'"
+        ) from None
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only
+    options.enable_cpu_mem_arena = False  # an arena keeps the peak of the largest batch for good
+    try:
+        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own classes, one a kind of damage
+        raise CheckpointError(f"{file}: onnxruntime cannot load it: {str(error).splitlines()[0]}") from None
+    inputs, outputs = ([value.name for value in values] for values in (session.get_inputs(), session.get_outputs()))
+    if inputs != [INPUT] or outputs != [OUTPUT]:
+        raise CheckpointError(f"{file}: inputs {inputs} and outputs {outputs}; expected [{INPUT!r}] and [{OUTPUT!r}]")
+    return session

@@ -1,0 +1,1 @@
+"""How the launchers of several hosts meet and act as one."""

@@ -1,0 +1,119 @@
+"""The rank table of a job: generated from what its hosts found, or given, and held to the plan before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from fcn4dist.ascend.rank_table.build import build_table, check_written, format_table
+from fcn4dist.ascend.rank_table.parse import load_accepted_table, load_rank_table, parse_table
+from fcn4dist.ascend.rank_table.read import Document
+from fcn4dist.ascend.rank_table.schema import Chip, Format, RankTable, Server
+from fcn4dist.errors import RankTableError
+from fcn4dist.hosts.roster import Layout
+
+DEFAULT_CHIP: Chip = "910b"
+
+
+def find_own_server(device_ids: Sequence[int], address: str, environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return this host's devices as a table of one server with its chip, to be sent to the master.
+
+    Raises RankTableError when the NPUs' addresses cannot be found; the message says how to go without.
+    """
+    from fcn4dist.ascend.discover import discover
+
+    try:
+        found = discover(environ, device_ids=device_ids, server_address=address)
+        chip = found.chip or DEFAULT_CHIP
+        return {"chip": chip, "table": format_table(build_table([found.server], chip))}
+    except RankTableError as error:
+        raise RankTableError(f"--rank-table auto: {error}; or give --rank-table FILE or none") from None
+
+
+def build_job_table(layout: Layout, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the table of all hosts, with the ranks that the job has: hosts in the order of their numbers.
+
+    Raises RankTableError for hosts with different chips, and for a table that HCCL would refuse.
+    """
+    chip: Chip = found[0]["chip"]
+    servers: list[Server] = []
+    for rank, (node, entry) in enumerate(zip(layout.nodes, found, strict=True)):
+        if entry["chip"] != chip:
+            raise RankTableError(
+                f"{layout.title(rank)} has chip {entry['chip']}, {layout.title(0)} {chip}; expected one chip"
+            )
+        document = entry["table"]
+        table = parse_table(Document(f"table of {node.name}", document, Format(document["version"]), None, ()))
+        server = table.servers[0]
+        if len(table.servers) != 1 or len(server.devices) != node.devices:
+            raise RankTableError(
+                f"{layout.title(rank)}: {table.world_size} NPUs found for the rank table; expected {node.devices}"
+            )
+        devices = tuple(replace(device, rank=node.first_rank + i) for i, device in enumerate(server.devices))
+        servers.append(replace(server, devices=devices))
+    built = format_table(RankTable(Format(found[0]["table"]["version"]), tuple(servers)))
+    check_written(built, chip, "rank_table.json")
+    return built
+
+
+def load_given_table(path: Path, target: Literal["Ascend", "CPU"], environ: Mapping[str, str]) -> RankTable:
+    """Read a table that the user gave; on Ascend HCCL of this host's chip must accept it. Raises RankTableError."""
+    if target == "CPU":
+        return load_rank_table(path)
+    from fcn4dist.ascend.discover import discover
+
+    chip = discover(environ).chip or DEFAULT_CHIP
+    return load_accepted_table(path, chip, msrun=True)
+
+
+def check_job_table(
+    table: RankTable, where: str, layout: Layout, node_rank: int, device_ids: Sequence[int], *, is_exported: bool
+) -> None:
+    """Hold a given table to the job: number of ranks and hosts; where it is exported also this host's own entry.
+
+    Raises RankTableError naming `where`, what was found and what was expected.
+    """
+    if table.world_size != layout.world_size:
+        raise RankTableError(f"{where}: {table.world_size} ranks in it, the job has {layout.world_size}")
+    counts = [len(server.devices) for server in table.servers]
+    if not is_exported:
+        if sorted(counts) != sorted(node.devices for node in layout.nodes):
+            wanted = [node.devices for node in layout.nodes]
+            raise RankTableError(f"{where}: servers of {counts} devices, the job's hosts have {wanted}")
+        return
+    node = layout.nodes[node_rank]
+    own = find_server(table, node.address)
+    if own is None:
+        known = ", ".join(server.pod_ip or server.server_id for server in table.servers[:8])
+        raise RankTableError(f"{where}: no server {node.address}, which is {layout.title(node_rank)}; found {known}")
+    entries = sorted((device.rank, device.device_id) for device in own.devices)
+    wanted_entries = list(enumerate(device_ids, start=node.first_rank))
+    if entries != wanted_entries:
+        found, wanted_text = _in_words(entries), _in_words(wanted_entries)
+        raise RankTableError(f"{where}: server {own.server_id} has {found}; the job has there {wanted_text}")
+
+
+def check_table_of_one_host(table: RankTable, where: str, device_ids: Sequence[int], *, is_exported: bool) -> None:
+    """Hold a given table to a job on this host alone: as many ranks, and where it is exported the same devices.
+
+    Raises RankTableError naming `where`.
+    """
+    if table.world_size != len(device_ids) or len(table.servers) != 1:
+        found = f"{table.world_size} ranks on {len(table.servers)} servers in it"
+        raise RankTableError(f"{where}: {found}, the job has {len(device_ids)} on this one")
+    entries = sorted((device.rank, device.device_id) for device in table.servers[0].devices)
+    if is_exported and entries != list(enumerate(device_ids)):
+        wanted = _in_words(list(enumerate(device_ids)))
+        raise RankTableError(f"{where}: {_in_words(entries)}; the job has {wanted}")
+
+
+def find_server(table: RankTable, address: str) -> Server | None:
+    """Return the server that an address belongs to: its pod_ip, its host_ip or its id."""
+    return next((s for s in table.servers if address in (s.pod_ip, s.host_ip, s.server_id)), None)
+
+
+def _in_words(entries: Sequence[tuple[int, int]]) -> str:
+    listed = ", ".join(f"rank {rank} on device {device}" for rank, device in entries[:3])
+    return listed + (f" and {len(entries) - 3} more" if len(entries) > 3 else "")

@@ -1,0 +1,186 @@
+"""A launcher's part in a job over hosts: join, agree, run with the others as if they were processes of this host, conclude.
+
+For the supervisor each other launcher is a process: the master sees node-1, node-2, ...; a member sees node-0. To send it
+SIGTERM is to tell it to stop; it "exits" when its host has done its part.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from fcn4dist.errors import Fcn4distError, JobError, UserError
+from fcn4dist.hosts.roster import Go, HostCard, Layout, Readiness
+from fcn4dist.hosts.transport import Mail, Transport
+from fcn4dist.hosts.wire import Message
+from fcn4dist.job.events import Clock, Event, Exited, Inbox, PeerEnds, Reported, Signalled
+from fcn4dist.job.process import ExitStatus
+from fcn4dist.job.state import Send
+
+GIVE_UP_S = 2.0  # how long the master waits for a host that should have ended at once
+VERDICT_S = 4.0  # how long a member waits for the master's verdict
+Say = Callable[[str], None]
+Kind = Literal["success", "failure", "signal", "lost"]
+AttemptMessages = ("stopping", "done", "ended")  # what a member says of an attempt; the next one may have begun by then
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How the job ended, the same on all hosts."""
+
+    kind: Kind
+    node_rank: int = 0  # the host where it began to end
+    signal: int | None = None
+    text: str = ""  # what happened there, in a few words
+    failure: dict[str, Any] | None = None  # that host's RUN/failure.json
+    restart_in_s: float | None = None  # all hosts start again after this; None: the job is over
+
+
+Restarts = Callable[[Verdict], "float | None"]  # the delay before all hosts start again, or None
+
+
+def never(_verdict: Verdict) -> float | None:
+    """Start nothing again."""
+    return None
+
+
+class Session(ABC):
+    """What the master's and the members' sessions share. The supervisor's loop calls `hear` and `send`."""
+
+    def __init__(self, card: HostCard) -> None:
+        self.card = card
+        self.layout: Layout
+        self.peers: tuple[str, ...] = ()  # the other launchers, as the supervisor calls them
+        self._transport: Transport
+        self._mail: queue.SimpleQueue[Mail] = queue.SimpleQueue()
+        self._lock = threading.RLock()
+        self._inbox: Inbox | None = None
+        self._clock: Clock
+        self._cause: tuple[Kind, int | None, str] | None = None  # why this host began to stop
+        self._ended: set[str] = set()  # peers whose exit was reported
+        self._gone: list[Mail] = []  # connections that ended while the job ran
+        self._attempt = 0  # of this session
+
+    @abstractmethod
+    def join(self, limit_s: float, run_dir: str, say: Say) -> Layout:
+        """Meet the other hosts; returns when all are there. Raises ConfigError or JobError."""
+
+    def wait_for_master_data(self) -> None:  # noqa: B027 - only one side has something to do
+        """Wait until node 0 has prepared its data: hosts that share the demo's cache must not prepare it at once."""
+
+    def tell_prepared(self) -> None:  # noqa: B027 - only one side has something to do
+        """Say that this host has prepared its data, where others may wait for it."""
+
+    @abstractmethod
+    def agree(self, ready: Readiness, decide: Callable[[list[Readiness]], Go], say: Say) -> Go:
+        """Say that this host is ready and return the master's word to begin; `decide` runs on the master."""
+
+    @abstractmethod
+    def conclude(self, kind: Kind, failure: dict[str, Any] | None, restarts: Restarts = never) -> Verdict:
+        """Tell how this host's part ended and return how the job did; `restarts` runs on the master.
+
+        With a verdict that says to start again the session is ready for the next `agree`.
+        """
+
+    @abstractmethod
+    def give_up(self, error: Fcn4distError) -> None:
+        """Tell the others that this host cannot take part."""
+
+    def close(self) -> None:
+        """Close all connections; what was said before is still sent."""
+        self._transport.close()
+
+    # while the job runs
+
+    def attach(self, inbox: Inbox, clock: Clock) -> None:
+        """From now on put what the others do into `inbox`."""
+        with self._lock:
+            self._inbox, self._clock = inbox, clock
+            while not self._mail.empty():
+                self._on_mail(self._mail.get())
+
+    def hear(self, event: Event) -> None:
+        """Take note of an event of this host, before the supervisor decides about it."""
+        if self._cause is not None:
+            return
+        if isinstance(event, Signalled):
+            self._cause = ("signal", event.signal, "")
+        elif isinstance(event, Exited) and not event.status.is_success:
+            self._cause = ("failure", None, f"{event.process} ended: {event.status}")
+        elif isinstance(event, Reported):
+            self._cause = ("failure", None, f"{event.process} failed")
+        elif isinstance(event, PeerEnds):
+            self._cause = ("failure" if event.signal is None else "signal", event.signal, "")
+
+    @property
+    def cause(self) -> tuple[Kind, int | None, str]:
+        """Why this host began to stop: kind, signal, and what happened in a few words."""
+        return self._cause or ("failure", None, "")
+
+    @abstractmethod
+    def send(self, action: Send) -> None:
+        """Pass a signal of the supervisor on to a peer."""
+
+    def _receive(self, mail: Mail) -> None:
+        """Take mail in the transport's thread: before the job runs it is kept for the main thread."""
+        with self._lock:
+            if self._inbox is None:
+                self._mail.put(mail)
+            else:
+                if mail.message is None:
+                    self._gone.append(mail)
+                self._on_mail(mail)
+
+    def _begin_again(self) -> None:
+        """Forget the attempt that ended; a connection that ended in it is met again in `agree`."""
+        with self._lock:
+            self._inbox = self._cause = None
+            self._ended.clear()
+            self._attempt += 1
+            for mail in self._gone:
+                self._mail.put(mail)
+            self._gone.clear()
+
+    @abstractmethod
+    def _on_mail(self, mail: Mail) -> None:
+        """Turn what a peer says into events."""
+
+    def _put(self, event: Event) -> None:
+        assert self._inbox is not None
+        self._inbox.put(event)
+
+    def _exit(self, peer: str, *, is_success: bool) -> None:
+        """Report the end of a peer, once."""
+        with self._lock:
+            if peer not in self._ended:
+                self._ended.add(peer)
+                self._put(Exited(self._clock(), peer, ExitStatus(0 if is_success else 1)))
+
+    def _stop_message(self, kind: str) -> Message:
+        cause, number, text = self.cause
+        return {"type": kind, "kind": cause, "signal": number, "text": text}
+
+
+def failed_message(error: Fcn4distError) -> Message:
+    """Return an error as a message to other launchers."""
+    return {"type": "failed", "message": str(error), "exit_code": error.exit_code}
+
+
+def error_of(message: Message) -> Fcn4distError:
+    """Return the error that `failed_message` wrote."""
+    text = str(message.get("message", ""))
+    return UserError(text) if message.get("exit_code") == UserError.exit_code else JobError(text)
+
+
+def verdict_message(verdict: Verdict) -> Message:
+    """Return a verdict as a message to other launchers."""
+    return {"type": "verdict", **asdict(verdict)}
+
+
+def verdict_of(message: Message) -> Verdict:
+    """Return the verdict that `verdict_message` wrote."""
+    return Verdict(**{field.name: message[field.name] for field in fields(Verdict)})

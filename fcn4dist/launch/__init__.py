@@ -1,0 +1,1 @@
+"""From a config to a job that has ended: `launch` and `train`."""

@@ -1,0 +1,73 @@
+"""The pipeline of `fcn4dist train`: the same training as `launch`, in this process, on one device."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fcn4dist.config import RunConfig, format_config, keep_batches, plan_batches
+from fcn4dist.errors import Interrupted
+from fcn4dist.files import save_json, save_text
+from fcn4dist.job.devices import require_mindspore, resolve_target
+from fcn4dist.job.events import WallClock
+from fcn4dist.job.process import signal_name
+from fcn4dist.job.rank import SINGLE
+from fcn4dist.job.usage import UsageRecorder, own_processes
+from fcn4dist.launch.report_at_end import reported
+from fcn4dist.launch.resume import check_resumable
+from fcn4dist.launch.training_data import check_data, resolve_data
+from fcn4dist.run.attempts import check_run_dir, dated_folder, locked, writing
+from fcn4dist.run.checkpoints import has_checkpoint
+from fcn4dist.run.environment import describe_environment
+from fcn4dist.run.event_files import event_files, require_tensorboard
+from fcn4dist.run.folder import RunDir
+from fcn4dist.train.device import prepare_imports, start_device
+from fcn4dist.train.stop_request import StopRequest
+
+if TYPE_CHECKING:
+    from fcn4dist.launch.training_data import ShownProgress
+
+
+def train_here(
+    config: RunConfig, run_dir: Path | None, *, resume: bool, say: Callable[[str], None], progress: ShownProgress | None
+) -> str:
+    """Train in this process and return one line that says how it went.
+
+    Raises UserError when the input is wrong, before MindSpore is loaded where that can be known.
+    """
+    require_mindspore()
+    if config.launch.tensorboard:
+        require_tensorboard()
+    target = resolve_target(config.launch.device_target)
+    prepare_imports(target)  # preparing data may load MindSpore, too
+    batches = plan_batches(config.train, SINGLE.world_size)
+    run = RunDir((run_dir or dated_folder()).absolute())
+    check_run_dir(run, resume=resume)
+    with locked(run):
+        config = resolve_data(config, run, say, progress)
+        data = check_data(config, batches)
+        if (note := data.length_note) is not None:
+            say(f"note: {note}")
+        if resume:
+            check_resumable(run, config, data)
+        config = keep_batches(config, batches)
+        with writing(run):
+            save_text(run.config, format_config(config))
+            save_json(run.environment, describe_environment())
+        start_device(target, SINGLE.device)
+        from fcn4dist.train.loop import train  # MindSpore loads here, after all that can be refused without it
+
+        stop, resumes = StopRequest(also=(signal.SIGINT,)), resume and has_checkpoint(run.checkpoints)
+        usage = UsageRecorder(run.usage, WallClock(), 1, own_processes())
+        with reported(run, say), usage, event_files(run, is_wanted=config.launch.tensorboard):
+            report = train(config, run, data, SINGLE, resume=resumes, stop=stop)
+    if report.stopped_by is not None:
+        raise Interrupted(
+            report.stopped_by,
+            f"stopped by {signal_name(report.stopped_by)} after step {report.progress.step} of {report.num_steps}, "
+            f"checkpoint saved; go on with: fcn4dist train --resume {run.path}",
+        )
+    summary = report.evaluation.summary if report.evaluation else "not evaluated"
+    return f"done: {report.progress.step} steps; {summary}; {run.path}"

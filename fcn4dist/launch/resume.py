@@ -1,0 +1,120 @@
+"""What must hold before a run goes on: it is not finished, its data is the same, and the config differs in harmless keys only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fcn4dist.config import RunConfig, build_config, load_config, parse_override
+from fcn4dist.errors import ConfigError, DataError
+from fcn4dist.run.checkpoints import State, find_newest, has_checkpoint
+from fcn4dist.run.folder import RunDir
+
+if TYPE_CHECKING:
+    from fcn4dist.data.dataset import DataSet
+
+# These change neither the clips of a step nor its arithmetic. data.records_dir: the set may have moved, its clips are checked.
+HARMLESS = {
+    "train.epochs",
+    "train.max_steps",
+    "train.device_batch",
+    "data.records_dir",
+    "data.verify",
+    "data.num_workers",
+}
+HARMLESS_SECTIONS = {"checkpoint", "evaluate", "launch"}
+# The cursor, the weights and the features of a run mean nothing under another one of these: not even --force.
+FIXED = {"train.global_batch", "train.seed"}
+FIXED_SECTIONS = {"model", "mel"}
+
+
+def load_config_to_resume(
+    run: RunDir, config_file: Path | None, overrides: Iterable[str], *, force: bool = False
+) -> RunConfig:
+    """Return the run's own config with what `config_file` and `overrides` change of it.
+
+    Raises ConfigError when there is no run, and when keys differ that a run may not change, all of them listed.
+    """
+    if not run.config.is_file():
+        raise ConfigError(f"--resume {run.path}: no run here (no {run.config.name})")
+    own = load_config(run.config)
+    values = own.model_dump(exclude_unset=True)
+    given: dict[str, dict[str, Any]] = {}
+    if config_file is not None:
+        given = load_config(config_file).model_dump(exclude_unset=True)
+    for override in overrides:
+        (section, key), value = parse_override(override)
+        given.setdefault(section, {})[key] = value
+    for section, keys in given.items():
+        values.setdefault(section, {}).update(keys)
+    wanted = build_config(values, where=f"--resume {run.path}")
+    check_changes(own, wanted, force=force)
+    return wanted
+
+
+def check_changes(own: RunConfig, wanted: RunConfig, *, force: bool = False) -> None:
+    """Raise ConfigError listing the keys that a resumed run may not change; `force` allows what does not break it."""
+    refused, forceable = [], []
+    for key, before, after in differing_keys(own, wanted):
+        section = key.split(".")[0]
+        if key in HARMLESS or section in HARMLESS_SECTIONS:
+            continue
+        line = f"  {key}: the run has {before!r}, asked for is {after!r}"
+        if key in FIXED or section in FIXED_SECTIONS:
+            refused.append(line)
+        elif not force:
+            forceable.append(line)
+    if refused:
+        raise ConfigError("\n".join(["--resume: a run goes on with its own values of these keys:", *refused]))
+    if forceable:
+        head = (
+            "--resume: these keys differ from the run's; leave them out, or add --force to go on with the new values:"
+        )
+        raise ConfigError("\n".join([head, *forceable]))
+
+
+def differing_keys(own: RunConfig, wanted: RunConfig) -> list[tuple[str, Any, Any]]:
+    """Return (section.key, own value, wanted value) of each key that differs."""
+    before, after = own.model_dump(mode="json"), wanted.model_dump(mode="json")
+    return [
+        (f"{section}.{key}", value, after[section][key])
+        for section, keys in before.items()
+        for key, value in keys.items()
+        if value != after[section][key]
+    ]
+
+
+def check_resumable(run: RunDir, config: RunConfig, data: DataSet) -> State | None:
+    """Return the state that the run goes on from with `data`; None when it has no checkpoint and so starts anew.
+
+    Raises CheckpointError when none is whole or the newest is of a newer format, DataError for another data set, and
+    ConfigError when the run is finished.
+    """
+    if not has_checkpoint(run.checkpoints):
+        return None
+    path, state, _ = find_newest(run.checkpoints)
+    expected = state.origin.train_clips
+    found = data.train_checksum()
+    if expected is not None and found != expected:
+        raise DataError(
+            f"{data.path}: not the data set that {run.path} trained on: other clips, labels, features or tags (checksum {found}, "
+            f"expected {expected})"
+        )
+    num_steps = count_steps(config, state)
+    progress = state.progress
+    if num_steps is not None and progress.step >= num_steps and progress.is_evaluated:
+        limit = "train.epochs" if config.train.max_steps is None else "train.max_steps"
+        raise ConfigError(
+            f"--resume {run.path}: finished: {progress.step} of {num_steps} steps, last checkpoint {path.name}; "
+            f"to train on, raise the limit: --set {limit}=N"
+        )
+    return state
+
+
+def count_steps(config: RunConfig, state: State) -> int | None:
+    """Return the steps of the whole run under `config`; None for a checkpoint that does not say how long an epoch is."""
+    if state.origin.steps_per_epoch is None:
+        return None
+    steps = config.train.epochs * state.origin.steps_per_epoch
+    return min(steps, config.train.max_steps or steps)

@@ -1,0 +1,148 @@
+"""The data set that a run trains on: a prepared one, audio that is prepared first, or the embedded demo set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fcn4dist.config import BatchPlan, RunConfig, build_config, override_config
+from fcn4dist.errors import ConfigError, DataError
+from fcn4dist.run.folder import RunDir
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from fcn4dist.data.dataset import DataSet
+    from fcn4dist.data.prepare import Progress
+
+    ShownProgress = AbstractContextManager[Progress]  # stands on the screen while its block lasts
+
+
+def is_demo(config: RunConfig) -> bool:
+    """Whether no data is named at all, which means the embedded demo set."""
+    return config.data.records_dir is None and config.data.source_dir is None and config.data.annotations is None
+
+
+def apply_under(config: RunConfig, values: Mapping[str, Mapping[str, Any]]) -> RunConfig:
+    """Return `config` with `values` (section -> key -> value) in place of its defaults.
+
+    What the user's file, `--set` or an option gave explicitly stays.
+    """
+    given = config.model_dump(exclude_unset=True)
+    sections = {**values, **given}
+    merged = {name: {**values.get(name, {}), **given.get(name, {})} for name in sections}
+    return build_config(merged, where="the demo's config with yours over it")
+
+
+def resolve_data(
+    config: RunConfig,
+    run_dir: RunDir,
+    say: Callable[[str], None],
+    progress: ShownProgress | None = None,
+    num_ranks: int | None = None,
+) -> RunConfig:
+    """Return `config` with data.records_dir naming a prepared data set and `mel` as it was prepared with.
+
+    What is missing is prepared first, and `progress` is told. `num_ranks`: of the whole job, where it has several
+    hosts. Raises ConfigError for half-named data or a `mel` that
+    contradicts the data set, and DataError when it cannot be prepared.
+    """
+    if is_demo(config):
+        say("no data named: training on the embedded demo set (yours: --data, or data.audio_dir and data.annotations)")
+        config = lay_demo_under(config, run_dir, num_ranks=num_ranks)
+        _prepare(config, say, progress)
+    elif config.data.records_dir is None:
+        data = config.data
+        if data.source_dir is None or data.annotations is None:
+            missing = "data.audio_dir" if data.source_dir is None else "data.annotations"
+            raise ConfigError(f"{missing}: not set; audio needs data.audio_dir and data.annotations; or use --data DIR")
+        config = override_config(config, data={"records_dir": run_dir.path / "data"})
+        _prepare(config, say, progress)
+    assert config.data.records_dir is not None
+    return adopt_mel(_adopt_tags(override_config(config, data={"records_dir": config.data.records_dir.absolute()})))
+
+
+def _prepare(config: RunConfig, say: Callable[[str], None], progress: ShownProgress | None) -> None:
+    from fcn4dist.data.prepare import prepare  # MindSpore loads here, not for a run on prepared data
+
+    say(f"data: {config.data.records_dir}, prepared now unless it is up to date")
+    with progress or nullcontext() as shown:  # gone before the job has a picture of its own
+        prepare(config, progress=shown)
+
+
+def _adopt_tags(config: RunConfig) -> RunConfig:
+    """Return `config` with the names of a tag file instead of the file, for ModelZoo's shards, which do not name their labels.
+
+    The run then holds them, and a file that cannot be read is refused before anything starts. Raises DataError.
+    """
+    from fcn4dist.data.dataset import open_dataset  # NumPy loads here
+    from fcn4dist.data.tags import load_tags
+
+    folder, tags = config.data.records_dir, config.data.tags
+    if folder is None or not isinstance(tags, Path) or open_dataset(folder).manifest is not None:
+        return config
+    return override_config(config, data={"tags": load_tags(tags)})
+
+
+def adopt_mel(config: RunConfig) -> RunConfig:
+    """Return `config` with the `mel` that its data set was prepared with.
+
+    Raises ConfigError where the user asked for another one: features are computed by `prepare`, not by training.
+    """
+    from fcn4dist.data.dataset import open_dataset  # NumPy loads here
+
+    folder = config.data.records_dir
+    mel = None if folder is None or not folder.is_dir() else open_dataset(folder).mel
+    if mel is None:
+        return config
+    for key in sorted(config.mel.model_fields_set):
+        wanted, found = getattr(config.mel, key), getattr(mel, key)
+        if wanted != found:
+            raise ConfigError(
+                f"mel.{key}: {wanted}, but {folder} was prepared with {found}; prepare again, or leave mel.{key} out"
+            )
+    return override_config(config, mel=mel.model_dump())
+
+
+def lay_demo_under(
+    config: RunConfig, run_dir: RunDir, demo_set: Path | None = None, num_ranks: int | None = None
+) -> RunConfig:
+    """Lay the demo's config under the user's.
+
+    `demo_set` is the folder of the demo's audio; none: it is synthesised in the cache when it is not there yet.
+    Its prepared set is shared by all runs, unless the user changed what it is made of: then it goes into the run. Its
+    global batch follows the number of ranks unless the user set one.
+    """
+
+    from fcn4dist.data.demo import demo_config  # NumPy loads here, not for a run on prepared data
+
+    values = demo_config(demo_set)
+    if config.data.model_fields_set or config.mel.model_fields_set:
+        values["data"]["records_dir"] = run_dir.path / "data"
+    ranks = num_ranks or config.launch.devices
+    values["train"]["global_batch"] = -(-values["train"]["global_batch"] // ranks) * ranks
+    return apply_under(config, values)
+
+
+def check_data(config: RunConfig, batches: BatchPlan | None) -> DataSet:
+    """Open the data set that data.records_dir names; check its shards, and that it fills at least one step of `batches`.
+
+    Only the parts that a run uses are looked at: train, and the one it evaluates on. `batches` None: over several hosts, where
+    the first host's config counts. Raises DataError.
+    """
+    from fcn4dist.data.dataset import open_dataset  # NumPy loads here
+    from fcn4dist.data.tags import named_tags
+
+    folder = config.data.records_dir
+    assert folder is not None, "resolve_data comes first"
+    data = open_dataset(folder, named_tags(config.data.tags))
+    data.check(config.data.verify, ("train", config.evaluate.split))
+    num_clips = data.num_rows("train") if data.manifest is not None else data.split("train").num_clips
+    if batches is not None and batches.steps_per_epoch(num_clips) < 1:
+        raise DataError(
+            f"{folder}: {num_clips} clips to train on are fewer than one global batch of {batches.global_batch}; "
+            "set a smaller train.global_batch"
+        )
+    return data

@@ -1,0 +1,96 @@
+"""A trained network and what it is, from any checkpoint: a folder or a run of ours, or a file of ModelZoo."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fcn4dist.config import RunConfig
+from fcn4dist.data.dataset import open_dataset
+from fcn4dist.data.tags import is_rarest_first, named_tags
+from fcn4dist.errors import CheckpointError
+from fcn4dist.model.fcn4 import FCN4
+from fcn4dist.model.modelzoo import SUFFIXES, ModelZooWeights, load_modelzoo
+from fcn4dist.model.parameters import set_parameters
+from fcn4dist.model.stored import load_weights
+from fcn4dist.run.checkpoints import STATE, ModelCard, load_state, resolve_checkpoint
+
+MODELZOO_SPLIT = "unseeded random rows (ModelZoo)"  # 95 % of its validation clips share a piece with its training clips
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A checkpoint that proved whole."""
+
+    path: Path  # the checkpoint folder, or ModelZoo's file
+    card: ModelCard
+    foreign: ModelZooWeights | None = None  # of ModelZoo's file
+
+    def build_network(self) -> FCN4:
+        """Build the network and load its weights; the device must be chosen by then. Raises CheckpointError."""
+        network = FCN4(self.card.model, len(self.card.tags))
+        parameters = list(network.get_parameters())
+        if self.foreign is None:
+            load_weights(self.path, parameters)
+        else:
+            set_parameters(self.foreign.values, parameters, str(self.path))
+        return network
+
+
+def open_model(checkpoint: Path, config: RunConfig, data_dir: Path | None = None) -> TrainedModel:
+    """Find the checkpoint that `checkpoint` means and say what it is.
+
+    `checkpoint` is a checkpoint folder, a run directory (its best), or a .ckpt or .safetensors file of ModelZoo's FCN-4.
+    A file says nothing but its channels and its number of tags. So model.pools and the mel are those of `config`, by default
+    ModelZoo's. The tags are those that `config.data.tags` names (its tag.txt), else those of the data set in `data_dir`
+    where they stand in ModelZoo's order, else "tag0", "tag1", ... Outputs come in the order of the data set where it has
+    the same tags.
+    Raises CheckpointError, or DataError for tags that cannot be read.
+    """
+    folder = resolve_checkpoint(checkpoint)
+    if folder.is_file() and (folder.parent / STATE).is_file():  # the weights inside one of our checkpoint folders
+        folder = folder.parent
+    if not folder.is_file() and (folder.is_dir() or folder.suffix not in SUFFIXES):
+        return TrainedModel(folder, load_state(folder).card)
+    weights = load_modelzoo(folder)
+    weights, tags = _name_outputs(weights, config, data_dir)
+    if "channels" in config.model.model_fields_set and config.model.channels != weights.channels:
+        raise CheckpointError(f"{folder}: has channels {weights.channels}, model.channels says {config.model.channels}")
+    card = ModelCard(
+        name=config.checkpoint.prefix,
+        model=config.model.model_copy(update={"channels": weights.channels}),
+        mel=config.mel,
+        tags=tags,
+        split_name=MODELZOO_SPLIT,
+    )
+    return TrainedModel(folder, card, weights)
+
+
+def _name_outputs(
+    weights: ModelZooWeights, config: RunConfig, data_dir: Path | None
+) -> tuple[ModelZooWeights, list[str]]:
+    """Return the weights and their tags, both in the order of the data set where it has one."""
+    named = named_tags(config.data.tags)
+    if named is not None:
+        _check_number(weights, named, "data.tags names")
+    data = None if data_dir is None else open_dataset(data_dir)
+    if data is None or data.positives is None:
+        return weights, named or [f"tag{i}" for i in range(weights.num_tags)]
+    tags = list(data.tags)
+    if named is not None:
+        if set(named) != set(tags):
+            return weights, named  # whoever compares them says so
+        return weights.reordered([named.index(tag) for tag in tags]), tags
+    _check_number(weights, tags, f"{data_dir} has")
+    if not is_rarest_first(data.positives):
+        raise CheckpointError(
+            f"{weights.file}: the outputs of a ModelZoo checkpoint begin with the rarest tag, those of {data_dir} do not; "
+            "name them in its order: --set data.tags=…/tag.txt"
+        )
+    return weights, tags
+
+
+def _check_number(weights: ModelZooWeights, tags: Sequence[str], who: str) -> None:
+    if len(tags) != weights.num_tags:
+        raise CheckpointError(f"{weights.file}: {weights.num_tags} outputs (dense.weight), but {who} {len(tags)} tags")

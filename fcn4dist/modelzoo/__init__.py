@@ -1,1 +1,0 @@
-"""Configs of MindSpore ModelZoo's FCN-4, read as data."""

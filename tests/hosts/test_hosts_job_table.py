@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fcn4dist.ascend.rank_table.check import check_document
+from fcn4dist.ascend.rank_table.parse import load_rank_table
+from fcn4dist.ascend.rank_table.read import Document
+from fcn4dist.ascend.rank_table.schema import Format
+from fcn4dist.errors import RankTableError
+from fcn4dist.hosts.job_table import (
+    build_job_table,
+    check_job_table,
+    check_table_of_one_host,
+    load_given_table,
+)
+from fcn4dist.hosts.roster import Layout, Node
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "rank_tables"
+TWO_BY_EIGHT = load_rank_table(EXAMPLES / "2x8.json")
+SERVERS = [server.server_id for server in TWO_BY_EIGHT.servers]
+
+
+def layout(addresses: list[str], devices: list[int]) -> Layout:
+    nodes = [
+        Node(name=f"host-{i}", address=address, devices=count, first_rank=sum(devices[:i]))
+        for i, (address, count) in enumerate(zip(addresses, devices, strict=True))
+    ]
+    return Layout(nodes=nodes, run_dir="")
+
+
+def found(address: str, first_device_ip: int, devices: int = 2, chip: str = "910b") -> dict[str, Any]:
+    """What discovery on one host gives."""
+    entries = [
+        {"device_id": str(i), "device_ip": f"198.51.100.{first_device_ip + i}", "rank_id": str(i)}
+        for i in range(devices)
+    ]
+    server = {"server_id": address, "host_ip": address, "pod_ip": address, "device": entries}
+    table = {"version": "1.0", "status": "completed", "server_count": "1", "server_list": [server]}
+    return {"chip": chip, "table": table}
+
+
+def test_a_generated_table_has_the_jobs_ranks_also_where_addresses_sort_otherwise() -> None:
+    job = layout(["192.0.2.9", "192.0.2.10"], [2, 1])
+    table = build_job_table(job, [found("192.0.2.9", 1), found("192.0.2.10", 11, devices=1)])
+    ranks = [(s["pod_ip"], [d["rank_id"] for d in s["device"]]) for s in table["server_list"]]
+    assert ranks == [("192.0.2.9", ["0", "1"]), ("192.0.2.10", ["2"])]
+    verdict = check_document(Document("t.json", table, Format.CONCISE, None, ()), "910b", msrun=True)
+    assert verdict.accepted
+
+
+def test_hosts_with_other_chips_or_devices_get_no_table() -> None:
+    job = layout(["192.0.2.9", "192.0.2.10"], [2, 2])
+    with pytest.raises(RankTableError, match=r"host-1 \(node 1, ranks 2-3\) has chip a3, host-0 .* 910b"):
+        build_job_table(job, [found("192.0.2.9", 1), found("192.0.2.10", 11, chip="a3")])
+    with pytest.raises(RankTableError, match=r"host-1 .*: 1 NPUs found for the rank table; expected 2"):
+        build_job_table(job, [found("192.0.2.9", 1), found("192.0.2.10", 11, devices=1)])
+
+
+def test_a_table_that_hccl_would_refuse_is_not_used() -> None:
+    job = layout(["192.0.2.9", "192.0.2.10"], [2, 2])
+    with pytest.raises(RankTableError, match="would refuse the table"):
+        build_job_table(job, [found("192.0.2.9", 1), found("192.0.2.10", 1)])  # the same device addresses
+
+
+def test_a_given_table_that_fits_is_taken() -> None:
+    job = layout(SERVERS, [8, 8])
+    for node in range(2):
+        check_job_table(TWO_BY_EIGHT, "t.json", job, node, range(8), is_exported=True)
+
+
+@pytest.mark.parametrize(
+    ("job", "node", "devices", "message"),
+    [
+        (layout(SERVERS, [8, 4]), 0, range(8), r"t.json: 16 ranks in it, the job has 12"),
+        (layout(["192.0.2.99", SERVERS[1]], [8, 8]), 0, range(8), r"no server 192.0.2.99, which is host-0"),
+        (layout(SERVERS[::-1], [8, 8]), 0, range(8), r"has rank 8 on device 0, .*; the job has there rank 0 on device 0"),
+        (layout(SERVERS, [8, 8]), 1, [1, 2, 3, 4, 5, 6, 7, 8], r"the job has there rank 8 on device 1"),
+    ],
+)  # fmt: skip
+def test_a_given_table_must_agree_with_the_job(job: Layout, node: int, devices: list[int], message: str) -> None:
+    with pytest.raises(RankTableError, match=message):
+        check_job_table(TWO_BY_EIGHT, "t.json", job, node, devices, is_exported=True)
+
+
+def test_on_cpu_only_the_counts_are_held_to_the_job() -> None:
+    check_job_table(TWO_BY_EIGHT, "t.json", layout(["a", "b"], [8, 8]), 0, range(8), is_exported=False)
+    with pytest.raises(RankTableError, match=r"servers of \[8, 8\] devices, the job's hosts have \[12, 4\]"):
+        check_job_table(TWO_BY_EIGHT, "t.json", layout(["a", "b"], [12, 4]), 0, range(12), is_exported=False)
+
+
+def test_a_table_for_one_host() -> None:
+    one = load_given_table(EXAMPLES / "1x8.json", "CPU", {})
+    check_table_of_one_host(one, "t.json", range(8), is_exported=True)
+    with pytest.raises(RankTableError, match=r"t.json: 8 ranks on 1 servers in it, the job has 2 on this one"):
+        check_table_of_one_host(one, "t.json", range(2), is_exported=False)
+    with pytest.raises(RankTableError, match=r"rank 0 on device 0, .*; the job has rank 0 on device 8"):
+        check_table_of_one_host(one, "t.json", range(8, 16), is_exported=True)
+
+
+def test_a_file_that_is_no_rank_table(tmp_path: Path) -> None:
+    (tmp_path / "t.json").write_text("{}")
+    with pytest.raises(RankTableError, match=r"t\.json"):
+        load_given_table(tmp_path / "t.json", "CPU", {})

@@ -1,0 +1,414 @@
+"""Launchers that meet over real connections on loopback, in one process."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from fcn4dist.errors import ConfigError, DataError, Fcn4distError, JobError, UserError
+from fcn4dist.hosts import transport
+from fcn4dist.hosts.master import MasterSession, compare_clocks
+from fcn4dist.hosts.member import MemberSession
+from fcn4dist.hosts.roster import Go, HostCard, Readiness
+from fcn4dist.hosts.session import Session, Verdict
+from fcn4dist.hosts.transport import Mail
+from fcn4dist.job.events import Event, Exited, Inbox, PeerEnds, Signalled
+from fcn4dist.job.ports import choose_port
+from fcn4dist.job.process import ExitStatus
+from fcn4dist.job.state import Send
+
+HOST = "127.0.0.1"
+SECRET = b"sixteen characters"
+READY = Readiness(attempt=1, data={}, data_dir="/data")
+GO = Go(scheduler_host=HOST, scheduler_port=1, attempt=3, config={})
+FAILURE = {"attempt": 3, "culprit": "rank 1"}
+
+
+class Meeting:
+    """A port, and sessions that are closed at the end."""
+
+    def __init__(self) -> None:
+        self.port = choose_port()
+        self.sessions: list[Session] = []
+
+    def master(self, num_nodes: int = 2, **changes: Any) -> MasterSession:
+        session = MasterSession(card(0, num_nodes, **changes), self.port, SECRET, None)
+        self.sessions.append(session)
+        return session
+
+    def member(self, node_rank: int = 1, num_nodes: int = 2, secret: bytes = SECRET, **changes: Any) -> MemberSession:
+        session = MemberSession(card(node_rank, num_nodes, **changes), (HOST, self.port), secret)
+        self.sessions.append(session)
+        return session
+
+
+def card(node_rank: int, num_nodes: int, **changes: Any) -> HostCard:
+    values: dict[str, Any] = {
+        "node_rank": node_rank, "num_nodes": num_nodes, "host": f"host-{node_rank}", "address": HOST, "devices": 1,
+        "target": "CPU", "resume": False, "rank_table": "auto", "versions": {}, "config": {},
+    }  # fmt: skip
+    return HostCard(**{**values, **changes})
+
+
+@pytest.fixture
+def meeting() -> Iterator[Meeting]:
+    made = Meeting()
+    yield made
+    for session in made.sessions:
+        session.close()
+
+
+def together(*works: Callable[[], Any]) -> list[Any]:
+    """Run all at once and return their results, or the errors that users would see."""
+    results: list[Any] = [None] * len(works)
+
+    def run(index: int) -> None:
+        try:
+            results[index] = works[index]()
+        except Fcn4distError as error:
+            results[index] = error
+
+    threads = [threading.Thread(target=run, args=(index,), daemon=True) for index in range(len(works))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+        assert not thread.is_alive(), results
+    return results
+
+
+def join(session: Session, limit_s: float = 10) -> Callable[[], Any]:
+    return lambda: session.join(limit_s, "runs/x", lambda _text: None)
+
+
+def agree(session: Session, decide: Callable[[list[Readiness]], Go] = lambda _readies: GO) -> Callable[[], Any]:
+    return lambda: session.agree(READY, decide, lambda _text: None)
+
+
+def running(meeting: Meeting) -> tuple[MasterSession, MemberSession, Inbox, Inbox]:
+    """Two sessions whose job runs."""
+    master, member = meeting.master(), meeting.member()
+    together(join(master), join(member))
+    together(agree(master), agree(member))
+    inboxes = Inbox(), Inbox()
+    master.attach(inboxes[0], time.time)
+    member.attach(inboxes[1], time.time)
+    return master, member, *inboxes
+
+
+def next_event(inbox: Inbox) -> Event:
+    try:
+        return inbox.get(timeout=10)
+    except queue.Empty:
+        raise AssertionError("no event within 10 s") from None
+
+
+def test_hosts_meet_in_any_order_and_get_the_masters_word(meeting: Meeting) -> None:
+    late = meeting.member(1, 3)
+    early = meeting.member(2, 3)
+    master: list[MasterSession] = []
+
+    def begin() -> Any:
+        master.append(meeting.master(3))  # members tried before
+        return join(master[0])()
+
+    layouts = together(join(late), join(early), begin)
+    assert layouts[0] == layouts[1] == layouts[2]
+    assert [node.first_rank for node in layouts[0].nodes] == [0, 1, 2]
+    assert layouts[0].run_dir == "runs/x"
+    assert master[0].peers == ("node-1", "node-2")
+    assert together(agree(late), agree(early), agree(master[0])) == [GO, GO, GO]
+
+
+def test_another_secret_is_refused_on_the_member_and_logged_on_the_master(
+    meeting: Meeting, caplog: pytest.LogCaptureFixture
+) -> None:
+    master, stranger, member = meeting.master(), meeting.member(secret=b"another secret here"), meeting.member()
+    with caplog.at_level(logging.WARNING):
+        with pytest.raises(ConfigError, match=r"another job secret there\?"):
+            join(stranger)()
+        layouts = together(join(master), join(member))  # the job is not disturbed
+    assert layouts[0] == layouts[1]
+    assert "dropped: did not prove the job's secret" in caplog.text
+
+
+def test_a_stranger_that_says_nothing_is_dropped(
+    meeting: Meeting, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "GREETING_S", 0.2)
+    meeting.master()
+    with socket.create_connection((HOST, meeting.port), timeout=10) as stranger:
+        greeting = stranger.recv(4096)
+        assert greeting.startswith(b"fcn4dist launch 1\n")
+        assert SECRET not in greeting
+        assert stranger.recv(4096) == b""
+    assert "did not prove the job's secret within 0.2 s" in caplog.text
+
+
+def test_too_many_strangers_are_dropped_at_once(
+    meeting: Meeting, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "MAX_STRANGERS", 1)
+    meeting.master()
+    with socket.create_connection((HOST, meeting.port), timeout=10) as first:
+        assert first.recv(1)
+        with socket.create_connection((HOST, meeting.port), timeout=10) as second:
+            assert second.recv(1) == b""
+    assert "1 others are being checked" in caplog.text
+
+
+def test_something_else_on_the_port_is_not_a_master(meeting: Meeting) -> None:
+    with socket.create_server((HOST, meeting.port)) as server:
+
+        def greet() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(b"SSH-2.0-OpenSSH_9.6 and so on, longer than any greeting of ours is" * 2)
+                connection.recv(1)
+
+        threading.Thread(target=greet, daemon=True).start()
+        with pytest.raises(ConfigError, match="is no fcn4dist launcher of this version"):
+            join(meeting.member())()
+
+
+def test_two_hosts_with_one_number_are_both_told(meeting: Meeting) -> None:
+    master, one, other = meeting.master(3), meeting.member(1, 3, host="a"), meeting.member(1, 3, host="b")
+    errors = together(join(master), join(one), join(other))
+    assert all(isinstance(error, UserError) for error in errors)
+    for error in errors:
+        assert "are both node 1; expected each number once" in str(error)
+        assert error.exit_code == 2
+
+
+def test_hosts_that_do_not_come_are_named_to_those_that_did(meeting: Meeting) -> None:
+    errors = together(join(meeting.master(3), limit_s=1.0), join(meeting.member(2, 3)))
+    for error in errors:
+        assert isinstance(error, JobError)
+        assert "within 1 s (launch.join_timeout_s) did not come: node 1" in str(error)
+
+
+def test_a_master_that_does_not_come_is_an_error(meeting: Meeting) -> None:
+    with pytest.raises(JobError, match=r"the launcher of node 0 did not come within 0.5 s: Connect call failed"):
+        join(meeting.member(), limit_s=0.5)()
+
+
+def test_a_host_too_many_is_told_so_and_disturbs_nobody(meeting: Meeting) -> None:
+    master, member, late = meeting.master(), meeting.member(), meeting.member()
+    late._line.connect(HOST, meeting.port, 10)
+    together(join(master), join(member))
+    late._tell({"type": "hello", "card": late.card.model_dump()})
+
+    told = threading.Event()
+
+    def wait() -> None:
+        try:
+            late._wait_for("layout")
+        finally:
+            told.set()
+
+    def agree_later() -> Any:
+        assert told.wait(10)
+        return agree(member)()
+
+    results = together(agree(master), wait, agree_later)
+    assert results[0] == results[2] == GO
+    assert "the job is complete without this host" in str(results[1])
+
+
+def test_a_member_can_wait_for_the_masters_data_or_ignore_it(meeting: Meeting) -> None:
+    master, waiting, other = meeting.master(3), meeting.member(1, 3), meeting.member(2, 3)
+    together(join(master), join(waiting), join(other))
+    master.tell_prepared()
+    waiting.wait_for_master_data()
+    assert together(agree(master), agree(waiting), agree(other)) == [GO, GO, GO]
+
+
+@pytest.mark.parametrize("node", [0, 1])
+def test_a_host_that_cannot_prepare_tells_all(meeting: Meeting, node: int) -> None:
+    sessions: list[Session] = [meeting.master(), meeting.member()]
+    together(*map(join, sessions))
+    sessions[node].give_up(DataError("no such folder"))
+    with pytest.raises(Fcn4distError, match=rf"host-{node} \(node {node}, rank {node}\): no such folder") as raised:
+        agree(sessions[1 - node])()
+    assert raised.value.exit_code == 2
+
+
+def test_a_refusal_by_the_master_reaches_the_members(meeting: Meeting) -> None:
+    master, member = meeting.master(), meeting.member()
+    together(join(master), join(member))
+
+    def refuse(readies: list[Readiness]) -> Go:
+        assert readies == [READY, READY]
+        raise ConfigError("another data set")
+
+    errors = together(agree(master, refuse), agree(member))
+    assert [str(error) for error in errors] == ["another data set"] * 2
+
+
+def test_a_failure_on_a_member_stops_the_master_and_has_one_verdict(meeting: Meeting) -> None:
+    master, member, heard, own = running(meeting)
+    member.hear(Exited(1.0, "rank-1", ExitStatus(None, signal.SIGKILL)))
+    member.send(Send("node-0", signal.SIGTERM))
+    assert isinstance(next_event(own), Exited)  # the member does not wait for the master
+    event = next_event(heard)
+    assert isinstance(event, PeerEnds)
+    assert (event.process, event.signal) == ("node-1", None)
+    verdicts = together(lambda: member.conclude("failure", FAILURE), lambda: _conclude_after_exit(master, heard))
+    assert verdicts[0] == verdicts[1]
+    assert verdicts[0] == Verdict("failure", 1, None, "rank-1 ended: killed by SIGKILL", FAILURE)
+
+
+def _conclude_after_exit(master: MasterSession, heard: Inbox) -> Verdict:
+    event = next_event(heard)
+    assert isinstance(event, Exited)
+    assert event.process == "node-1"
+    return master.conclude("failure", None)
+
+
+def test_a_failure_that_is_followed_by_a_restart_lets_both_agree_anew(meeting: Meeting) -> None:
+    master, member, heard, own = running(meeting)
+    member.hear(Exited(1.0, "rank-1", ExitStatus(1)))
+    member.send(Send("node-0", signal.SIGTERM))
+    next_event(heard)
+    verdicts = together(
+        lambda: member.conclude("failure", FAILURE), lambda: master.conclude("failure", None, lambda _: 1.5)
+    )
+    assert verdicts[0] == verdicts[1]
+    assert verdicts[0].restart_in_s == 1.5
+    assert together(agree(master), agree(member)) == [GO, GO]
+    for session, inbox in ((master, heard), (member, own)):
+        while not inbox.empty():
+            inbox.get()
+        session.attach(inbox, time.time)
+    member.hear(Exited(2.0, "rank-1", ExitStatus(0)))
+    assert next_event(heard).process == "node-1"  # type: ignore[union-attr]
+    assert master.conclude("success", None) == Verdict("success")
+    assert member.conclude("success", None) == Verdict("success")
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+def test_a_launcher_that_goes_away_before_a_restart_is_noticed(meeting: Meeting, gone: int) -> None:
+    master, member, heard, _ = running(meeting)
+    member.hear(Exited(1.0, "rank-1", ExitStatus(1)))
+    member.send(Send("node-0", signal.SIGTERM))
+    next_event(heard)
+    together(lambda: member.conclude("failure", FAILURE), lambda: master.conclude("failure", None, lambda _: 1.0))
+    sessions: list[Session] = [master, member]
+    sessions[gone].close()
+    with pytest.raises(JobError, match=r"the launcher of .* is gone"):
+        agree(sessions[1 - gone])()
+
+
+@pytest.mark.parametrize(("ahead_s", "words"), [(90.0, "90.0 s ahead of"), (-3.0, "3.0 s behind"), (0.2, None)])
+def test_clocks_that_differ_are_named(ahead_s: float, words: str | None) -> None:
+    warning = compare_clocks(
+        "host-1", Mail(1, HOST, {"type": "hello", "sent_at": 1000.0 + ahead_s}, received_at=1000.0)
+    )
+    assert warning is None if words is None else words in str(warning)
+
+
+def test_a_failure_on_the_master_stops_the_member(meeting: Meeting) -> None:
+    master, member, _, heard = running(meeting)
+    master.hear(Exited(1.0, "rank-0", ExitStatus(7)))
+    master.send(Send("node-1", signal.SIGTERM))
+    assert isinstance(next_event(heard), PeerEnds)
+    verdicts = together(lambda: member.conclude("failure", None), lambda: master.conclude("failure", FAILURE))
+    assert verdicts == [Verdict("failure", 0, None, "rank-0 ended: exit code 7", FAILURE)] * 2
+
+
+@pytest.mark.parametrize("node", [0, 1])
+def test_ranks_that_cannot_be_started_stop_the_other_host(meeting: Meeting, node: int) -> None:
+    sessions = running(meeting)
+    failing, other, inbox = sessions[node], sessions[1 - node], sessions[3 - node]
+    assert isinstance(failing, Session)
+    assert isinstance(other, Session)
+    assert isinstance(inbox, queue.SimpleQueue)
+    failing.give_up(JobError("rank-0: cannot be started"))
+    assert isinstance(next_event(inbox), PeerEnds)
+    assert isinstance(next_event(inbox), Exited)
+    verdict = other.conclude("failure", None)
+    assert (verdict.kind, verdict.node_rank) == ("failure", node)
+    assert "rank-0: cannot be started" in verdict.text
+
+
+def test_a_signal_travels_with_its_number(meeting: Meeting) -> None:
+    master, member, heard, _ = running(meeting)
+    member.hear(Signalled(1.0, signal.SIGINT))
+    member.send(Send("node-0", signal.SIGTERM))
+    event = next_event(heard)
+    assert isinstance(event, PeerEnds)
+    assert event.signal == signal.SIGINT
+    verdicts = together(lambda: member.conclude("signal", None), lambda: master.conclude("signal", None))
+    assert verdicts == [Verdict("signal", 1, signal.SIGINT)] * 2
+
+
+def test_success_is_joint(meeting: Meeting) -> None:
+    master, member, heard, own = running(meeting)
+    member.hear(Exited(1.0, "rank-1", ExitStatus(0)))
+    done = next_event(heard)
+    assert isinstance(done, Exited)
+    assert (done.process, done.status) == ("node-1", ExitStatus(0))
+    assert own.empty()  # the member waits for the others
+    assert master.conclude("success", None) == Verdict("success")
+    released = next_event(own)
+    assert isinstance(released, Exited)
+    assert released.status == ExitStatus(0)
+    assert member.conclude("success", None) == Verdict("success")
+
+
+def test_a_failure_of_the_master_reaches_a_member_that_was_done(meeting: Meeting) -> None:
+    master, member, heard, own = running(meeting)
+    member.hear(Exited(1.0, "rank-1", ExitStatus(0)))
+    next_event(heard)
+    master.hear(Exited(2.0, "rank-0", ExitStatus(1)))
+    master.conclude("failure", FAILURE)
+    assert isinstance(next_event(own), PeerEnds)
+    assert member.conclude("failure", None).failure == FAILURE
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+def test_a_launcher_that_dies_is_noticed_at_once(meeting: Meeting, gone: int) -> None:
+    sessions = running(meeting)
+    start = time.monotonic()
+    sessions[gone].close()  # the kernel closes the connections of a process that is killed
+    inbox = sessions[3 - gone]
+    assert isinstance(inbox, queue.SimpleQueue)
+    event = next_event(inbox)
+    assert isinstance(event, PeerEnds)
+    assert event.process == f"node-{gone}"
+    assert time.monotonic() - start < 5
+    other = sessions[1 - gone]
+    assert isinstance(other, Session)
+    verdict = other.conclude("failure", None)
+    assert (verdict.kind, verdict.node_rank) == ("lost", gone)
+
+
+def test_a_host_that_falls_silent_is_given_up(meeting: Meeting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "SILENCE_S", 1.0)
+    monkeypatch.setattr(transport, "BEAT_S", 60.0)
+    master, _, heard, _ = running(meeting)
+    assert isinstance(next_event(heard), PeerEnds)
+    # both hosts are silent, so either may give up first, and the other one then finds the connection closed
+    assert master.conclude("failure", None).text in ("nothing heard for 1 s", "the connection was closed")
+
+
+def test_a_host_that_does_not_end_is_given_up(meeting: Meeting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fcn4dist.hosts.master.GIVE_UP_S", 0.2)
+    master, _, heard, own = running(meeting)
+    master.send(Send("node-1", signal.SIGTERM))
+    master.send(Send("node-1", signal.SIGKILL))
+    assert isinstance(next_event(own), PeerEnds)
+    kill = next_event(own)
+    assert isinstance(kill, PeerEnds)
+    assert kill.at_once
+    ended = next_event(heard)
+    assert isinstance(ended, Exited)
+    assert ended.process == "node-1"

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from fcn4dist.errors import ConfigError
+from fcn4dist.hosts.wire import (
+    MAX_LINE_BYTES,
+    Wire,
+    WireError,
+    greet_as_master,
+    greet_as_member,
+    load_secret,
+)
+
+SECRET = b"sixteen characters"
+Script = Callable[[Wire, Wire, list[bytes]], Awaitable[None]]
+
+
+def converse(script: Script) -> list[bytes]:
+    """Run `script(master, member, sent)`; `sent` is all that the member wrote."""
+    sent: list[bytes] = []
+
+    async def run() -> None:
+        wires: asyncio.Queue[Wire] = asyncio.Queue()
+
+        async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await wires.put(await greet_as_master(reader, writer, SECRET))
+
+        async with await asyncio.start_server(meet, "127.0.0.1", 0, limit=MAX_LINE_BYTES) as server:
+            port = server.sockets[0].getsockname()[1]
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=MAX_LINE_BYTES)
+            write = writer.write
+            writer.write = lambda data: (sent.append(bytes(data)), write(data))[1]  # type: ignore[method-assign]
+            member = await greet_as_member(reader, writer, SECRET)
+            master = await wires.get()
+            try:
+                await asyncio.wait_for(script(master, member, sent), 10)
+            finally:
+                await member.close()
+                await master.close()
+
+    asyncio.run(run())
+    return sent
+
+
+def test_messages_arrive_in_order_both_ways_and_the_secret_is_never_sent() -> None:
+    async def script(master: Wire, member: Wire, sent: list[bytes]) -> None:
+        for number in range(3):
+            member.send({"number": number})
+            master.send({"number": -number})
+        assert [await master.receive() for _ in range(3)] == [{"number": 0}, {"number": 1}, {"number": 2}]
+        assert [await member.receive() for _ in range(3)] == [{"number": 0}, {"number": -1}, {"number": -2}]
+        assert member.own_address == "127.0.0.1"
+
+    assert SECRET not in b"".join(converse(script))
+
+
+@pytest.mark.parametrize("attack", ["repeated", "changed", "reflected", "unsigned"])
+def test_lines_that_were_tampered_with_end_the_connection(attack: str) -> None:
+    async def script(master: Wire, member: Wire, sent: list[bytes]) -> None:
+        member.send({"say": "yes"})
+        assert await master.receive() == {"say": "yes"}
+        line = sent[-1]
+        forged = {
+            "repeated": line,
+            "changed": line.replace(b"yes", b"nay"),
+            "unsigned": b'{"say":"yes"}\n',
+            "reflected": line,
+        }[attack]
+        if attack == "reflected":  # the member's own first line comes back to it
+            master._writer.write(forged)
+            with pytest.raises(WireError, match="wrong signature"):
+                await member.receive()
+            return
+        member._writer.write(forged)
+        with pytest.raises(WireError, match="wrong signature"):
+            await master.receive()
+
+    converse(script)
+
+
+def test_a_line_that_is_too_long_ends_the_connection() -> None:
+    async def script(master: Wire, member: Wire, sent: list[bytes]) -> None:
+        member._writer.write(b"x" * (MAX_LINE_BYTES + 2))
+        with pytest.raises(WireError, match="a line of more than 4194304 bytes"):
+            await master.receive()
+
+    converse(script)
+
+
+def test_a_closed_connection_is_an_error() -> None:
+    async def script(master: Wire, member: Wire, sent: list[bytes]) -> None:
+        await member.close()
+        with pytest.raises(WireError, match="the connection was closed"):
+            await master.receive()
+
+    converse(script)
+
+
+def test_a_secret_comes_from_the_file_or_the_environment(tmp_path: Path) -> None:
+    file = tmp_path / "job.secret"
+    file.write_text("from the file, long enough\n")
+    environ = {"FCN4DIST_JOB_SECRET": "from the environment"}
+    assert load_secret(file, environ) == b"from the file, long enough"
+    assert load_secret(None, environ) == b"from the environment"
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "message"),
+    [
+        (None, {}, r"--job-secret-file FILE or FCN4DIST_JOB_SECRET; make one with: head -c 32"),
+        (None, {"FCN4DIST_JOB_SECRET": "short"}, r"FCN4DIST_JOB_SECRET: 5 characters; expected at least 16"),
+        ("", {}, r"--job-secret-file .*: 0 characters"),
+        ("missing", {}, r"--job-secret-file .*: cannot be read: No such file"),
+    ],
+)
+def test_secrets_that_are_missing_or_too_short(
+    tmp_path: Path, text: str | None, environ: dict[str, str], message: str
+) -> None:
+    file = None if text is None else tmp_path / "job.secret"
+    if file is not None and text != "missing":
+        file.write_text(text or "")
+    with pytest.raises(ConfigError, match=message):
+        load_secret(file, environ)

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fcn4dist.config import load_config
+from fcn4dist.errors import ConfigError
+from fcn4dist.hosts.place import Place
+from fcn4dist.hosts.roster import shared_config
+from fcn4dist.job.devices import CoreShare, HostDevices
+from fcn4dist.job.ports import is_free
+from fcn4dist.launch import over_hosts as launch_hosts
+from fcn4dist.launch.over_hosts import choose_devices, choose_scheduler_port, merge_config
+
+
+def test_a_host_keeps_its_own_paths_and_devices() -> None:
+    decided = shared_config(load_config(overrides=["train.global_batch=12", "data.records_dir=/of/node/0"]))
+    own = load_config(overrides=["data.records_dir=/local/copy", "launch.devices=3", "train.seed=9"])
+    merged = merge_config(decided, own)
+    assert (merged.train.global_batch, merged.train.seed) == (12, 1)
+    assert (merged.data.records_dir, merged.launch.devices) == (Path("/local/copy"), 3)
+
+
+def test_the_schedulers_port_is_the_next_one_where_it_is_free() -> None:
+    port = next(p for p in range(21000, 22000) if is_free(p + 1))
+    assert choose_scheduler_port("127.0.0.1", port) == port + 1
+    assert choose_scheduler_port("127.0.0.1", 8117) not in range(8118, 12214)  # MindSpore's own
+    assert 20000 <= choose_scheduler_port("127.0.0.1", 65535) < 30000
+
+
+def test_devices_of_a_host_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = HostDevices("Ascend", (0, 1), (CoreShare((), 1),) * 2, avx512_guard=False)
+    place = Place(2, 0, "a", 29400, "--hostfile hosts", devices=2, device_ids=(4, 5))
+    monkeypatch.setattr(launch_hosts, "list_ascend_devices", lambda _environ: (4, 5, 6))
+    assert choose_devices(host, place).devices == (4, 5)
+    monkeypatch.setattr(launch_hosts, "list_ascend_devices", lambda _environ: (0, 1))
+    with pytest.raises(ConfigError, match=r"--hostfile hosts: device 4 is not among this host's \[0, 1\]"):
+        choose_devices(host, place)
+    with pytest.raises(ConfigError, match=r"--devices 2: --hostfile hosts gives this host 3"):
+        choose_devices(host, Place(2, 0, "a", 29400, "--hostfile hosts", devices=3, device_ids=(4, 5, 6)))
