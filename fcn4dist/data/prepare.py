@@ -40,7 +40,7 @@ from fcn4dist.data.manifest import (
 )
 from fcn4dist.data.mel import MelFilters
 from fcn4dist.data.plan import DataPlan, plan_data_set
-from fcn4dist.data.shard_job import ShardJob, ShardNotes, find_notes, load_libraries, make_shard
+from fcn4dist.data.shard_job import ShardJob, ShardNotes, end_with, find_notes, load_libraries, make_shard
 from fcn4dist.data.shards import WrittenShard
 from fcn4dist.data.splits import SPLITS
 from fcn4dist.errors import DataError, JobError
@@ -133,7 +133,7 @@ def _make_shards(plan: DataPlan, progress: Progress) -> tuple[dict[str, ShardNot
     data.num_workers 0: what a surrounding `joblib.parallel_config` says, else one process a core. Raises JobError when a worker
     is killed, OSError or DataError when a shard cannot be written.
     """
-    from joblib import Parallel, delayed, effective_n_jobs
+    from joblib import delayed
 
     from fcn4dist.data.mel import build_filters
 
@@ -146,18 +146,15 @@ def _make_shards(plan: DataPlan, progress: Progress) -> tuple[dict[str, ShardNot
     if not missing:
         return notes, num_reused
     missing.sort(key=lambda job: -len(job.clips))  # the largest first, so that all workers end together
-    num_jobs = _num_jobs(plan.config.data.num_workers)
-    run = Parallel(n_jobs=num_jobs, batch_size=1, return_as="generator_unordered", max_nbytes=None)
+    run, num_workers = _build_pool(plan.config.data.num_workers)
     try:
         # Ctrl-C in a terminal goes to all its processes: workers leave it to us
         with _shielded_from_ctrl_c(), ThreadPoolExecutor(1) as thread:
             building = thread.submit(build_filters, plan.spec.mel) if plan.spec.source == "audio" else None
-            for _ in run(
-                delayed(load_libraries)() for _ in range(effective_n_jobs(num_jobs))
-            ):  # meanwhile: 0.6 s of a run
+            for _ in run(delayed(load_libraries)() for _ in range(num_workers)):  # meanwhile: 0.6 s of a run
                 pass
             filters = None if building is None else building.result()
-            done = run(delayed(_make)(job, filters, os.getpid()) for job in missing)
+            done = run(delayed(_make)(job, filters) for job in missing)
         by_name = {job.file.name: job for job in missing}
         for name in done:
             job = by_name[name]
@@ -175,8 +172,8 @@ def _make_shards(plan: DataPlan, progress: Progress) -> tuple[dict[str, ShardNot
     return notes, num_reused
 
 
-def _make(job: ShardJob, filters: MelFilters | None, parent: int) -> str:
-    make_shard(job, filters, parent)
+def _make(job: ShardJob, filters: MelFilters | None) -> str:
+    make_shard(job, filters)
     return job.file.name
 
 
@@ -334,13 +331,14 @@ def _shielded_from_ctrl_c() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _num_jobs(num_workers: int) -> int | None:
-    """Return joblib's n_jobs: as configured, else what a surrounding `parallel_config` says, else one a core."""
-    from joblib import cpu_count
+def _build_pool(num_workers: int) -> tuple[Any, int]:
+    """Return joblib's pool and its size: as configured, else as a surrounding `parallel_config` says, else one process a core."""
+    from joblib import Parallel, cpu_count, effective_n_jobs
     from joblib.parallel import get_active_backend
 
-    if num_workers:
-        return num_workers
     backend, num_configured = get_active_backend()
-    is_default = type(backend).__name__ == "LokyBackend" and num_configured in (None, 1)
-    return int(cpu_count()) if is_default else None
+    is_own = type(backend).__name__ == "LokyBackend"  # processes of ours, not of a cluster
+    num_jobs = num_workers or (cpu_count() if is_own and num_configured in (None, 1) else None)
+    first = {"initializer": end_with, "initargs": (os.getpid(),)} if is_own else {}
+    pool = Parallel(n_jobs=num_jobs, batch_size=1, return_as="generator_unordered", max_nbytes=None, **first)
+    return pool, effective_n_jobs(num_jobs)

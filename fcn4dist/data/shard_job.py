@@ -130,16 +130,14 @@ def load_libraries() -> None:
         importlib.import_module(name)
 
 
-def make_shard(job: ShardJob, filters: MelFilters | None, parent: int) -> None:
+def make_shard(job: ShardJob, filters: MelFilters | None) -> None:
     """Make one shard and note what became of its clips; runs in a worker process with one BLAS thread.
 
-    `filters`: computed once by the parent, since librosa is slow to import. `parent` is the process id of prepare: a worker
-    that it started ends with it, even after a kill -9. Raises OSError or DataError when the shard cannot be written; what is
-    wrong with a clip is part of the notes.
+    `filters`: computed once by the parent, since librosa is slow to import. Raises OSError or DataError when the shard cannot be
+    written; what is wrong with a clip is part of the notes.
     """
     from threadpoolctl import threadpool_limits
 
-    _end_with(parent)
     durations_s: list[float | None] = []
     skipped: dict[int, str] = {}
     noted: dict[int, str] = {}
@@ -196,14 +194,8 @@ def find_notes(job: ShardJob) -> ShardNotes | None:
         return None
 
 
-_watched: set[int] = set()
-
-
-def _end_with(parent: int) -> None:
-    """End this process when `parent` does, if it is the parent: a pool's worker outlives a kill -9 by minutes else."""
-    if os.getpid() == parent or os.getppid() != parent or parent in _watched:
-        return
-    _watched.add(parent)
+def end_with(parent: int) -> None:
+    """End this process when `parent` does: what a pool's worker does first, which else outlives a kill -9 by minutes."""
 
     def watch() -> None:
         while os.getppid() == parent:

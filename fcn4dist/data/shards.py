@@ -27,7 +27,9 @@ from fcn4dist.files import digest_file
 COLUMNS = ("id", "feature", "label")
 BATCH_ROWS = 16  # rows in memory at once while a shard is written
 MIN_PAGE_BYTES, MAX_PAGE_BYTES = 32 << 10, 256 << 20  # MindRecord's limits
-GOOD_PAGE_BYTES = 4 << 20  # scalars take a whole page of a shard: with MindRecord's default of 32 MB that is a tenth of it
+GOOD_PAGE_BYTES = (
+    4 << 20
+)  # scalars take a whole page of a shard: with MindRecord's default of 32 MB that is a tenth of it
 MIN_HEADER_BYTES, MAX_HEADER_BYTES = 16 << 10, 128 << 20
 PAGE_ENTRY_BYTES = 512  # of a page in the header, generously
 NAME_BYTES = 40  # of a sibling's name in the header, generously

@@ -315,7 +315,7 @@ def test_a_file_that_could_not_be_read_is_tried_again_as_it_is(own_audio: AudioS
     plan.work.shards.mkdir(parents=True)
     plan.work.notes.mkdir()
     for job in plan.jobs[:2]:
-        make_shard(job, None, os.getpid())
+        make_shard(job, None)
     notes = json.loads(plan.jobs[0].notes.read_text())  # as after a share that was away for a moment
     notes["skipped"] = {str(notes["clip_ids"].pop()): "cannot be read: Input/output error"}
     plan.jobs[0].notes.write_text(json.dumps(notes))
