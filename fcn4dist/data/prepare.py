@@ -15,7 +15,8 @@ import logging
 import os
 import shutil
 import signal
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -48,6 +49,7 @@ from fcn4dist.files import save_json, save_text
 
 _log = logging.getLogger(__name__)
 
+TELL_EVERY_S = 0.5
 INPUTS = "inputs.json"  # digest of all that the data set was made from
 
 
@@ -156,20 +158,45 @@ def _make_shards(plan: DataPlan, progress: Progress) -> tuple[dict[str, ShardNot
             filters = None if building is None else building.result()
             done = run(delayed(_make)(job, filters) for job in missing)
         by_name = {job.file.name: job for job in missing}
-        for name in done:
-            job = by_name[name]
-            found = find_notes(job)
-            if found is None:
-                raise DataError(f"{job.file}: its worker wrote it, but it is not here: do all workers see this folder?")
-            _sync(job)
-            notes[name] = found
-            progress.advance(len(job.clips))
+        with _telling(progress, missing, notes):
+            for name in done:
+                job = by_name[name]
+                found = find_notes(job)
+                if found is None:
+                    raise DataError(
+                        f"{job.file}: a worker wrote it, but it is not here: do all workers see this folder?"
+                    )
+                _sync(job)
+                notes[name] = found
     except BrokenProcessPool as error:
         raise JobError(
             f"a worker process of prepare was killed (out of memory?): {error}. Run it again to go on from here, "
             "perhaps with fewer workers (data.num_workers)"
         ) from None
     return notes, num_reused
+
+
+@contextlib.contextmanager
+def _telling(progress: Progress, jobs: Sequence[ShardJob], notes: Mapping[str, ShardNotes]) -> Iterator[None]:
+    """Tell of the clips of `jobs` while the block runs: those of finished shards, and those that files in work have grown by."""
+    is_over = threading.Event()
+
+    def tell() -> None:
+        told, is_last = 0, False
+        while not is_last:
+            is_last = is_over.wait(TELL_EVERY_S)
+            count = sum(len(job.clips) if job.file.name in notes else job.count_written() for job in jobs)
+            if count > told:
+                progress.advance(count - told)
+                told = count
+
+    with ThreadPoolExecutor(1) as thread:
+        telling = thread.submit(tell)
+        try:
+            yield
+        finally:
+            is_over.set()
+        telling.result()
 
 
 def _make(job: ShardJob, filters: MelFilters | None) -> str:

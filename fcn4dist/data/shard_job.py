@@ -28,7 +28,7 @@ from fcn4dist.data.audio import UnusableClipError, load_clip
 from fcn4dist.data.mel import MelFilters, log_mel
 from fcn4dist.data.mel_npy import load_mel_npy
 from fcn4dist.data.parts import SplitPart
-from fcn4dist.data.shards import Row, RowFormat, WrittenShard, write_shard
+from fcn4dist.data.shards import Row, RowFormat, WrittenShard, temporary_of, write_shard
 from fcn4dist.files import save_text
 
 FEATURE_VERSION = 4  # raise it when the same audio gives other features
@@ -109,6 +109,13 @@ class ShardJob:
     def index(self) -> Path:
         """MindRecord's index, beside the shard."""
         return self.file.with_name(f"{self.file.name}.db")
+
+    def count_written(self) -> int:
+        """Return about how many clips the file in work holds: they are told while it grows."""
+        try:
+            return min(len(self.clips), temporary_of(self.file).stat().st_size // self.row_format.row_bytes)
+        except OSError:
+            return 0
 
 
 class ShardNotes(BaseModel):

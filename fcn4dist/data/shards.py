@@ -119,11 +119,11 @@ def write_shard(
     opens only shards of one layout together. Raises DataError where a row is missing or differs, or
     MindRecord cannot write, OSError for a full disk. Nothing is left behind then.
     """
-    folder = file.with_name(f".{file.name}.tmp")
+    folder = temporary_of(file).parent
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     try:
-        temporary = folder / file.name  # the .db holds the name, so the file is written under it
+        temporary = temporary_of(file)
         with _explained(file):
             checksums = _write_rows(temporary, rows, most_rows, row_format, len(siblings))
             if not checksums:
@@ -143,6 +143,11 @@ def write_shard(
         return written
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def temporary_of(file: Path) -> Path:
+    """Return where a shard stands while it is written: under its own name, which its .db holds."""
+    return file.with_name(f".{file.name}.tmp") / file.name
 
 
 def iter_rows(

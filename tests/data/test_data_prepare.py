@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import joblib
 import librosa
@@ -25,6 +26,7 @@ from fcn4dist.data.manifest import LedgerClip, load_manifest
 from fcn4dist.data.plan import count_shards, plan_data_set
 from fcn4dist.data.prepare import PrepareReport, SilentProgress, prepare
 from fcn4dist.data.shard_job import make_shard
+from fcn4dist.data.shards import temporary_of
 from fcn4dist.data.split_report import report_split
 from fcn4dist.data.work_folder import WorkFolder
 from fcn4dist.errors import ConfigError, DataError
@@ -103,6 +105,26 @@ def test_features_are_librosas_and_labels_the_tables(audio: AudioSet, prepared: 
             np.frombuffer(feature, np.float32).reshape(96, -1), librosa.amplitude_to_db(power), atol=0.01
         )
         assert np.frombuffer(label, np.int32).tolist() == [row % 2, 1 - row % 2, int(row % 3 == 0)]
+
+
+def test_every_clip_is_told_once_as_shards_grow(audio: AudioSet, tmp_path: Path) -> None:
+    class Count(SilentProgress):
+        told: ClassVar[list[int]] = []
+
+        def advance(self, num_clips: int) -> None:
+            self.told.append(num_clips)
+
+    report = prepare(make_config(audio, tmp_path / "data", num_consumer=1), progress=Count())
+    assert report.manifest.num_written == sum(Count.told) == 48
+    assert min(Count.told) > 0
+    (job, *_) = plan_data_set(make_config(audio, tmp_path / "other", num_consumer=1)).jobs
+    assert job.count_written() == 0
+    in_work = temporary_of(job.file)
+    in_work.parent.mkdir(parents=True)
+    in_work.write_bytes(bytes(3 * job.row_format.row_bytes + 5))
+    assert job.count_written() == 3
+    in_work.write_bytes(bytes(1000 * job.row_format.row_bytes))
+    assert job.count_written() == len(job.clips) == 40
 
 
 @pytest.mark.parametrize("num_workers", [2])
@@ -395,17 +417,16 @@ def test_a_full_disk_is_one_message_and_leaves_nothing_half_written(audio: Audio
     if mounted.returncode:
         pytest.skip(f"cannot mount a small tmpfs here: {mounted.stderr.strip()}")
 
-    class Fill(SilentProgress):
-        """Fills the disk up after the first shard."""
-
-        def advance(self, num_clips: int) -> None:
-            with contextlib.suppress(OSError), (disk / "other").open("wb", buffering=0) as file:
-                while True:
-                    file.write(bytes(1 << 16))
-
     try:
+        plan = plan_data_set(make_config(audio, disk / "data"))
+        plan.work.shards.mkdir(parents=True)
+        plan.work.notes.mkdir()
+        make_shard(plan.jobs[0], None)  # the first of train's two shards is finished, then others fill the disk up
+        with contextlib.suppress(OSError), (disk / "other").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(1 << 16))
         with pytest.raises(DataError, match=r"disk/data.*(No space left on device|MindRecord: .*make room)"):
-            prepare(make_config(audio, disk / "data"), progress=Fill())
+            prepare(make_config(audio, disk / "data"))
         assert not (disk / "data").exists()
         (disk / "other").unlink()
         report = prepare(make_config(audio, disk / "data"))
