@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fcn4dist.config import BatchPlan, RunConfig, override_config
 from fcn4dist.doctor.check import Check, format_bytes
@@ -16,6 +19,7 @@ from fcn4dist.launch.training_data import adopt_mel, check_data, is_demo, lay_de
 from fcn4dist.model.memory_estimate import count_parameters
 from fcn4dist.run.folder import RunDir
 
+SAMPLED_CLIPS = 20  # whose headers are asked for their length
 SPARE_BYTES = 512 << 20  # logs, metrics, reports
 
 
@@ -75,6 +79,7 @@ def _examine_audio(config: RunConfig) -> DataFound:
         remedy = "set both, or name a prepared data set with --data"
         return DataFound(Check("data", "error", f"{missing} is not set, only {named} is", remedy))
     from fcn4dist.data.annotations import locate_clips  # NumPy loads here
+    from fcn4dist.data.dataset import describe_lengths
     from fcn4dist.data.tags import load_table
 
     table, _ = load_table(config.data)
@@ -86,12 +91,27 @@ def _examine_audio(config: RunConfig) -> DataFound:
     found = f"{annotations}: {len(clips)} clips, {len(table.tags)} tags"
     if not unreadable:
         found += f", all in {audio_dir}; will be prepared into {format_bytes(to_write)}"
+        lengths_s = _sample_lengths(clips) if table.durations_s is None else table.durations_s
+        if config.data.npy_dir is None and (note := describe_lengths(lengths_s, config.mel)) is not None:
+            return DataFound(Check("data", "warning", f"{found}; {note}", "set mel.clip_s or mel.stored_s"), to_write)
         return DataFound(Check("data", "ok", found), to_write)
     found += f"; {len(unreadable)} cannot be read, the first: {unreadable[0]}"
     is_fatal = share > config.data.max_skipped_fraction
     if is_fatal:
         return DataFound(Check("data", "error", found, "put the audio there, or correct data.audio_dir"), to_write)
     return DataFound(Check("data", "warning", found, "put the audio there, or they will be skipped"), to_write)
+
+
+def _sample_lengths(clips: Sequence[Path]) -> Any:
+    """Return the lengths in seconds of some of the files, as their headers say; NaN where they do not."""
+    import numpy as np
+    import soundfile
+
+    lengths_s = []
+    for clip in clips[:: max(1, len(clips) // SAMPLED_CLIPS)]:
+        with contextlib.suppress(OSError, soundfile.SoundFileError):
+            lengths_s.append(soundfile.info(clip).duration)
+    return np.array(lengths_s, np.float64)
 
 
 def existing_parent(path: Path) -> Path:

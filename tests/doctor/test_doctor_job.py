@@ -9,9 +9,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from audio_set import make_audio_set
 from fake_machine import FakeMachine
 
-from fcn4dist.config import BatchPlan, RunConfig, build_config
+from fcn4dist.config import BatchPlan, RunConfig, build_config, override_config
 from fcn4dist.doctor.folders import check_disk, check_run_folder, config_to_be_used, examine_data
 from fcn4dist.doctor.job import check_environment, check_ports
 
@@ -102,6 +103,23 @@ def test_audio_that_is_listed_must_be_there(tmp_path: Path) -> None:
     assert examine_data(patient, ONE, is_quick=True).check.status == "warning"
     (tmp_path / "3.wav").touch()
     assert examine_data(build_config({"data": values}, "test"), ONE, is_quick=True).check.status == "ok"
+
+
+def test_clips_that_do_not_fit_what_the_network_hears_are_said_before_any_work(tmp_path: Path) -> None:
+    audio = make_audio_set(tmp_path / "audio", num_clips=24)  # clips of 1 s
+    (tmp_path / "tags.csv").write_text("file,tags\n" + "".join(f"{audio.path(row)},x\n" for row in range(24)))
+    named = {
+        "audio_dir": str(audio.folder),
+        "annotations": str(tmp_path / "tags.csv"),
+    }  # without lengths: by the headers
+    config = override_config(RunConfig(), data={**named, "tags": "all", "split": "random"})
+    found = examine_data(config, ONE, is_quick=True).check
+    assert found.status == "warning"
+    assert (
+        "the median clip is 1.00 s long, mel.clip_s is 29.12: 97% of what the network hears is silence" in found.message
+    )
+    fitting = override_config(config, mel={"clip_s": 1.0}, model={"pools": [(2, 2), (2, 2), (2, 2)]})
+    assert examine_data(fitting, ONE, is_quick=True).check.status == "ok"
 
 
 def test_the_run_folder_is_tried_and_left_as_it_was(tmp_path: Path) -> None:
