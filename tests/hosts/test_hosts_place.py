@@ -8,8 +8,9 @@ from typing import Any
 import psutil
 import pytest
 
-from fcn4dist.cluster.hosts import environment, place
 from fcn4dist.errors import ConfigError
+from fcn4dist.hosts import place
+from fcn4dist.hosts import schedulers as environment
 from fcn4dist.hosts.place import HostOptions, Place, find_place, resolve_master
 from fcn4dist.hosts.schedulers import expand_nodelist
 
