@@ -164,7 +164,9 @@ def test_counts_split_and_skipped_clips_are_told(tmp_path: Path) -> None:
     assert lines[0] == f"skipped {audio.path(2)}: empty file"
     assert re.fullmatch(r"48 listed, 47 written, 1 skipped to data in \d+\.\d s", lines[1])
     assert lines[2].startswith("split folder-12-1-3: train 39, val 4, test 4; 3 tags; ")
-    assert done.stderr.splitlines() == ["preparing: 48 clips"]
+    told = done.stderr.splitlines()
+    assert told[0] == "preparing: 48 clips"
+    assert all(line.startswith("preparing: ") for line in told)  # on a slow machine also how far it is
     again = run(*options, "-q", cwd=tmp_path)
     assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
 

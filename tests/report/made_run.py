@@ -119,7 +119,7 @@ def write_evaluations(run: RunDir, tags: Sequence[str], num_clips: int, seed: in
     evaluation = evaluate_scores(Scores(ids, labels, scores), tuple(tags), about, None, num_resamples=50)
     records = EvaluationRecords(run, 0)
     for epoch in range(1, 4):
-        records.add(10 * epoch, epoch, evaluation)
+        records.add(10 * epoch, epoch, evaluation.headline)
     save_evaluation(evaluation, run.evaluation, run.scores, checkpoint="checkpoints/step-00000030")
 
 
