@@ -90,10 +90,10 @@ def parse_npu_smi_info(text: str) -> list[Npu]:
 
 
 def parse_chip(text: str) -> Chip | None:
-    """Return the chip that `npu-smi info` names: 910B1-4, Ascend910 with a Phy-ID column (A3), 310P3, 950, 910."""
-    if re.search(r"\b910B\d?\b|\bAscend910B\d?\b", text):
+    """Return the chip that `npu-smi info` names: 910B1-4 and 910B2C, 910_93 or a Phy-ID column (A3), 310P3, 950, 910."""
+    if re.search(r"\b(?:Ascend)?910B(?:\d\w*)?\b", text):
         return "910b"
-    if re.search(r"\b910_93|Phy-ID", text) and "910" in text:
+    if re.search(r"\b(?:Ascend)?910_93|Phy-ID", text) and "910" in text:
         return "a3"
     if re.search(r"\b(?:Ascend)?310P3?\b", text):
         return "310p3"

@@ -50,9 +50,11 @@ def first_error(verdict: Verdict) -> Finding | None:
 
 
 def _check_path(document: Document, findings: Findings) -> None:
-    """HCCL looks for the first ".json" in the path, and it must be the end."""
-    if document.format is not Format.LAYERED and document.file.find(".json") + len(".json") != len(document.file):
-        findings.error(E_INTERNAL, ROOT, 'the path must end in ".json" and hold it nowhere else; HCCL checks the name')
+    """HCCL follows links first; the first ".json" in what it gets must be the end."""
+    path = document.read_as or document.file
+    if document.format is not Format.LAYERED and path.partition(".json")[1:] != (".json", ""):
+        expected = 'expected ".json" at its end and nowhere else'
+        findings.error(E_INTERNAL, ROOT, f"HCCL opens it as {quote(path, 200)}; {expected}")
 
 
 def _check_content(document: Document, chip: Chip, findings: Findings) -> None:

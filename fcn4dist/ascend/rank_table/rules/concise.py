@@ -15,7 +15,7 @@ from fcn4dist.ascend.rank_table.rules.fields import (
     join,
 )
 from fcn4dist.ascend.rank_table.rules.ranks import ParsedRank, check_one_family, check_ranks
-from fcn4dist.ascend.rank_table.rules.super_pods import check_super_pods
+from fcn4dist.ascend.rank_table.rules.super_pods import check_super_devices, check_super_pods
 from fcn4dist.ascend.rank_table.schema import DEVICES_A_SERVER, Chip, Format
 
 MAX_SERVER_ID_BYTES = 64
@@ -73,20 +73,27 @@ class _Parser:
         self.ranks.append(ParsedRank(where, rank, server_id, device_id, addresses))
 
     def parse_addresses(self, where: str, device: Any, *, has_host_ip: bool) -> list[str]:
+        """Return the addresses of a device; what is no string counts as no address, and is not always refused.
+
+        One server needs none. On several host_ip stands in for it, but not on 910B; an A3 never asks (without
+        HCCL_INTRA_ROCE_ENABLE, and servers are read before super pods are counted).
+        """
         path = join(where, "device_ip")
-        text = device.get("device_ip") if isinstance(device, dict) else None
-        is_text = isinstance(text, str)
-        if isinstance(device, dict) and "device_ip" in device and not is_text:
-            self.findings.error(EI_VALUE, path, f"{quote(text)} is {kind(text)}; expected an IP address as a string")
+        is_there = isinstance(device, dict) and "device_ip" in device
+        value = device["device_ip"] if is_there else None
+        text = value if isinstance(value, str) else None
+        if self.num_servers > 1:
+            lacks = (text is None and not has_host_ip) or (self.chip == "910b" and not text)
+            is_refused = lacks and self.chip != "a3"
+        else:
+            is_refused = is_there and text is None and not has_host_ip
+        if is_refused:
+            found = f"{quote(value)} is {kind(value)}" if is_there else "the key is missing"
+            several = f", since there are {self.num_servers} servers" if self.num_servers > 1 else ""
+            found = "the text is empty" if text == "" else found
+            self.findings.error(EI_VALUE, path, f"{found}; expected the address of its port as a string{several}")
             return []
-        if self.num_servers > 1 and self.chip != "a3":
-            nothing = not is_text and not has_host_ip
-            if nothing or (self.chip == "910b" and not text):
-                found = "the key is missing" if not is_text else "the text is empty"
-                expected = f"expected the address of its port, since there are {self.num_servers} servers"
-                self.findings.error(EI_VALUE, path, f"{found}; {expected}")
-                return []
-        addresses = text.split(",") if isinstance(text, str) and text else []
+        addresses = text.split(",") if text else []
         self.check_addresses(path, addresses)
         return addresses
 
@@ -122,8 +129,11 @@ def check_concise(root: dict[str, Any], format_: Format, chip: Chip, findings: F
     check_ranks(parser.ranks, chip, findings)
     if num_servers > 1:
         check_one_family(parser.host_addresses, "host_ip", EI_VALUE, findings)
-    if format_ is Format.SUPER_POD and chip == "a3":
-        check_super_pods(root, parser.server_places, findings)
+    if format_ is Format.SUPER_POD:
+        if chip == "a3":
+            check_super_pods(root, parser.server_places, findings)
+        else:  # the parser reads it by the version, whatever the chip
+            check_super_devices(root, {}, findings, needed=False)
     advise_concise(root, format_, chip, findings)
 
 

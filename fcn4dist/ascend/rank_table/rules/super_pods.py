@@ -15,7 +15,7 @@ def check_super_pods(root: dict[str, Any], server_places: dict[str, str], findin
     """Check super_pod_list and the super_device_id of every device."""
     if "super_pod_list" not in root:
         findings.warning("super_pod_list", "the key is missing: HCCL runs every server on its own (AI-server mode)")
-        _check_super_devices(root, {}, findings, needed=False)
+        check_super_devices(root, {}, findings, needed=False)
         return
     pods: dict[str, str] = {}
     pod_of_server: dict[str, str] = {}
@@ -38,7 +38,7 @@ def check_super_pods(root: dict[str, Any], server_places: dict[str, str], findin
     for server_id, place in server_places.items():
         if num_members and server_id not in pod_of_server:
             findings.error(EI_VALUE, place, f"{quote(server_id)} is in no super pod; expected every server in one")
-    _check_super_devices(root, pod_of_server, findings, needed=True)
+    check_super_devices(root, pod_of_server, findings, needed=True)
 
 
 def _check_pod_id(where: str, pod: Any, pods: dict[str, str], findings: Findings) -> str:
@@ -57,10 +57,10 @@ def _check_pod_id(where: str, pod: Any, pods: dict[str, str], findings: Findings
     return pod_id
 
 
-def _check_super_devices(
+def check_super_devices(
     root: dict[str, Any], pod_of_server: dict[str, str], findings: Findings, *, needed: bool
 ) -> None:
-    """Every device has a valid SDID, unique in its super pod."""
+    """Check that every super_device_id is a number; where they are `needed`, also that each is unique in its super pod."""
     places: dict[tuple[str, int], str] = {}
     servers = root.get("server_list")
     for index, server in enumerate(servers if isinstance(servers, list) else []):
