@@ -16,7 +16,7 @@ import psutil
 from fcn4dist.ascend.discover import Discovery, discover
 from fcn4dist.ascend.rank_table.check import check_all_chips, check_document, first_error
 from fcn4dist.ascend.rank_table.findings import Finding, Verdict
-from fcn4dist.ascend.rank_table.parse import parse_table
+from fcn4dist.ascend.rank_table.parse import load_rank_table
 from fcn4dist.ascend.rank_table.read import load_table
 from fcn4dist.ascend.rank_table.schema import RankTable, Server
 from fcn4dist.doctor.check import Check, Surroundings
@@ -137,7 +137,7 @@ def check_root_info(npus: Npus, around: Surroundings) -> Check:
 def find_job_size(path: Path | None, num_ranks: int) -> tuple[int, int]:
     """Return the servers and ranks of the job: the rank table's, or one host's where there is none that can be read."""
     try:
-        table = None if path is None else parse_table(load_table(path))
+        table = None if path is None else load_rank_table(path)
     except RankTableError:
         table = None
     return (1, num_ranks) if table is None or not table.world_size else (len(table.servers), table.world_size)
@@ -155,10 +155,8 @@ def check_rank_table(path: Path, npus: Npus, num_ranks: int) -> Check:
     remedy = f"see all: fcn4dist rank-table validate --msrun {path}"
     if not accepted:
         return Check("rank-table", "error", f"{path}: refused: {_say(first_error(verdicts[0]))}", remedy)
-    try:
-        table = parse_table(document)
-    except RankTableError as error:
-        return Check("rank-table", "error", str(error), remedy)
+    table = accepted[0].table
+    assert table is not None  # what is accepted was read
     said = f"{path}: {table.world_size} ranks on {len(table.servers)} servers, accepted by "
     said += ", ".join(verdict.chip for verdict in accepted)
     if problem := _compare(table, npus, num_ranks):

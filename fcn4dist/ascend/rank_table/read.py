@@ -58,7 +58,12 @@ def load_document(path: Path) -> Document:
         limits = f"{MAX_BYTES} bytes (40 MB), or {MAX_LAYERED_BYTES} in a 2.0 file"
         findings.error(E_PARA, ROOT, f"{size} bytes; expected at most {limits}")
         return Document(str(path), None, Format.UNKNOWN, None, tuple(findings.items))
-    return replace(document, read_as=os.path.realpath(path))
+    return replace(document, read_as=real_path(path))
+
+
+def real_path(path: Path) -> str:
+    """Return the path that HCCL opens when it is given `path`: links are followed, as far as there are any."""
+    return os.path.realpath(path)
 
 
 def parse_document(data: bytes, file: str) -> Document:

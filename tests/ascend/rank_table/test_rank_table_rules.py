@@ -270,6 +270,14 @@ def test_super_pods_matter_on_a3_alone(path, value, expected):
     assert judge(table, "910b").accepted != is_read
 
 
+def test_a_refused_table_is_read_as_long_as_no_rank_device_or_server_is_missing():
+    table = damage(concise_table(), "server_list.1.server_id", "192.0.2.1")  # listed twice
+    verdict = judge(damage(table, f"{DEVICE}.device_id", "99"), "910b")
+    assert [device.device_id for server in verdict.table.servers for device in server.devices] == [0, 99, 0, 1]
+    assert not verdict.accepted
+    assert judge(damage(table, f"{DEVICE}.rank_id", "one"), "910b").table is None
+
+
 @pytest.mark.parametrize("chip", ["910", "910b", "310p3", "a3"])
 @pytest.mark.parametrize("value", ["", "sdid", 5])
 def test_super_device_id_is_read_by_the_version_and_not_by_the_chip(chip, value):
