@@ -9,8 +9,8 @@ import textwrap
 import psutil
 import pytest
 
-from fcn4dist.ascend.discover import HostPaths, discover, find_own_address
-from fcn4dist.ascend.hostfile import is_routable
+from fcn4dist.ascend.addresses import find_own_address, is_routable
+from fcn4dist.ascend.discover import HostPaths, discover
 from fcn4dist.ascend.tools import (
     Npu,
     parse_chip,
