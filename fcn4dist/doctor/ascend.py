@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from fcn4dist.ascend.tools import Tools, parse_npu_health
 from fcn4dist.doctor.check import Check, Surroundings
 from fcn4dist.errors import RankTableError
 from fcn4dist.job.devices import missing_for_ascend
+
+COPY = "rank_table.json"  # HCCL reads the copy that a run keeps, whatever the user's file is called
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def check_rank_table(path: Path, npus: Npus, num_ranks: int) -> Check:
     """Check a rank table as HCCL of the chip found here and MindSpore's scheduler do, then against the devices here."""
     chip = None if npus.discovery is None else npus.discovery.chip
     try:
-        document = load_table(path)
+        document = replace(load_table(path), read_as=COPY)
         verdicts = [check_document(document, chip, msrun=True)] if chip else check_all_chips(document, msrun=True)
     except RankTableError as error:
         return Check("rank-table", "error", str(error), "write one: fcn4dist rank-table generate --output FILE.json")

@@ -42,6 +42,7 @@ class Place:
     device_ids: tuple[int, ...] | None = None
     expected: tuple[int, ...] | None = None  # devices of every host, where the source knows them
     names: tuple[str, ...] | None = None  # of every host, where the source knows them
+    device_lists: tuple[tuple[int, ...] | None, ...] | None = None  # of every host, where a host file has them
 
     @property
     def is_master(self) -> bool:
@@ -122,6 +123,7 @@ def _from_hostfile(options: HostOptions, *, imagined: bool) -> Place | None:
         device_ids=own.device_ids,
         expected=tuple(counts) if all(counts) else None,
         names=tuple(host.name for host in hosts),
+        device_lists=tuple(host.device_ids for host in hosts),
     )
     return place
 

@@ -110,6 +110,9 @@ def test_a_table_without_npu_to_compare(machine: FakeMachine, tmp_path: Path) ->
     good = table(tmp_path / "good.json", {"192.0.2.1": ["198.51.100.1"], "192.0.2.2": ["198.51.100.2"]})
     check = check_rank_table(good, none, 1)
     assert (check.status, "2 ranks on 2 servers" in check.message) == ("ok", True)
+    assert (
+        check_rank_table(good.rename(tmp_path / "hccl"), none, 1).status == "ok"
+    )  # a run copies it to rank_table.json
     waiting = table(tmp_path / "waiting.json", {"192.0.2.1": ["198.51.100.1"]}, status="initializing")
     refused = check_rank_table(waiting, none, 1)
     assert (refused.status, 'expected "completed"' in refused.message) == ("error", True)

@@ -20,15 +20,18 @@ def load_rank_table(path: Path) -> RankTable:
     return parse_table(load_table(path))
 
 
-def load_accepted_table(path: Path, chip: Chip, *, msrun: bool = True, read_as: Path | None = None) -> RankTable:
-    """Read a file that is about to be used: HCCL of `chip`, and with `msrun` MindSpore's scheduler, must accept it.
+def load_accepted_table(path: Path, chip: Chip | None, *, read_as: Path | None = None) -> RankTable:
+    """Read a file that is about to be used: HCCL of `chip` and MindSpore's scheduler must accept it.
 
-    `read_as`: where its copy will lie when HCCL reads it. Raises RankTableError with the first reason against it.
+    `chip` None: that of one chip is enough. `read_as`: where its copy will lie when HCCL reads it. Raises RankTableError
+    with the first reason against it.
     """
     document = load_table(path)
     if read_as is not None:
         document = replace(document, read_as=real_path(read_as))
-    verdict = check_document(document, chip, msrun=msrun)
+    chips = document.format.chips if chip is None else (chip,)
+    verdicts = [check_document(document, each, msrun=True) for each in chips]
+    verdict = next((verdict for verdict in verdicts if verdict.accepted), verdicts[0])
     error = first_error(verdict)
     if error is not None:
         code = f" [{error.code}]" if error.code else ""
