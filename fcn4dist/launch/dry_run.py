@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -18,6 +20,7 @@ from fcn4dist.errors import RankTableError
 from fcn4dist.hosts.job_table import check_job_table, check_table_of_one_host, find_server, load_given_table
 from fcn4dist.hosts.place import Place, resolve_for_job
 from fcn4dist.hosts.roster import Layout, Node
+from fcn4dist.hosts.wire import MIN_SECRET, SECRET
 from fcn4dist.job.devices import HostDevices, list_ascend_devices
 from fcn4dist.job.plan import JobPlan, Launcher, Meeting, format_job, format_processes, plan_as_json, plan_job
 from fcn4dist.job.ports import LOOPBACK, choose_port
@@ -35,6 +38,7 @@ class DryRun:
 
     layout: Layout  # the address of a host that this machine cannot resolve is its name
     addresses: list[list[str]]  # what is known of every host
+    commands: list[str]  # what starts the launcher of every host; none for one host
     plans: list[JobPlan]  # one a host
     num_clips: int | None  # to train on
     shards: list[tuple[str, int]]  # name, rows; of the training part
@@ -76,6 +80,8 @@ def imagine_job(
     port = master_port or choose_port()
     if place is not None:
         port = place.master_port + 1
+        secret = f"the same secret, {MIN_SECRET} characters or more: {SECRET}, or --job-secret-file FILE"
+        notes.append(f"launchers: meet at {layout.nodes[0].address} port {place.master_port}; all hosts need {secret}")
     launcher = Launcher(os.getpid(), os.environ, next_attempt(RunDir(run_path)))
     plans = []
     for rank, node in enumerate(layout.nodes):
@@ -84,7 +90,8 @@ def imagine_job(
         table = str(run_dir.rank_table) if has_table else None
         plans.append(plan_job(config, run_dir, own, meeting, launcher, table))
     memory = estimate_memory(config.model, config.mel, config.train, batches, tags, host.target)
-    return DryRun(layout, addresses, plans, num_clips, shards, memory, notes)
+    commands = [] if place is None else [_launcher_command(place, rank) for rank in range(place.num_nodes)]
+    return DryRun(layout, addresses, commands, plans, num_clips, shards, memory, notes)
 
 
 def look_up_hosts(place: Place) -> list[list[str]]:
@@ -129,6 +136,24 @@ def _devices_of(rank: int, node: Node, host: HostDevices, place: Place | None) -
 
 def _with_devices(host: HostDevices, devices: tuple[int, ...]) -> HostDevices:
     return replace(host, devices=devices, shares=(host.shares * len(devices))[: len(devices)])
+
+
+def _launcher_command(place: Place, rank: int) -> str:
+    """Return this command as it is given on host `rank`; a host file and a scheduler tell each host its number."""
+    words = [word for word in sys.argv[1:] if word not in ("--dry-run", "--json")]
+    if place.source == "--nodes":
+        for option, value in (("--node-rank", str(rank)), ("--master-addr", place.master_host)):
+            words = [*_without(words, option), option, value]
+    return shlex.join(["fcn4dist", *words])
+
+
+def _without(words: Sequence[str], option: str) -> list[str]:
+    """Return a command line without an option and its value, spelt as two words or as one."""
+    return [
+        word
+        for before, word in zip(["", *words], words, strict=False)
+        if option not in (before, word) and not word.startswith(f"{option}=")
+    ]
 
 
 def _describe_data(config: RunConfig) -> tuple[int, list[tuple[str, int]]]:
@@ -192,7 +217,8 @@ def as_json(job: DryRun) -> dict[str, Any]:
         **{key: first[key] for key in ("run_dir", "attempt", "target", "world_size", "scheduler", "batches")},
         "hosts": [
             {**node.model_dump(), "is_resolved": bool(known), "workers": plan_as_json(plan)["workers"]}
-            for node, known, plan in zip(job.layout.nodes, job.addresses, job.plans, strict=True)
+            | ({"command": job.commands[rank]} if job.commands else {})
+            for rank, (node, known, plan) in enumerate(zip(job.layout.nodes, job.addresses, job.plans, strict=True))
         ],
         "shards": [{"file": file, "num_rows": rows} for file, rows in job.shards],
         "positions_in_step": [
@@ -211,7 +237,7 @@ def format_dry_run(job: DryRun) -> str:
         where = (
             f"at {job.layout.nodes[rank].address}" if job.addresses[rank] else "unresolved: no address is known here"
         )
-        lines += [] if is_one else ["", f"{job.layout.title(rank)} {where}"]
+        lines += [] if is_one else ["", f"{job.layout.title(rank)} {where}", f"launcher: {job.commands[rank]}"]
         lines += format_processes(plan)
     return "\n".join([*lines, "", *job.notes, "nothing was started or written (--dry-run)"])
 

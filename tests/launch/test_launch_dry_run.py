@@ -76,6 +76,20 @@ def test_a_given_rank_table_is_held_to_the_job(capsys: pytest.CaptureFixture[str
     assert "2x8.json: 16 ranks in it, the job has 8" in err
 
 
+def test_each_hosts_command_and_what_the_launchers_need(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["--nodes", "2", "--node-rank=0", "--device-target", "CPU", "--run-dir", "the run"]
+    monkeypatch.setattr(sys, "argv", ["fcn4dist", "launch", "--dry-run", "--data", "data", *options])
+    code, out, _ = dry_run(capsys, *options, "--master-addr", "192.0.2.7", "--master-port", "4000")
+    assert code == 0
+    for rank in range(2):
+        told = f"--device-target CPU --run-dir 'the run' --node-rank {rank} --master-addr 192.0.2.7"
+        assert f"launcher: fcn4dist launch --data data --nodes 2 {told}" in out
+    assert "launchers: meet at 192.0.2.7 port 4000; all hosts need the same secret" in out
+    assert "FCN4DIST_JOB_SECRET" in out
+
+
 def damaged_table(damage: Callable[[dict[str, Any]], object]) -> str:
     table = json.loads((ROOT / "rank_tables" / "2x8.json").read_text())
     damage(table)
