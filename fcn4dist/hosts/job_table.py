@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from fcn4dist.ascend.rank_table.build import build_table, check_written, format_table
 from fcn4dist.ascend.rank_table.parse import find_rank, load_accepted_table, load_rank_table, parse_table
-from fcn4dist.ascend.rank_table.read import Document, real_path
+from fcn4dist.ascend.rank_table.read import Document, written_path
 from fcn4dist.ascend.rank_table.schema import Chip, Format, RankTable, Server
 from fcn4dist.errors import RankTableError
 from fcn4dist.hosts.roster import Layout
@@ -32,7 +32,7 @@ def find_own_server(
         found = discover(environ, device_ids=device_ids, server_address=address)
         chip = found.chip or DEFAULT_CHIP
         table = format_table(build_table([found.server], chip))
-        check_written(table, chip, real_path(read_as))
+        check_written(table, chip, written_path(read_as))
         return {"chip": chip, "table": table}
     except RankTableError as error:
         raise RankTableError(f"--rank-table auto: {error}; or give --rank-table FILE or none") from None

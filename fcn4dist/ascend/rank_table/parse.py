@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fcn4dist.ascend.rank_table.check import check_document, first_error, read_servers
 from fcn4dist.ascend.rank_table.findings import Findings
-from fcn4dist.ascend.rank_table.read import Document, load_table, real_path
+from fcn4dist.ascend.rank_table.read import Document, load_table, written_path
 from fcn4dist.ascend.rank_table.schema import Chip, Device, Format, RankTable, Server
 from fcn4dist.errors import RankTableError
 
@@ -28,7 +28,7 @@ def load_accepted_table(path: Path, chip: Chip | None, *, read_as: Path | None =
     """
     document = load_table(path)
     if read_as is not None:
-        document = replace(document, read_as=real_path(read_as))
+        document = replace(document, read_as=written_path(read_as))
     chips = document.format.chips if chip is None else (chip,)
     verdicts = [check_document(document, each, msrun=True) for each in chips]
     verdict = next((verdict for verdict in verdicts if verdict.accepted), verdicts[0])

@@ -66,6 +66,11 @@ def real_path(path: Path) -> str:
     return os.path.realpath(path)
 
 
+def written_path(path: Path) -> str:
+    """Return the path that HCCL opens once we have written a file at `path`: a link there is replaced."""
+    return os.path.join(os.path.realpath(path.parent), path.name)
+
+
 def parse_document(data: bytes, file: str) -> Document:
     """Return the document in `data`; `file` names it in messages. Never raises."""
     findings = Findings()
