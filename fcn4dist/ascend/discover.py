@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import socket
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fcn4dist.ascend.hostfile import build_server, find_address, is_routable, parse_devices
+from fcn4dist.ascend.addresses import find_own_address
+from fcn4dist.ascend.hostfile import build_server, parse_devices
 from fcn4dist.ascend.rank_table.schema import DEVICES_A_SERVER, Chip, Server
 from fcn4dist.ascend.tools import (
+    FOLDERS,
     Npu,
+    Tools,
     parse_chip,
     parse_hccn_address,
     parse_hccn_conf,
@@ -26,7 +26,6 @@ from fcn4dist.ascend.tools import (
 )
 from fcn4dist.errors import RankTableError
 
-TOOL_TIMEOUT_S = 20.0
 _DEVICE_NODE = re.compile(r"davinci(\d+)")
 _VISIBLE_NAME = re.compile(r"Ascend[0-9A-Za-z]*-(\d+)")  # ASCEND_VISIBLE_DEVICES of the device plugin
 
@@ -37,7 +36,7 @@ class HostPaths:
 
     dev: Path = Path("/dev")
     hccn_conf: Path = Path("/etc/hccn.conf")
-    tool_folders: tuple[Path, ...] = (Path("/usr/local/Ascend/driver/tools"), Path("/usr/local/sbin"))
+    tool_folders: tuple[Path, ...] = FOLDERS
 
 
 @dataclass
@@ -47,34 +46,6 @@ class Discovery:
     server: Server
     chip: Chip | None
     remarks: list[str] = field(default_factory=list)
-
-
-class _Tools:
-    """hccn_tool and npu-smi, where they are installed."""
-
-    def __init__(self, environment: Mapping[str, str], paths: HostPaths) -> None:
-        search = os.pathsep.join([environment.get("PATH", os.defpath), *map(str, paths.tool_folders)])
-        self.hccn_tool = shutil.which("hccn_tool", path=search)
-        self.npu_smi = shutil.which("npu-smi", path=search)
-
-    def ask_hccn(self, device: int, *arguments: str) -> str:
-        return _run(self.hccn_tool, "-i", str(device), *arguments)
-
-    def ask_npu_smi(self, *arguments: str) -> str:
-        return _run(self.npu_smi, "info", *arguments)
-
-
-def _run(tool: str | None, *arguments: str) -> str:
-    """Return what a tool prints, nothing where it is missing, fails or hangs: its text decides, not its exit code."""
-    if tool is None:
-        return ""
-    try:
-        done = subprocess.run(
-            [tool, *arguments], capture_output=True, timeout=TOOL_TIMEOUT_S, stdin=subprocess.DEVNULL, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.decode(errors="replace")
 
 
 def discover(
@@ -92,7 +63,7 @@ def discover(
     Raises RankTableError when there is no device, or an asked one is not there.
     """
     paths = paths or HostPaths()
-    tools = _Tools(environment, paths)
+    tools = Tools(environment, folders=paths.tool_folders)
     remarks: list[str] = []
     conf = _load_conf(paths.hccn_conf)
     overview = tools.ask_npu_smi()
@@ -115,7 +86,7 @@ def _load_conf(path: Path) -> dict[int, str]:
         return {}
 
 
-def _list_npus(tools: _Tools, overview: str) -> list[Npu]:
+def _list_npus(tools: Tools, overview: str) -> list[Npu]:
     return (
         parse_npu_smi_info(overview)
         or parse_npu_smi_map(tools.ask_npu_smi("-m"))
@@ -124,7 +95,7 @@ def _list_npus(tools: _Tools, overview: str) -> list[Npu]:
 
 
 def _find_devices(
-    tools: _Tools, paths: HostPaths, conf: dict[int, str], npus: Sequence[Npu], candidates: Sequence[int]
+    tools: Tools, paths: HostPaths, conf: dict[int, str], npus: Sequence[Npu], candidates: Sequence[int]
 ) -> list[int]:
     """Return the physical ids by the first source that has any; hccn_tool lists none, so candidates are tried."""
     nodes = sorted(int(m[1]) for entry in _list_folder(paths.dev) if (m := _DEVICE_NODE.fullmatch(entry)))
@@ -138,7 +109,7 @@ def _find_devices(
     return found
 
 
-def _answers(tools: _Tools, device: int) -> bool:
+def _answers(tools: Tools, device: int) -> bool:
     """Whether hccn_tool knows the device, with an address or without."""
     if parse_hccn_address(tools.ask_hccn(device, "-ip", "-g")) is not None:
         return True
@@ -185,7 +156,7 @@ def _say(ids: Sequence[int]) -> str:
 
 
 def _find_addresses(
-    tools: _Tools, ids: Sequence[int], conf: dict[int, str], conf_path: Path, remarks: list[str]
+    tools: Tools, ids: Sequence[int], conf: dict[int, str], conf_path: Path, remarks: list[str]
 ) -> dict[int, str]:
     """Return device -> address, an empty text where there is none, and remark on every difference."""
     conf = _by_position(conf, ids, conf_path, remarks)
@@ -201,7 +172,7 @@ def _find_addresses(
             remarks.append(f"device {device} has no address: fine on one server, refused by most chips on several")
         if parse_link(tools.ask_hccn(device, "-link", "-g")) is False:
             remarks.append(f"device {device}: its link is DOWN; collectives between servers will hang")
-    if tools.hccn_tool is None:
+    if not tools.has_hccn_tool:
         remarks.append(
             f"hccn_tool is not on PATH nor under the driver; addresses are from {conf_path}, if from anywhere"
         )
@@ -216,7 +187,7 @@ def _by_position(conf: dict[int, str], ids: Sequence[int], conf_path: Path, rema
     return dict(zip(ids, conf.values(), strict=True))
 
 
-def _add_super_pod(server: Server, tools: _Tools, npus: Sequence[Npu], remarks: list[str]) -> Server:
+def _add_super_pod(server: Server, tools: Tools, npus: Sequence[Npu], remarks: list[str]) -> Server:
     places = {npu.device_id: npu for npu in npus}
     devices, pods = [], set()
     for device in server.devices:
@@ -230,33 +201,3 @@ def _add_super_pod(server: Server, tools: _Tools, npus: Sequence[Npu], remarks: 
     if len(pods) > 1:
         raise RankTableError(f"the devices of this host are in super pods {sorted(pods)}; expected one")
     return replace(server, devices=tuple(devices), super_pod_id=pods.pop())
-
-
-def find_own_address() -> str:
-    """Return the address of this host on its default route, else of its host name, else of any interface.
-
-    No packet is sent. Raises RankTableError when the host has loopback alone.
-    """
-    for family, outside in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
-        try:
-            with socket.socket(family, socket.SOCK_DGRAM) as probe:
-                probe.connect((outside, 9))
-                address = str(probe.getsockname()[0])
-        except OSError:
-            continue
-        if is_routable(address):
-            return address
-    try:
-        return find_address(socket.gethostname(), "this host")
-    except RankTableError:
-        return _any_interface()
-
-
-def _any_interface() -> str:
-    import psutil
-
-    for addresses in psutil.net_if_addrs().values():
-        for entry in addresses:
-            if entry.family == socket.AF_INET and is_routable(entry.address):
-                return str(entry.address)
-    raise RankTableError("this host has no address but loopback; name one that other hosts reach with --server-id")

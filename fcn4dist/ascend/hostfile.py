@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fcn4dist.ascend.addresses import Resolver, find_address, resolve_host
 from fcn4dist.ascend.rank_table.rules.fields import is_address
 from fcn4dist.ascend.rank_table.schema import Device, Server
 from fcn4dist.ascend.tools import parse_hccn_conf
 from fcn4dist.errors import RankTableError
 
 MAX_DEVICE_ID = 64
-Resolver = Callable[[str], list[str]]  # host name -> its addresses
 
 _RANGE = re.compile(r"([0-9]{1,4})(?:-([0-9]{1,4}))?")
 _FIELD = re.compile(r"\{(server|device|rank)(?:\s*([+-])\s*(\d+))?\}")
@@ -52,39 +51,6 @@ def parse_devices(text: str, where: str) -> tuple[int, ...]:
     if repeated is not None:
         raise RankTableError(f"{where}: device {repeated} is given twice; expected each once")
     return tuple(sorted(ids))
-
-
-def resolve_host(name: str) -> list[str]:
-    """Return the addresses of a host by the system's name lookup, IPv4 first; an empty list if it knows none."""
-    try:
-        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        return []
-    addresses = [str(entry[4][0]).partition("%")[0] for entry in sorted(found, key=lambda entry: entry[0])]
-    return list(dict.fromkeys(addresses))
-
-
-def find_address(name: str, where: str, resolve: Resolver = resolve_host) -> str:
-    """Return the routable address of a host: `name` if it is one, else what name lookup knows, never loopback.
-
-    Raises RankTableError when there is none: 127.0.1.1 as server id, as /etc/hosts of Debian has it, would be the
-    same on every host.
-    """
-    addresses = [name] if is_address(name) else resolve(name)
-    routable = next((address for address in addresses if is_routable(address)), None)
-    if routable is not None:
-        return routable
-    if addresses:
-        raise RankTableError(f"{where}: {name} is {addresses[0]}, loopback or unspecified; expected a routable address")
-    raise RankTableError(
-        f"{where}: unknown host {name!r}: name lookup has no address; expected one that it knows, or an IP"
-    )
-
-
-def is_routable(address: str) -> bool:
-    """Whether other hosts can reach the address at all."""
-    parsed = ipaddress.ip_address(address.partition("%")[0])
-    return not (parsed.is_loopback or parsed.is_unspecified or parsed.is_multicast)
 
 
 def parse_hostfile(text: str, file: str, resolve: Resolver = resolve_host) -> list[Host]:

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from fcn4dist.ascend.hostfile import find_address, is_routable, read_text
+from fcn4dist.ascend.addresses import find_address, is_routable
+from fcn4dist.ascend.hostfile import read_text
 from fcn4dist.ascend.rank_table.rules.fields import U32_MAX, is_address
 from fcn4dist.ascend.rank_table.schema import Device, Server
 from fcn4dist.errors import RankTableError

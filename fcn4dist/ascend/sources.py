@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from fcn4dist.ascend.addresses import find_address
 from fcn4dist.ascend.hostfile import (
     AddressPattern,
     Host,
     build_servers,
-    find_address,
     load_collected,
     parse_devices,
     parse_hostfile,

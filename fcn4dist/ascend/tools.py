@@ -1,18 +1,79 @@
-"""What hccn_tool, hccn.conf and npu-smi print, as values; no process is started here."""
+"""Ascend's tools, npu-smi and hccn_tool: how they are called, and what they and hccn.conf say, as values.
+
+Nothing else in the package calls them or reads what they print.
+"""
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from fcn4dist.ascend.rank_table.rules.fields import is_address
 from fcn4dist.ascend.rank_table.schema import Chip
+
+FOLDERS = (Path("/usr/local/Ascend/driver/tools"), Path("/usr/local/sbin"))  # where the driver puts them, off PATH
+LIMIT_S = 20.0  # for one answer
+OWN_PREFIX = "FCN4DIST_"
+MEGABYTE = 1 << 20
 
 _CONF_KEY = re.compile(r"^\s*(address|IPv6address)_(\d+)\s*=\s*(\S*)\s*$", re.MULTILINE)
 _NPU_ID = re.compile(r"^\s*NPU ID\s*:\s*(\d+)\s*$", re.MULTILINE)
 _CHIP_COUNT = re.compile(r"^\s*Chip Count\s*:\s*(\d+)\s*$", re.MULTILINE)
 _SPOD_KEY = re.compile(r"^\s*(SDID|Super Pod ID)\s*:\s*(\d+)\s*$", re.MULTILINE)
 _LINK = re.compile(r"^\s*link status\s*:\s*(\w+)", re.MULTILINE | re.IGNORECASE)
+
+
+def without_own(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that another program is started with: all but our own, such as the job's secret."""
+    return {name: value for name, value in environ.items() if not name.startswith(OWN_PREFIX)}
+
+
+class Tools:
+    """The tools of this host: what they print; an empty text where one is missing, fails or hangs."""
+
+    def __init__(
+        self, environ: Mapping[str, str], *, folders: Sequence[Path] = FOLDERS, limit_s: float = LIMIT_S
+    ) -> None:
+        search = os.pathsep.join([environ.get("PATH", os.defpath), *map(str, folders)])
+        self._hccn_tool = shutil.which("hccn_tool", path=search)
+        self._npu_smi = shutil.which("npu-smi", path=search)
+        self._limit_s = limit_s
+
+    @property
+    def has_hccn_tool(self) -> bool:
+        """Whether hccn_tool is installed."""
+        return self._hccn_tool is not None
+
+    def ask_hccn(self, device: int, *arguments: str) -> str:
+        """Return what `hccn_tool -i DEVICE ...` prints; the device by its physical id."""
+        return self._ask(self._hccn_tool, "-i", str(device), *arguments)
+
+    def ask_npu_smi(self, *arguments: str) -> str:
+        """Return what `npu-smi info ...` prints."""
+        return self._ask(self._npu_smi, "info", *arguments)
+
+    def _ask(self, tool: str | None, *arguments: str) -> str:
+        """Return what a tool prints: its text decides, not its exit code."""
+        if tool is None:
+            return ""
+        try:
+            done = subprocess.run(
+                [tool, *arguments],
+                capture_output=True,
+                timeout=self._limit_s,
+                stdin=subprocess.DEVNULL,
+                env=without_own(os.environ),
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return ""
+        return done.stdout.decode(errors="replace")
 
 
 def parse_hccn_address(text: str) -> str | None:
@@ -70,30 +131,79 @@ def parse_npu_smi_list(text: str) -> list[Npu]:
     return [Npu(npu * chips + chip, npu, chip) for npu in npus for chip in range(chips)]
 
 
-def parse_npu_smi_info(text: str) -> list[Npu]:
-    """Return the devices in the table of `npu-smi info`: a row with the name, then one with the bus id, a device."""
-    has_physical_ids = "Phy-ID" in text
-    found: list[Npu] = []
-    npu: int | None = None
+def _iter_rows(text: str) -> Iterator[tuple[list[list[str]], list[list[str]]]]:
+    """Yield the two rows of every device in the table of `npu-smi info`: one with the name, then one with the bus id.
+
+    A row is its three cells, each a list of words.
+    """
+    first: list[list[str]] | None = None
     for line in text.splitlines():
         cells = [cell.split() for cell in line.strip().strip("|").split("|")]
         if not line.lstrip().startswith("|") or len(cells) < 3 or not cells[0] or not cells[0][0].isdigit():
             continue
-        if ":" in " ".join(cells[1]):  # the bus id: the second row of a device
-            if npu is not None:
-                chip = int(cells[0][0])
-                physical = int(cells[0][1]) if has_physical_ids and len(cells[0]) > 1 else npu
-                found.append(Npu(physical, npu, chip))
+        if ":" in " ".join(cells[1]):
+            if first is not None:
+                yield first, cells
         elif len(cells[0]) > 1:
-            npu = int(cells[0][0])
+            first = cells
+
+
+def parse_npu_smi_info(text: str) -> list[Npu]:
+    """Return the devices in the table of `npu-smi info`."""
+    has_physical_ids = "Phy-ID" in text
+    found = []
+    for first, second in _iter_rows(text):
+        npu, words = int(first[0][0]), second[0]
+        physical = int(words[1]) if has_physical_ids and len(words) > 1 else npu
+        found.append(Npu(physical, npu, int(words[0])))
     return found
 
 
+def parse_npu_health(text: str) -> dict[int, str]:
+    """Return NPU -> "OK", "Warning", "Alarm" or "Critical" of `npu-smi info`; of an A3's two chips the one that ails."""
+    found: dict[int, str] = {}
+    for first, _ in _iter_rows(text):
+        npu, health = int(first[0][0]), " ".join(first[1])
+        if health and found.get(npu, "OK") == "OK":
+            found[npu] = health
+    return found
+
+
+def parse_npu_usage(text: str) -> list[dict[str, Any]]:
+    """Return an entry a device from the table of `npu-smi info`: its number there, power, temperature, load and memory.
+
+    The first row of a device ends in `Power(W) Temp(C) Hugepages`, the second in `AICore(%) Memory-Usage(MB) HBM-Usage(MB)`. The
+    memory is that of the last pair: HBM, or the DDR of chips without it. Cells that are no numbers are left out.
+    """
+    found: list[dict[str, Any]] = []
+    for first, second in _iter_rows(text):
+        power, temperature, *_ = [*map(_parse_float, first[2]), None, None]
+        load, *pairs = map(_parse_float, " ".join(second[2]).replace("/", " ").split() or [""])
+        used, total = pairs[-2:] if len(pairs) >= 2 else (None, None)
+        values = {
+            "power_w": power,
+            "temperature_c": temperature,
+            "load_percent": load,
+            "memory_bytes": None if used is None else used * MEGABYTE,
+            "total_bytes": None if total is None else total * MEGABYTE,
+        }
+        known = {key: value for key, value in values.items() if value is not None}
+        found.append({"npu": int(first[0][0]), "chip": int(second[0][0]), **known})
+    return found
+
+
+def _parse_float(word: str) -> float | None:
+    try:
+        return float(word)
+    except ValueError:
+        return None
+
+
 def parse_chip(text: str) -> Chip | None:
-    """Return the chip that `npu-smi info` names: 910B1-4, Ascend910 with a Phy-ID column (A3), 310P3, 950, 910."""
-    if re.search(r"\b910B\d?\b|\bAscend910B\d?\b", text):
+    """Return the chip that `npu-smi info` names: 910B1-4 and 910B2C, 910_93 or a Phy-ID column (A3), 310P3, 950, 910."""
+    if re.search(r"\b(?:Ascend)?910B(?:\d\w*)?\b", text):
         return "910b"
-    if re.search(r"\b910_93|Phy-ID", text) and "910" in text:
+    if re.search(r"\b(?:Ascend)?910_93|Phy-ID", text) and "910" in text:
         return "a3"
     if re.search(r"\b(?:Ascend)?310P3?\b", text):
         return "310p3"

@@ -189,6 +189,8 @@ def convert(file: Path, target: str, output: Path | None) -> None:
 def _write(document: dict[str, Any], output: Path | None, remarks: Sequence[str]) -> None:
     """Write a table whole, to a file or stdout; remarks go to stderr, unless -q."""
     from fcn4dist.ascend.rank_table.build import to_text
+    from fcn4dist.ascend.rank_table.check import is_table_path
+    from fcn4dist.ascend.rank_table.read import written_path
     from fcn4dist.files import save_text
 
     for remark in remarks if logging.getLogger(__name__).isEnabledFor(logging.WARNING) else ():
@@ -197,8 +199,8 @@ def _write(document: dict[str, Any], output: Path | None, remarks: Sequence[str]
     if output is None:
         click.echo(text, nl=False)
         return
-    if not output.name.endswith(".json"):
-        raise RankTableError(f'--output {output}: expected a name that ends in ".json", since HCCL takes no other')
+    if not is_table_path(path := written_path(output)):
+        raise RankTableError(f'--output {output}: HCCL would open {path}; expected ".json" at its end and nowhere else')
     try:
         save_text(output, text)
     except OSError as error:

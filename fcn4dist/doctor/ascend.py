@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import shutil
-import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import psutil
-
+from fcn4dist.ascend.addresses import own_addresses
 from fcn4dist.ascend.discover import Discovery, discover
 from fcn4dist.ascend.rank_table.check import check_all_chips, check_document, first_error
 from fcn4dist.ascend.rank_table.findings import Finding, Verdict
-from fcn4dist.ascend.rank_table.parse import parse_table
+from fcn4dist.ascend.rank_table.parse import load_rank_table
 from fcn4dist.ascend.rank_table.read import load_table
 from fcn4dist.ascend.rank_table.schema import RankTable, Server
+from fcn4dist.ascend.tools import Tools, parse_npu_health
 from fcn4dist.doctor.check import Check, Surroundings
 from fcn4dist.errors import RankTableError
 from fcn4dist.job.devices import missing_for_ascend
 
-TOOL_LIMIT_S = 20.0
-_HEALTH = re.compile(r"^\|\s*(\d+)\s+[A-Za-z0-9_-]+\s*\|\s*([A-Za-z]+)\s*\|", re.MULTILINE)
+COPY = "rank_table.json"  # HCCL reads the copy that a run keeps, whatever the user's file is called
 
 
 @dataclass(frozen=True)
@@ -65,7 +60,9 @@ def _half_there(missing: list[str]) -> str:
 def _judge_npus(found: Discovery, wanted: str, num_ranks: int, num_servers: int, around: Surroundings) -> Check:
     ids = [device.device_id for device in found.server.devices]
     said = f"{len(ids)} x {found.chip or 'NPU of unknown kind'}: devices {', '.join(map(str, ids))}"
-    sick = [f"NPU {npu} is {state}" for npu, state in find_health(ask_npu_smi(around)).items() if state != "OK"]
+    tools = Tools(around.environ, folders=around.host_paths.tool_folders)
+    health = parse_npu_health(tools.ask_npu_smi())
+    sick = [f"NPU {npu} is {state}" for npu, state in health.items() if state != "OK"]
     down = [remark for remark in found.remarks if "link is DOWN" in remark]
     if wanted != "CPU" and len(ids) < num_ranks:
         return Check("npus", "error", f"{said}; {num_ranks} ranks are asked for", "ask for fewer --devices")
@@ -87,26 +84,6 @@ def _join(said: str, found: Discovery) -> str:
 
 def _lacks_address(found: Discovery, num_servers: int) -> bool:
     return num_servers > 1 and any(not device.device_ips for device in found.server.devices)
-
-
-def ask_npu_smi(around: Surroundings) -> str:
-    """Return what `npu-smi info` prints, nothing where it is missing or hangs."""
-    folders = [around.environ.get("PATH", os.defpath), *map(str, around.host_paths.tool_folders)]
-    tool = shutil.which("npu-smi", path=os.pathsep.join(folders))
-    if tool is None:
-        return ""
-    try:
-        done = subprocess.run(
-            [tool, "info"], capture_output=True, timeout=TOOL_LIMIT_S, stdin=subprocess.DEVNULL, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.decode(errors="replace")
-
-
-def find_health(overview: str) -> dict[int, str]:
-    """Return NPU -> health ("OK", "Warning", "Alarm", "Critical") from the table of `npu-smi info`."""
-    return {int(npu): state for npu, state in _HEALTH.findall(overview)}
 
 
 def check_root_info(npus: Npus, around: Surroundings) -> Check:
@@ -137,7 +114,7 @@ def check_root_info(npus: Npus, around: Surroundings) -> Check:
 def find_job_size(path: Path | None, num_ranks: int) -> tuple[int, int]:
     """Return the servers and ranks of the job: the rank table's, or one host's where there is none that can be read."""
     try:
-        table = None if path is None else parse_table(load_table(path))
+        table = None if path is None else load_rank_table(path)
     except RankTableError:
         table = None
     return (1, num_ranks) if table is None or not table.world_size else (len(table.servers), table.world_size)
@@ -147,7 +124,7 @@ def check_rank_table(path: Path, npus: Npus, num_ranks: int) -> Check:
     """Check a rank table as HCCL of the chip found here and MindSpore's scheduler do, then against the devices here."""
     chip = None if npus.discovery is None else npus.discovery.chip
     try:
-        document = load_table(path)
+        document = replace(load_table(path), read_as=COPY)
         verdicts = [check_document(document, chip, msrun=True)] if chip else check_all_chips(document, msrun=True)
     except RankTableError as error:
         return Check("rank-table", "error", str(error), "write one: fcn4dist rank-table generate --output FILE.json")
@@ -155,10 +132,8 @@ def check_rank_table(path: Path, npus: Npus, num_ranks: int) -> Check:
     remedy = f"see all: fcn4dist rank-table validate --msrun {path}"
     if not accepted:
         return Check("rank-table", "error", f"{path}: refused: {_say(first_error(verdicts[0]))}", remedy)
-    try:
-        table = parse_table(document)
-    except RankTableError as error:
-        return Check("rank-table", "error", str(error), remedy)
+    table = accepted[0].table
+    assert table is not None  # what is accepted was read
     said = f"{path}: {table.world_size} ranks on {len(table.servers)} servers, accepted by "
     said += ", ".join(verdict.chip for verdict in accepted)
     if problem := _compare(table, npus, num_ranks):
@@ -197,8 +172,7 @@ def _compare(table: RankTable, npus: Npus, num_ranks: int) -> str | None:
 
 
 def _find_own_server(table: RankTable, own: Server) -> Server | None:
-    addresses = {entry.address.partition("%")[0] for found in psutil.net_if_addrs().values() for entry in found}
-    addresses |= {own.server_id}
+    addresses = own_addresses() | {own.server_id}
     for server in table.servers:
         if addresses & {server.server_id, server.host_ip, server.pod_ip}:
             return server

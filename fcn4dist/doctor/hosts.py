@@ -7,12 +7,13 @@ import shlex
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from fcn4dist.ascend.hostfile import parse_hostfile
+from fcn4dist.ascend.tools import without_own
 from fcn4dist.doctor.check import Check, Surroundings
 from fcn4dist.errors import ConfigError
 
@@ -42,13 +43,13 @@ def examine_hosts(hostfile: Path, around: Surroundings) -> Iterator[Check]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--hostfile {hostfile}: {getattr(error, 'strerror', None) or error}") from None
     names = [host.name for host in parse_hostfile(text, str(hostfile))]
-    ssh = shlex.split(around.environ.get("SSH", SSH))
+    ssh, environ = shlex.split(around.environ.get("SSH", SSH)), without_own(around.environ)
     with ThreadPoolExecutor(min(len(names), MAX_AT_ONCE)) as pool:
-        for clock in pool.map(lambda name: ask_clock(ssh, name), names):
+        for clock in pool.map(lambda name: ask_clock(ssh, name, environ), names):
             yield check_host_clock(clock)
 
 
-def ask_clock(ssh: Sequence[str], host: str) -> Clock:
+def ask_clock(ssh: Sequence[str], host: str, environ: Mapping[str, str]) -> Clock:
     """Read a host's clock; it is compared with the middle of question and answer, once ssh has connected.
 
     The remote shell prints a line when it starts, and its time when it hears the line that this side sends then.
@@ -56,7 +57,7 @@ def ask_clock(ssh: Sequence[str], host: str) -> Clock:
     command = [*ssh, host, "echo; read -r _; date +%s.%N"]
     try:
         with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ
         ) as asked:
             timer = _kill_after(asked)
             try:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from fcn4dist.ascend.tools import without_own
 from fcn4dist.doctor.check import Check, Surroundings
 from fcn4dist.job.devices import Target, needs_avx512_guard
 
@@ -151,7 +152,7 @@ def supported_cann(checker: Path | None = None) -> tuple[str, ...]:
 
 def check_mindspore_runs(target: Target, around: Surroundings, limit_s: float = TRIAL_LIMIT_S) -> Check:
     """Import MindSpore in a process of its own and compute a small convolution on the target."""
-    environment = {"GLOG_v": "3", **around.environ}
+    environment = {"GLOG_v": "3", **without_own(around.environ)}
     if target == "CPU" and needs_avx512_guard(around.root / "proc/cpuinfo"):
         environment.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
     try:

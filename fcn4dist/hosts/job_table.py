@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fcn4dist.ascend.rank_table.build import build_table, check_written, format_table
-from fcn4dist.ascend.rank_table.parse import load_accepted_table, load_rank_table, parse_table
-from fcn4dist.ascend.rank_table.read import Document
+from fcn4dist.ascend.rank_table.parse import find_rank, load_accepted_table, load_rank_table, parse_table
+from fcn4dist.ascend.rank_table.read import Document, written_path
 from fcn4dist.ascend.rank_table.schema import Chip, Format, RankTable, Server
 from fcn4dist.errors import RankTableError
 from fcn4dist.hosts.roster import Layout
@@ -17,8 +17,12 @@ from fcn4dist.hosts.roster import Layout
 DEFAULT_CHIP: Chip = "910b"
 
 
-def find_own_server(device_ids: Sequence[int], address: str, environ: Mapping[str, str]) -> dict[str, Any]:
+def find_own_server(
+    device_ids: Sequence[int], address: str, environ: Mapping[str, str], read_as: Path
+) -> dict[str, Any]:
     """Return this host's devices as a table of one server with its chip, to be sent to the master.
+
+    `read_as`: where HCCL will read the whole table here.
 
     Raises RankTableError when the NPUs' addresses cannot be found; the message says how to go without.
     """
@@ -27,7 +31,9 @@ def find_own_server(device_ids: Sequence[int], address: str, environ: Mapping[st
     try:
         found = discover(environ, device_ids=device_ids, server_address=address)
         chip = found.chip or DEFAULT_CHIP
-        return {"chip": chip, "table": format_table(build_table([found.server], chip))}
+        table = format_table(build_table([found.server], chip))
+        check_written(table, chip, written_path(read_as))
+        return {"chip": chip, "table": table}
     except RankTableError as error:
         raise RankTableError(f"--rank-table auto: {error}; or give --rank-table FILE or none") from None
 
@@ -58,14 +64,24 @@ def build_job_table(layout: Layout, found: Sequence[Mapping[str, Any]]) -> dict[
     return built
 
 
-def load_given_table(path: Path, target: Literal["Ascend", "CPU"], environ: Mapping[str, str]) -> RankTable:
-    """Read a table that the user gave; on Ascend HCCL of this host's chip must accept it. Raises RankTableError."""
+def load_given_table(
+    path: Path, target: Literal["Ascend", "CPU"], environ: Mapping[str, str], read_as: Path, *, imagined: bool = False
+) -> RankTable:
+    """Read a table that the user gave; on Ascend HCCL of this host's chip must accept it, as its copy at `read_as`.
+
+    `imagined` (a dry run): where no NPU is here, that of any chip. Raises RankTableError.
+    """
     if target == "CPU":
         return load_rank_table(path)
     from fcn4dist.ascend.discover import discover
 
-    chip = discover(environ).chip or DEFAULT_CHIP
-    return load_accepted_table(path, chip, msrun=True)
+    chip: Chip | None = None
+    try:
+        chip = discover(environ).chip or DEFAULT_CHIP
+    except RankTableError:
+        if not imagined:
+            raise
+    return load_accepted_table(path, chip, read_as=read_as)
 
 
 def check_job_table(
@@ -73,7 +89,8 @@ def check_job_table(
 ) -> None:
     """Hold a given table to the job: number of ranks and hosts; where it is exported also this host's own entry.
 
-    Raises RankTableError naming `where`, what was found and what was expected.
+    A host without an address, which only a dry run has, is known by its first rank. Raises RankTableError naming `where`,
+    what was found and what was expected.
     """
     if table.world_size != layout.world_size:
         raise RankTableError(f"{where}: {table.world_size} ranks in it, the job has {layout.world_size}")
@@ -84,7 +101,7 @@ def check_job_table(
             raise RankTableError(f"{where}: servers of {counts} devices, the job's hosts have {wanted}")
         return
     node = layout.nodes[node_rank]
-    own = find_server(table, node.address)
+    own = find_server(table, node.address) if node.address else find_rank(table, node.first_rank)[0]
     if own is None:
         known = ", ".join(server.pod_ip or server.server_id for server in table.servers[:8])
         raise RankTableError(f"{where}: no server {node.address}, which is {layout.title(node_rank)}; found {known}")

@@ -9,10 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
-from fcn4dist.ascend.discover import find_own_address
-from fcn4dist.ascend.hostfile import Host, Resolver, is_routable, parse_hostfile, resolve_host
+from fcn4dist.ascend.addresses import Resolver, find_own_address, is_routable, own_addresses, resolve_host
+from fcn4dist.ascend.hostfile import Host, parse_hostfile
 from fcn4dist.ascend.rank_table.rules.fields import is_address
 from fcn4dist.errors import ConfigError, RankTableError
 
@@ -44,6 +42,7 @@ class Place:
     device_ids: tuple[int, ...] | None = None
     expected: tuple[int, ...] | None = None  # devices of every host, where the source knows them
     names: tuple[str, ...] | None = None  # of every host, where the source knows them
+    device_lists: tuple[tuple[int, ...] | None, ...] | None = None  # of every host, where a host file has them
 
     @property
     def is_master(self) -> bool:
@@ -124,6 +123,7 @@ def _from_hostfile(options: HostOptions, *, imagined: bool) -> Place | None:
         device_ids=own.device_ids,
         expected=tuple(counts) if all(counts) else None,
         names=tuple(host.name for host in hosts),
+        device_lists=tuple(host.device_ids for host in hosts),
     )
     return place
 
@@ -169,12 +169,6 @@ def resolve_for_job(name: str) -> list[str]:
         return [find_own_address()]
     except RankTableError:
         return addresses
-
-
-def own_addresses() -> set[str]:
-    """Return the IP addresses of this host's interfaces, loopback included."""
-    found = (address.address.partition("%")[0] for group in psutil.net_if_addrs().values() for address in group)
-    return {address for address in found if is_address(address)}
 
 
 def resolve_master(place: Place) -> str:

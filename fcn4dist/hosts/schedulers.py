@@ -14,11 +14,10 @@ import logging
 import re
 from collections.abc import Mapping
 
-from fcn4dist.ascend.discover import find_own_address
-from fcn4dist.ascend.hostfile import is_routable, resolve_host
+from fcn4dist.ascend.addresses import find_own_address, is_routable, own_addresses, resolve_host
 from fcn4dist.ascend.rank_table.rules.fields import is_address
 from fcn4dist.errors import ConfigError, RankTableError
-from fcn4dist.hosts.place import DEFAULT_PORT, Place, check_node_rank, own_addresses
+from fcn4dist.hosts.place import DEFAULT_PORT, Place, check_node_rank
 from fcn4dist.job.ports import CHOICES
 
 log = logging.getLogger(__name__)

@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from fcn4dist.ascend.tools import Tools, parse_npu_usage
 from fcn4dist.job.events import Clock, Event, Exited, Started
 from fcn4dist.job.poller import Poller
 
@@ -24,7 +23,6 @@ FIRST_LOOKS_S = 2.0  # between looks of a young job
 LOOKS_AN_AGE = 500  # and later its age divided by this
 SELDOM_S = 60.0  # but never rarer: `watch` on another host takes the file for a sign of life
 NPU_LIMIT_S = 5.0  # for npu-smi
-MEGABYTE = 1 << 20
 
 
 class UsageRecorder(Poller):
@@ -37,7 +35,7 @@ class UsageRecorder(Poller):
         self._processes: dict[str, psutil.Process] = {}
         for name, pid in (pids or {}).items():
             self._add(name, pid)
-        self._npu_smi = shutil.which("npu-smi")
+        self._tools = Tools(os.environ, limit_s=NPU_LIMIT_S)
         self._start_s = clock()
 
     def __enter__(self) -> UsageRecorder:
@@ -79,56 +77,8 @@ class UsageRecorder(Poller):
                 found[name] = {"cpu_percent": process.cpu_percent(), "memory_bytes": memory}
         host = {"cpu_percent": psutil.cpu_percent(), "free_bytes": psutil.virtual_memory().available}
         line = {"time": round(self._clock(), 3), "attempt": self._attempt, "processes": found, "host": host}
-        devices = [] if self._npu_smi is None else parse_npu_usage(ask_npu_smi(self._npu_smi))
+        devices = parse_npu_usage(self._tools.ask_npu_smi())
         return {**line, "devices": devices} if devices else line
-
-
-def ask_npu_smi(tool: str) -> str:
-    """Return what `npu-smi info` prints; nothing where it fails or hangs."""
-    try:
-        done = subprocess.run(
-            [tool, "info"], capture_output=True, timeout=NPU_LIMIT_S, stdin=subprocess.DEVNULL, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.decode(errors="replace")
-
-
-def parse_npu_usage(text: str) -> list[dict[str, Any]]:
-    """Return an entry a device from the table of `npu-smi info`: its number there, power, temperature, load and memory.
-
-    The first row of a device ends in `Power(W) Temp(C) Hugepages`, the second in `AICore(%) Memory-Usage(MB) HBM-Usage(MB)`. The
-    memory is that of the last pair: HBM, or the DDR of chips without it. Cells that are no numbers are left out.
-    """
-    found: list[dict[str, Any]] = []
-    npu, first = None, list[str]()
-    for line in text.splitlines():
-        cells = [cell.replace("/", " ").split() for cell in line.strip().strip("|").split("|")]
-        if not line.lstrip().startswith("|") or len(cells) < 3 or not cells[0] or not cells[0][0].isdigit():
-            continue
-        if ":" in " ".join(cells[1]):  # the bus id: the second row of a device
-            second = cells[2]
-            pairs = [_number(word) for word in second[1:]]
-            used, total = (pairs[-2], pairs[-1]) if len(pairs) >= 2 else (None, None)
-            values = {
-                "power_w": _number(first[0]) if first else None,
-                "temperature_c": _number(first[1]) if len(first) > 1 else None,
-                "load_percent": _number(second[0]) if second else None,
-                "memory_bytes": None if used is None else used * MEGABYTE,
-                "total_bytes": None if total is None else total * MEGABYTE,
-            }
-            known = {key: value for key, value in values.items() if value is not None}
-            found.append({"npu": npu, "chip": int(cells[0][0]), **known})
-        elif len(cells[0]) > 1:
-            npu, first = int(cells[0][0]), cells[2]
-    return found
-
-
-def _number(word: str) -> float | None:
-    try:
-        return float(word)
-    except ValueError:
-        return None
 
 
 def own_processes() -> dict[str, int]:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fcn4dist.ascend.rank_table.parse import load_rank_table
+from fcn4dist.ascend.addresses import is_routable
+from fcn4dist.ascend.rank_table.parse import load_accepted_table
+from fcn4dist.ascend.rank_table.rules.fields import is_address
+from fcn4dist.ascend.rank_table.schema import RankTable
 from fcn4dist.config import RunConfig, override_config, plan_batches
-from fcn4dist.hosts.job_table import check_job_table
-from fcn4dist.hosts.place import Place
+from fcn4dist.errors import RankTableError
+from fcn4dist.hosts.job_table import check_job_table, check_table_of_one_host, find_server, load_given_table
+from fcn4dist.hosts.place import Place, resolve_for_job
 from fcn4dist.hosts.roster import Layout, Node
-from fcn4dist.job.devices import HostDevices
+from fcn4dist.hosts.wire import MIN_SECRET, SECRET
+from fcn4dist.job.devices import HostDevices, list_ascend_devices
 from fcn4dist.job.plan import JobPlan, Launcher, Meeting, format_job, format_processes, plan_as_json, plan_job
 from fcn4dist.job.ports import LOOPBACK, choose_port
 from fcn4dist.launch.training_data import check_data, is_demo, lay_demo_under
@@ -21,12 +29,16 @@ from fcn4dist.model.memory_estimate import MemoryEstimate, estimate_memory, form
 from fcn4dist.run.attempts import next_attempt
 from fcn4dist.run.folder import RunDir
 
+MAX_LOOKUPS = 32  # names at once: one that nobody knows may take seconds
+
 
 @dataclass(frozen=True)
 class DryRun:
     """What would be done."""
 
-    layout: Layout
+    layout: Layout  # the address of a host that this machine cannot resolve is its name
+    addresses: list[list[str]]  # what is known of every host
+    commands: list[str]  # what starts the launcher of every host; none for one host
     plans: list[JobPlan]  # one a host
     num_clips: int | None  # to train on
     shards: list[tuple[str, int]]  # name, rows; of the training part
@@ -48,7 +60,9 @@ def imagine_job(
     `host` is what a host has; with a host file, only its target counts and the number of devices is the file's.
     Raises UserError for what `launch` would refuse as far as one host can tell.
     """
-    layout = imagine_layout(config, place, run_path)
+    addresses = [[LOOPBACK]] if place is None else look_up_hosts(place)
+    layout = imagine_layout(config, place, addresses, run_path)
+    devices = [_devices_of(rank, node, host, place) for rank, node in enumerate(layout.nodes)]
     world_size = layout.world_size
     if on_demo := is_demo(config):
         config = lay_demo_under(config, RunDir(run_path), demo_set=Path("demo-set"), num_ranks=world_size)  # named only
@@ -61,22 +75,41 @@ def imagine_job(
     else:
         notes.append(f"data: {config.data.source_dir} would be prepared into {run_path / 'data'} first")
     tags, shards = _describe_data(config)
-    table, note = _describe_table(rank_table, layout, host)
-    notes += [note] if note else []
+    has_table, more = _describe_table(rank_table, layout, addresses, RunDir(run_path).rank_table, host, devices)
+    notes += more
     port = master_port or choose_port()
     if place is not None:
         port = place.master_port + 1
+        secret = f"the same secret, {MIN_SECRET} characters or more: {SECRET}, or --job-secret-file FILE"
+        notes.append(f"launchers: meet at {layout.nodes[0].address} port {place.master_port}; all hosts need {secret}")
     launcher = Launcher(os.getpid(), os.environ, next_attempt(RunDir(run_path)))
     plans = []
     for rank, node in enumerate(layout.nodes):
         meeting = Meeting(layout.nodes[0].address, port, node.address, world_size, node.first_rank, rank == 0)
-        own = _resize(host, node.devices)
-        plans.append(plan_job(config, RunDir(run_path, rank), own, meeting, launcher, table))
+        own, run_dir = _with_devices(host, devices[rank]), RunDir(run_path, rank)
+        table = str(run_dir.rank_table) if has_table else None
+        plans.append(plan_job(config, run_dir, own, meeting, launcher, table))
     memory = estimate_memory(config.model, config.mel, config.train, batches, tags, host.target)
-    return DryRun(layout, plans, num_clips, shards, memory, notes)
+    commands = [] if place is None else [_launcher_command(place, rank) for rank in range(place.num_nodes)]
+    return DryRun(layout, addresses, commands, plans, num_clips, shards, memory, notes)
 
 
-def imagine_layout(config: RunConfig, place: Place | None, run_path: Path) -> Layout:
+def look_up_hosts(place: Place) -> list[list[str]]:
+    """Return the addresses of every host as far as this machine knows them; an empty list where it knows none."""
+    names = place.names or [place.master_host, *[""] * (place.num_nodes - 1)]
+    with ThreadPoolExecutor(MAX_LOOKUPS) as pool:
+        return list(pool.map(_look_up, names))
+
+
+def _look_up(name: str) -> list[str]:
+    if not name or is_address(name):
+        return [name] if name else []
+    return [address for address in resolve_for_job(name) if is_routable(address)]
+
+
+def imagine_layout(
+    config: RunConfig, place: Place | None, addresses: Sequence[Sequence[str]], run_path: Path
+) -> Layout:
     """Return the hosts of the job: named and counted by the place where it knows them, else alike and numbered."""
     devices = config.launch.devices
     if place is None:
@@ -85,17 +118,42 @@ def imagine_layout(config: RunConfig, place: Place | None, run_path: Path) -> La
     nodes, first_rank = [], 0
     for rank, count in enumerate(counts):
         name = place.names[rank] if place.names else f"node-{rank}"
-        address = place.master_host if rank == 0 else name
+        unresolved = place.master_host if rank == 0 and not place.names else name
+        address = addresses[rank][0] if addresses[rank] else unresolved
         nodes.append(Node(name=name, address=address, devices=count, first_rank=first_rank))
         first_rank += count
     return Layout(nodes=nodes, run_dir=str(run_path))
 
 
-def _resize(host: HostDevices, num_devices: int) -> HostDevices:
-    if len(host.devices) == num_devices:
-        return host
-    shares = (host.shares * num_devices)[:num_devices]
-    return replace(host, devices=tuple(range(num_devices)), shares=shares)
+def _devices_of(rank: int, node: Node, host: HostDevices, place: Place | None) -> tuple[int, ...]:
+    """Return a host's devices: those of a host file, those that this host really has, else 0 .. n-1."""
+    if host.target == "Ascend" and place is not None and place.device_lists and (listed := place.device_lists[rank]):
+        return listed
+    is_here = rank == (0 if place is None else place.node_rank)
+    found = list_ascend_devices(os.environ) if host.target == "Ascend" and is_here else ()
+    return found[: node.devices] if len(found) >= node.devices else tuple(range(node.devices))
+
+
+def _with_devices(host: HostDevices, devices: tuple[int, ...]) -> HostDevices:
+    return replace(host, devices=devices, shares=(host.shares * len(devices))[: len(devices)])
+
+
+def _launcher_command(place: Place, rank: int) -> str:
+    """Return this command as it is given on host `rank`; a host file and a scheduler tell each host its number."""
+    words = [word for word in sys.argv[1:] if word not in ("--dry-run", "--json")]
+    if place.source == "--nodes":
+        for option, value in (("--node-rank", str(rank)), ("--master-addr", place.master_host)):
+            words = [*_without(words, option), option, value]
+    return shlex.join(["fcn4dist", *words])
+
+
+def _without(words: Sequence[str], option: str) -> list[str]:
+    """Return a command line without an option and its value, spelt as two words or as one."""
+    return [
+        word
+        for before, word in zip(["", *words], words, strict=False)
+        if option not in (before, word) and not word.startswith(f"{option}=")
+    ]
 
 
 def _describe_data(config: RunConfig) -> tuple[int, list[tuple[str, int]]]:
@@ -110,21 +168,45 @@ def _describe_data(config: RunConfig) -> tuple[int, list[tuple[str, int]]]:
     return (tags if isinstance(tags, int) else len(tags) if isinstance(tags, list) else 50), []
 
 
-def _describe_table(rank_table: str, layout: Layout, host: HostDevices) -> tuple[str | None, str]:
-    """Return the path of the rank table that workers would get, and a line about it."""
-    if rank_table == "none":
-        return None, ""
+def _describe_table(
+    rank_table: str,
+    layout: Layout,
+    addresses: Sequence[Sequence[str]],
+    in_run: Path,
+    host: HostDevices,
+    devices: Sequence[Sequence[int]],
+) -> tuple[bool, list[str]]:
+    """Return whether workers would get a rank table, `in_run`, and lines about it, after launch's own checks."""
+    if rank_table == "none" or (rank_table == "auto" and (host.target == "CPU" or len(layout.nodes) == 1)):
+        return False, []
     if rank_table == "auto":
-        if host.target == "CPU" or len(layout.nodes) == 1:
-            return None, ""
-        generated = str(Path(layout.run_dir) / "rank_table.json")
-        return generated, f"rank table: generated at the start from the NPUs of all hosts, into {generated}"
-    table = load_rank_table(Path(rank_table))
-    check_job_table(table, rank_table, layout, 0, host.devices, is_exported=False)
-    where = "exported" if host.target == "Ascend" else "not exported, since CPU needs none"
-    return str(Path(rank_table).absolute()), (
-        f"rank table: {rank_table}, {len(table.servers)} servers, {table.world_size} ranks as in the job; {where}"
-    )
+        return True, [f"rank table: generated at the start from the NPUs of all hosts, into {in_run}"]
+    path, is_exported = Path(rank_table), host.target == "Ascend"
+    table = load_given_table(path, host.target, os.environ, in_run, imagined=True)
+    if len(layout.nodes) == 1:
+        check_table_of_one_host(table, rank_table, devices[0], is_exported=is_exported)
+    else:
+        known = _address_as_table(layout, addresses, table)
+        for rank in range(len(layout.nodes)):
+            check_job_table(table, rank_table, known, rank, devices[rank], is_exported=is_exported)
+    notes = []
+    if not is_exported:
+        try:
+            load_accepted_table(path, None, read_as=in_run)
+        except RankTableError as error:
+            notes.append(f"rank table: on Ascend it would be refused: {error}")
+    where = "exported" if is_exported else "not exported, since CPU needs none"
+    said = f"{len(table.servers)} servers, {table.world_size} ranks as in the job; {where}"
+    return is_exported, [f"rank table: {rank_table}, {said}", *notes]
+
+
+def _address_as_table(layout: Layout, addresses: Sequence[Sequence[str]], table: RankTable) -> Layout:
+    """Return the hosts with that one of their addresses which the table has; none for a host that is unresolved."""
+    nodes = []
+    for node, known in zip(layout.nodes, addresses, strict=True):
+        listed = (address for address in known if find_server(table, address) is not None)
+        nodes.append(node.model_copy(update={"address": next(listed, known[0] if known else "")}))
+    return Layout(nodes=nodes, run_dir=layout.run_dir)
 
 
 def as_json(job: DryRun) -> dict[str, Any]:
@@ -134,8 +216,9 @@ def as_json(job: DryRun) -> dict[str, Any]:
     return {
         **{key: first[key] for key in ("run_dir", "attempt", "target", "world_size", "scheduler", "batches")},
         "hosts": [
-            {**node.model_dump(), "workers": plan_as_json(plan)["workers"]}
-            for node, plan in zip(job.layout.nodes, job.plans, strict=True)
+            {**node.model_dump(), "is_resolved": bool(known), "workers": plan_as_json(plan)["workers"]}
+            | ({"command": job.commands[rank]} if job.commands else {})
+            for rank, (node, known, plan) in enumerate(zip(job.layout.nodes, job.addresses, job.plans, strict=True))
         ],
         "shards": [{"file": file, "num_rows": rows} for file, rows in job.shards],
         "positions_in_step": [
@@ -151,7 +234,10 @@ def format_dry_run(job: DryRun) -> str:
     lines = [*format_job(job.plans[0], job.num_clips), _format_shards(job), format_memory(job.memory)]
     is_one = len(job.plans) == 1
     for rank, plan in enumerate(job.plans):
-        lines += [] if is_one else ["", f"{job.layout.title(rank)} at {job.layout.nodes[rank].address}"]
+        where = (
+            f"at {job.layout.nodes[rank].address}" if job.addresses[rank] else "unresolved: no address is known here"
+        )
+        lines += [] if is_one else ["", f"{job.layout.title(rank)} {where}", f"launcher: {job.commands[rank]}"]
         lines += format_processes(plan)
     return "\n".join([*lines, "", *job.notes, "nothing was started or written (--dry-run)"])
 

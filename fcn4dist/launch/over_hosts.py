@@ -224,7 +224,7 @@ class _HostRun:
         if path is None:
             return None
         is_exported = self.host.target == "Ascend"
-        table = load_given_table(path, self.host.target, os.environ)
+        table = load_given_table(path, self.host.target, os.environ, self.run_dir.rank_table)
         node_rank = self.request.place.node_rank
         check_job_table(table, str(path), self.layout, node_rank, self.host.devices, is_exported=is_exported)
         if not is_exported:
@@ -234,7 +234,7 @@ class _HostRun:
     def _own_server(self) -> dict[str, Any] | None:
         if self.host.target == "CPU" or self.request.launch.rank_table != "auto":
             return None
-        return find_own_server(self.host.devices, self.node.address, os.environ)
+        return find_own_server(self.host.devices, self.node.address, os.environ, self.run_dir.rank_table)
 
     def decide(self, readies: list[Readiness]) -> Go:
         """Decide on the master what all hosts begin with."""

@@ -81,7 +81,7 @@ def launch_job(
     check_run_dir(run_dir, resume=request.resume)
     if request.master_port is not None:
         check_port(request.master_port)
-    table = _check_rank_table(request, host, say)
+    table = _check_rank_table(request, host, run_dir, say)
     with locked(run_dir):
         config = resolve_data(config, run_dir, say, progress)
         batches = plan_batches(config.train, num_ranks)
@@ -102,14 +102,16 @@ def launch_job(
             _run_to_the_end(config, run_dir, host, request, data.num_rows("train"), console, exported)
 
 
-def _check_rank_table(request: LaunchRequest, host: HostDevices, say: Callable[[str], None]) -> Path | None:
+def _check_rank_table(
+    request: LaunchRequest, host: HostDevices, run_dir: RunDir, say: Callable[[str], None]
+) -> Path | None:
     """Return the rank table that the workers get; one host needs none, so only one that was given, and on Ascend."""
     if request.rank_table in ("auto", "none"):
         return None
     from fcn4dist.hosts.job_table import check_table_of_one_host, load_given_table
 
     is_exported = host.target == "Ascend"
-    table = load_given_table(Path(request.rank_table), host.target, os.environ)
+    table = load_given_table(Path(request.rank_table), host.target, os.environ, run_dir.rank_table)
     check_table_of_one_host(table, request.rank_table, host.devices, is_exported=is_exported)
     if not is_exported:
         say(f"{request.rank_table}: {table.world_size} ranks as in the job; not exported, since CPU needs none")

@@ -10,8 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
-
+from fcn4dist.ascend.addresses import own_addresses
 from fcn4dist.errors import JobError
 
 TCP_LISTEN = "0A"  # the `st` column of /proc/net/tcp
@@ -82,7 +81,7 @@ def _is_local(host: str) -> bool:
         addresses = {info[4][0] for info in socket.getaddrinfo(host, None)}
     except OSError as error:
         raise JobError(f"{host}: the scheduler's host cannot be resolved: {error.strerror}") from None
-    own = {address.address.partition("%")[0] for found in psutil.net_if_addrs().values() for address in found}
+    own = own_addresses()
     return any(str(address) in own or str(address).startswith("127.") for address in addresses)
 
 

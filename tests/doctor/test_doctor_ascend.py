@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from fake_machine import HEAD, ROW, FakeMachine
 
-from fcn4dist.ascend.discover import find_own_address
-from fcn4dist.doctor.ascend import check_rank_table, check_root_info, examine_npus, find_health
+from fcn4dist.ascend.addresses import find_own_address
+from fcn4dist.ascend.tools import parse_npu_health
+from fcn4dist.doctor.ascend import check_rank_table, check_root_info, examine_npus
 
 
 def table(path: Path, servers: dict[str, list[str]], status: str = "completed") -> Path:
@@ -81,7 +82,7 @@ def test_a_sick_npu(machine: FakeMachine) -> None:
 
 def test_health_of_the_table() -> None:
     text = HEAD + ROW.format(npu=4, health="OK") + ROW.format(npu=5, health="Alarm")
-    assert find_health(text) == {4: "OK", 5: "Alarm"}
+    assert parse_npu_health(text) == {4: "OK", 5: "Alarm"}
 
 
 def test_root_info(machine: FakeMachine) -> None:
@@ -109,6 +110,9 @@ def test_a_table_without_npu_to_compare(machine: FakeMachine, tmp_path: Path) ->
     good = table(tmp_path / "good.json", {"192.0.2.1": ["198.51.100.1"], "192.0.2.2": ["198.51.100.2"]})
     check = check_rank_table(good, none, 1)
     assert (check.status, "2 ranks on 2 servers" in check.message) == ("ok", True)
+    assert (
+        check_rank_table(good.rename(tmp_path / "hccl"), none, 1).status == "ok"
+    )  # a run copies it to rank_table.json
     waiting = table(tmp_path / "waiting.json", {"192.0.2.1": ["198.51.100.1"]}, status="initializing")
     refused = check_rank_table(waiting, none, 1)
     assert (refused.status, 'expected "completed"' in refused.message) == ("error", True)

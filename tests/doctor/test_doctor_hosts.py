@@ -11,6 +11,7 @@ from fcn4dist.doctor.hosts import Clock, check_host_clock, examine_hosts
 from fcn4dist.errors import ConfigError, RankTableError
 
 SSH = """#!/bin/sh
+[ -z "$FCN4DIST_JOB_SECRET" ] || { echo "the secret is here" >&2; exit 255; }
 case "$1" in
 192.0.2.1) exec sh -c "$2" ;;
 192.0.2.2) date() { echo "$(($(command date +%s) + 5000)).5"; }; eval "$2" ;;
@@ -24,7 +25,7 @@ def ssh(machine: FakeMachine, tmp_path: Path) -> FakeMachine:
     program = tmp_path / "ssh"
     program.write_text(SSH)
     program.chmod(0o755)
-    machine.environ["SSH"] = str(program)
+    machine.environ |= {"SSH": str(program), "FCN4DIST_JOB_SECRET": "hush"}
     return machine
 
 

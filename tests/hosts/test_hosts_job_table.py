@@ -92,7 +92,7 @@ def test_on_cpu_only_the_counts_are_held_to_the_job() -> None:
 
 
 def test_a_table_for_one_host() -> None:
-    one = load_given_table(EXAMPLES / "1x8.json", "CPU", {})
+    one = load_given_table(EXAMPLES / "1x8.json", "CPU", {}, Path("rank_table.json"))
     check_table_of_one_host(one, "t.json", range(8), is_exported=True)
     with pytest.raises(RankTableError, match=r"t.json: 8 ranks on 1 servers in it, the job has 2 on this one"):
         check_table_of_one_host(one, "t.json", range(2), is_exported=False)
@@ -103,4 +103,16 @@ def test_a_table_for_one_host() -> None:
 def test_a_file_that_is_no_rank_table(tmp_path: Path) -> None:
     (tmp_path / "t.json").write_text("{}")
     with pytest.raises(RankTableError, match=r"t\.json"):
-        load_given_table(tmp_path / "t.json", "CPU", {})
+        load_given_table(tmp_path / "t.json", "CPU", {}, Path("rank_table.json"))
+
+
+def test_a_given_table_is_checked_under_the_name_of_its_copy_in_the_run(tmp_path: Path) -> None:
+    """The user's own name does not matter, since the run keeps a copy; a run directory that HCCL trips over does."""
+    given = tmp_path / "hccl"
+    given.write_bytes((EXAMPLES / "1x8.json").read_bytes())
+    good, bad = tmp_path / "run" / "rank_table.json", tmp_path / "run.json.d" / "rank_table.json"
+    assert load_given_table(given, "Ascend", {}, good, imagined=True).world_size == 8
+    with pytest.raises(
+        RankTableError, match=r'opens it as "[^"]*/run\.json\.d/rank_table\.json"; expected "\.json" at'
+    ):
+        load_given_table(given, "Ascend", {}, bad, imagined=True)

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from fcn4dist.ascend.tools import parse_npu_usage
 from fcn4dist.job.events import Exited, Started, WallClock
 from fcn4dist.job.process import ExitStatus
-from fcn4dist.job.usage import UsageRecorder, parse_npu_usage
+from fcn4dist.job.usage import UsageRecorder
 
 # as printed by npu-smi 24.1 on a host of 910B, and by one of A3 with its Phy-ID column
 TABLE = """+------------------------------------------------------------------------------------------------+

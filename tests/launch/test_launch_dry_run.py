@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bare_set import make_bare_set
@@ -56,20 +59,88 @@ def test_a_hostfile_with_unequal_hosts_that_this_machine_does_not_know(
     assert code == 0
     assert "5 ranks on CPU" in out
     assert "big-node.invalid (node 0, ranks 0-3)" in out
-    assert "small-node.invalid (node 1, rank 4)" in out
+    assert "small-node.invalid (node 1, rank 4) unresolved: no address is known here" in out
+    assert "198.18." not in out  # an address that nobody gave
     assert "nothing was started or written" in out
 
 
 def test_a_given_rank_table_is_held_to_the_job(capsys: pytest.CaptureFixture[str]) -> None:
     table = str(ROOT / "rank_tables" / "2x8.json")
     options = ["--nodes", "2", "--device-target", "Ascend", "--rank-table", table]
-    code, out, _ = dry_run(capsys, *options, "--devices", "8")
+    code, out, _ = dry_run(capsys, *options, "--devices", "8", "--run-dir", "run")
     assert code == 0
     assert "2 servers, 16 ranks as in the job; exported" in out
-    assert f"RANK_TABLE_FILE={table}" in out
+    assert "/run/rank_table.json" in out  # the copy that the run keeps
     code, _, err = dry_run(capsys, *options, "--devices", "4")
     assert code == 2
     assert "2x8.json: 16 ranks in it, the job has 8" in err
+
+
+def test_each_hosts_command_and_what_the_launchers_need(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["--nodes", "2", "--node-rank=0", "--device-target", "CPU", "--run-dir", "the run"]
+    monkeypatch.setattr(sys, "argv", ["fcn4dist", "launch", "--dry-run", "--data", "data", *options])
+    code, out, _ = dry_run(capsys, *options, "--master-addr", "192.0.2.7", "--master-port", "4000")
+    assert code == 0
+    for rank in range(2):
+        told = f"--device-target CPU --run-dir 'the run' --node-rank {rank} --master-addr 192.0.2.7"
+        assert f"launcher: fcn4dist launch --data data --nodes 2 {told}" in out
+    assert "launchers: meet at 192.0.2.7 port 4000; all hosts need the same secret" in out
+    assert "FCN4DIST_JOB_SECRET" in out
+
+
+def damaged_table(damage: Callable[[dict[str, Any]], object]) -> str:
+    table = json.loads((ROOT / "rank_tables" / "2x8.json").read_text())
+    damage(table)
+    Path("table.json").write_text(json.dumps(table))
+    return "table.json"
+
+
+def swap_first_ranks(table: dict[str, Any]) -> None:
+    first, second, *_ = table["server_list"][0]["device"]
+    first["rank_id"], second["rank_id"] = second["rank_id"], first["rank_id"]
+
+
+def shift_devices(table: dict[str, Any]) -> None:
+    for device in table["server_list"][1]["device"]:
+        device["device_id"] = str(int(device["device_id"]) + 8)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda table: table["server_list"][1].update(server_id="192.0.2.7"), 'server_id: "192.0.2.7" is already at'),
+        (lambda table: table.update(status="ready"), 'status: "ready": .*; expected "completed"'),
+        (lambda table: table["server_list"][0]["device"][0].update(device_ip="192.168.1.303"), "no.* valid IP address"),
+        (swap_first_ranks, "has rank 0 on device 1, .*; the job has there rank 0 on device 0"),
+        (shift_devices, "has rank 8 on device 8, .*; the job has there rank 8 on device 0"),
+        (lambda table: table["server_list"][1].update(server_id="c", host_ip="192.0.2.9", pod_ip="192.0.2.9"),
+         "no server 192.0.2.8, which is 192.0.2.8"),
+    ],
+)  # fmt: skip
+def test_a_rank_table_that_launch_refuses(
+    damage: Callable[[dict[str, Any]], object], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("hosts").write_text("192.0.2.7 slots=8\n192.0.2.8 slots=8\n")
+    options = ["--hostfile", "hosts", "--device-target", "Ascend", "--rank-table"]
+    assert dry_run(capsys, *options, damaged_table(lambda table: None))[0] == 0
+    code, _, err = dry_run(capsys, *options, damaged_table(damage))
+    assert code == 2
+    assert re.search(rf"table.json: .*{message}", err)
+
+
+def test_a_table_for_other_devices_fits_where_the_host_file_lists_them(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("hosts").write_text("192.0.2.7 slots=8\n192.0.2.8 devices=8-15\n")
+    options = ["--hostfile", "hosts", "--device-target", "Ascend", "--rank-table", damaged_table(shift_devices)]
+    assert dry_run(capsys, *options)[0] == 0
+
+
+def test_on_cpu_a_table_that_hccl_would_refuse_is_taken_and_told(capsys: pytest.CaptureFixture[str]) -> None:
+    table = damaged_table(lambda table: table.update(status="ready"))
+    code, out, _ = dry_run(capsys, "--nodes", "2", "--devices", "8", "--device-target", "CPU", "--rank-table", table)
+    assert code == 0
+    assert 'on Ascend it would be refused: table.json: status: "ready"' in out
 
 
 def test_json_belongs_to_dry_runs(capsys: pytest.CaptureFixture[str]) -> None:

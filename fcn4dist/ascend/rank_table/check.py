@@ -22,7 +22,7 @@ from fcn4dist.ascend.rank_table.rules.heterogeneous import check_heterogeneous
 from fcn4dist.ascend.rank_table.rules.layered import check_layered
 from fcn4dist.ascend.rank_table.rules.msrun import check_msrun
 from fcn4dist.ascend.rank_table.rules.template_two import check_cloud, check_lab
-from fcn4dist.ascend.rank_table.schema import Chip, Format
+from fcn4dist.ascend.rank_table.schema import Chip, Format, RankTable, Server
 
 _ORDER = {"error": 0, "warning": 1, "note": 2}
 
@@ -30,13 +30,15 @@ _ORDER = {"error": 0, "warning": 1, "note": 2}
 def check_document(document: Document, chip: Chip, *, msrun: bool = False) -> Verdict:
     """Return the verdict of `chip`'s HCCL; with `msrun` also that of MindSpore's scheduler."""
     findings = Findings(list(document.findings))
+    servers: list[Server] = []
     if not findings.has_errors:
         _check_path(document, findings)
-        _check_content(document, chip, findings)
+        servers = _check_content(document, chip, findings)
         if msrun and document.mistaken_for is None:
             check_msrun(document, findings)
     ordered = sorted(dict.fromkeys(findings.items), key=lambda finding: _ORDER[finding.severity])
-    return Verdict(document.file, chip, tuple(ordered))
+    table = RankTable(document.format, tuple(servers)) if servers and findings.hole is None else None
+    return Verdict(document.file, chip, tuple(ordered), table)
 
 
 def check_all_chips(document: Document, *, msrun: bool = False) -> list[Verdict]:
@@ -50,12 +52,19 @@ def first_error(verdict: Verdict) -> Finding | None:
 
 
 def _check_path(document: Document, findings: Findings) -> None:
-    """HCCL looks for the first ".json" in the path, and it must be the end."""
-    if document.format is not Format.LAYERED and document.file.find(".json") + len(".json") != len(document.file):
-        findings.error(E_INTERNAL, ROOT, 'the path must end in ".json" and hold it nowhere else; HCCL checks the name')
+    """HCCL follows links, then the first ".json" of the path must be its end; the library of 950 takes any name."""
+    path = document.read_as or document.file
+    if document.format is not Format.LAYERED and not is_table_path(path):
+        expected = 'expected ".json" at its end and nowhere else'
+        findings.error(E_INTERNAL, ROOT, f"HCCL opens it as {quote(path, 200)}; {expected}")
 
 
-def _check_content(document: Document, chip: Chip, findings: Findings) -> None:
+def is_table_path(path: str) -> bool:
+    """Whether HCCL opens a file at this path, all links followed."""
+    return path.partition(".json")[1:] == (".json", "")
+
+
+def _check_content(document: Document, chip: Chip, findings: Findings) -> list[Server]:
     root = document.root
     if not isinstance(root, dict):
         findings.error(EI_KEY, ROOT, f"the document is {kind(root)}; expected an object")
@@ -70,7 +79,8 @@ def _check_content(document: Document, chip: Chip, findings: Findings) -> None:
         findings.error(EI_VALUE, "version", f'{found}; the library of 950 takes "2.0" alone')
     else:
         _check_status(root, document.format, findings)
-        _check_format(root, document.format, chip, findings)
+        return read_servers(root, document.format, chip, findings)
+    return []
 
 
 def _refuse_unknown(root: dict[str, Any], chip: Chip, findings: Findings) -> None:
@@ -102,14 +112,14 @@ def _check_status(root: dict[str, Any], format_: Format, findings: Findings) -> 
         findings.error(E_TIMEOUT, "status", f'{quote(status)}: {waits}; expected "completed"')
 
 
-def _check_format(root: dict[str, Any], format_: Format, chip: Chip, findings: Findings) -> None:
+def read_servers(root: dict[str, Any], format_: Format, chip: Chip, findings: Findings) -> list[Server]:
+    """Read the servers of a known format, in one pass with the checks of a chip that knows it."""
     if format_ in (Format.CONCISE, Format.SUPER_POD):
-        check_concise(root, format_, chip, findings)
-    elif format_ is Format.CLOUD:
-        check_cloud(root, chip, findings)
-    elif format_ is Format.LAB:
-        check_lab(root, chip, findings)
-    elif format_ is Format.HETEROGENEOUS:
-        check_heterogeneous(root, chip, findings)
-    else:
-        check_layered(root, findings)
+        return check_concise(root, format_, chip, findings)
+    if format_ is Format.CLOUD:
+        return check_cloud(root, chip, findings)
+    if format_ is Format.LAB:
+        return check_lab(root, chip, findings)
+    if format_ is Format.HETEROGENEOUS:
+        return check_heterogeneous(root, chip, findings)
+    return check_layered(root, findings)

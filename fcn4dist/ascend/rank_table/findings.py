@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from fcn4dist.ascend.rank_table.schema import Chip
+from fcn4dist.ascend.rank_table.schema import Chip, RankTable
 
+_Value = TypeVar("_Value")
 Severity = Literal["error", "warning", "note"]
 ROOT = "$"  # the path of the whole document
 
@@ -35,6 +36,14 @@ class Findings:
     """A growing list of findings."""
 
     items: list[Finding] = field(default_factory=list)
+    hole: Finding | None = None  # the first error that leaves a value out of the table
+
+    def need(self, value: _Value | None, default: _Value) -> _Value:
+        """Return a value of the table; None, about which the last finding was, leaves a hole where `default` stands."""
+        if value is not None:
+            return value
+        self.hole = self.hole or self.items[-1]
+        return default
 
     def error(self, code: str | None, where: str, message: str) -> None:
         """Add what makes HCCL refuse the table."""
@@ -61,6 +70,7 @@ class Verdict:
     file: str
     chip: Chip
     findings: tuple[Finding, ...]
+    table: RankTable | None = None  # what was read on the way; None where a rank, a device or a server cannot be read
 
     @property
     def accepted(self) -> bool:

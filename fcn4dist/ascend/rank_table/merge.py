@@ -9,10 +9,11 @@ from typing import Any
 
 from fcn4dist.ascend.rank_table.check import check_all_chips, first_error
 from fcn4dist.ascend.rank_table.findings import quote
-from fcn4dist.ascend.rank_table.parse import find_instance, parse_table
+from fcn4dist.ascend.rank_table.parse import parse_table
 from fcn4dist.ascend.rank_table.read import Document
 from fcn4dist.ascend.rank_table.rules.advice import list_children
 from fcn4dist.ascend.rank_table.rules.fields import is_address, parse_number
+from fcn4dist.ascend.rank_table.rules.layered import find_instance
 from fcn4dist.ascend.rank_table.schema import Chip, Format
 from fcn4dist.errors import RankTableError
 

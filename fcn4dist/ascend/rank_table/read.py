@@ -8,7 +8,7 @@ import math
 import os
 import re
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -35,6 +35,7 @@ class Document:
     format: Format
     mistaken_for: str | None  # what the file is, when it is no rank table
     findings: tuple[Finding, ...]  # what reading alone showed; errors here refuse the table for every chip
+    read_as: str = ""  # the path that HCCL opens, links followed; empty: `file` as it stands
 
 
 class _RepeatedKeys(dict[str, Any]):
@@ -57,7 +58,17 @@ def load_document(path: Path) -> Document:
         limits = f"{MAX_BYTES} bytes (40 MB), or {MAX_LAYERED_BYTES} in a 2.0 file"
         findings.error(E_PARA, ROOT, f"{size} bytes; expected at most {limits}")
         return Document(str(path), None, Format.UNKNOWN, None, tuple(findings.items))
-    return document
+    return replace(document, read_as=real_path(path))
+
+
+def real_path(path: Path) -> str:
+    """Return the path that HCCL opens when it is given `path`: links are followed, as far as there are any."""
+    return os.path.realpath(path)
+
+
+def written_path(path: Path) -> str:
+    """Return the path that HCCL opens once we have written a file at `path`: a link there is replaced."""
+    return os.path.join(os.path.realpath(path.parent), path.name)
 
 
 def parse_document(data: bytes, file: str) -> Document:

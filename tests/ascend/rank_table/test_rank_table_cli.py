@@ -147,7 +147,8 @@ def test_generate_on_a_host_with_fake_tools(tmp_path, monkeypatch, run):
         (("--servers", "192.0.2.1,192.0.2.2", "--devices", "0", "--chip", "910b"), "device_ip: the key is missing"),
         (("--servers", "no-such-host.invalid", "--devices", "0"), "unknown host 'no-such-host.invalid'"),
         (("--hostfile", "no-such-file"), "no-such-file: cannot be read"),
-        (("--servers", "192.0.2.1", "--devices", "0", "--output", "table.txt"), 'ends in ".json"'),
+        (("--servers", "192.0.2.1", "--devices", "0", "--output", "table.txt"), 'expected ".json" at its end'),
+        (("--servers", "192.0.2.1", "--devices", "0", "--output", "a.json.d/t.json"), 'expected ".json" at its end'),
         (("--servers", "192.0.2.1", "--devices", "0", "--output", "no/such/dir/t.json"), "No such file or directory"),
     ],
 )

@@ -9,8 +9,8 @@ import textwrap
 import psutil
 import pytest
 
-from fcn4dist.ascend.discover import HostPaths, discover, find_own_address
-from fcn4dist.ascend.hostfile import is_routable
+from fcn4dist.ascend.addresses import find_own_address, is_routable
+from fcn4dist.ascend.discover import HostPaths, discover
 from fcn4dist.ascend.tools import (
     Npu,
     parse_chip,
@@ -313,6 +313,10 @@ def test_npu_smi_output():
     [
         (INFO_910B, "910b"),
         (INFO_A3, "a3"),
+        ("| 0     910B2C   | OK |", "910b"),
+        ("| 0     910B4-1  | OK |", "910b"),
+        ("| 0     Ascend910B2C | OK |", "910b"),
+        ("| 0     Ascend910_9392 | OK |", "a3"),
         ("| 0     910ProB | OK |", "910"),
         ("| 0     310P3   | OK |", "310p3"),
         ("| 0     Ascend950PR | OK |", "950"),

@@ -8,7 +8,7 @@ import pytest
 from rank_table_samples import VALID_TABLES, cloud_table, concise_table, heterogeneous_table, lab_table, layered_table
 
 from fcn4dist.ascend.rank_table.check import check_all_chips, check_document
-from fcn4dist.ascend.rank_table.read import Document, find_format
+from fcn4dist.ascend.rank_table.read import Document, find_format, load_document
 from fcn4dist.ascend.rank_table.schema import CHIPS
 
 DELETE = object()
@@ -121,6 +121,31 @@ def test_device_ip_may_be_missing_on_several_servers(chip, value, keeps_host_ip,
     assert judge(table, chip).accepted == accepted
 
 
+@pytest.mark.parametrize(
+    ("chip", "num_servers", "keeps_host_ip", "accepted"),
+    [
+        ("a3", 2, False, True),  # an A3 never asks for it
+        ("910", 2, True, True),  # host_ip stands in for it
+        ("910", 2, False, False),
+        ("310p3", 2, False, False),
+        ("910b", 2, True, False),
+        ("910b", 1, True, True),
+        ("910b", 1, False, False),
+        ("a3", 1, False, False),
+    ],
+)
+def test_a_device_ip_that_is_no_string_counts_as_none(chip, num_servers, keeps_host_ip, accepted):
+    """GetSingleDeviceIp of topoinfo_ranktableConcise.cc looks at the reader's answer only in the cases above."""
+    table = damage(concise_table(num_servers), "server_list.0.device.1.device_ip", 7)
+    for server in table["server_list"]:
+        if not keeps_host_ip:
+            del server["host_ip"]
+    verdict = judge(table, chip)
+    assert verdict.accepted == accepted
+    found = {(finding.severity, finding.where) for finding in verdict.findings}
+    assert ("warning" if accepted else "error", "server_list[0].device[1].device_ip") in found
+
+
 def test_device_ip_may_be_missing_on_one_server_but_with_a_warning():
     table = damage(concise_table(1), "server_list.0.device.0.device_ip", DELETE)
     verdict = judge(table, "910b")
@@ -207,10 +232,19 @@ def test_ignored_keys_are_notes_once_a_key():
     assert [(note.where, "in 1 more" in note.message) for note in notes] == [("server_list[0].host_nic_ip", True)]
 
 
-@pytest.mark.parametrize(("name", "accepted"), [("a.json", True), ("a.txt", False), ("x.json.d/a.json", False)])
+@pytest.mark.parametrize(
+    ("name", "accepted"), [("a.json", True), ("a.txt", False), ("x.json.d/a.json", False), ("hccl", False)]
+)
 def test_hccl_looks_at_the_name_of_the_file(name, accepted):
     assert judge(concise_table(), "910b", file=name).accepted == accepted
     assert judge(layered_table(), "950", file=name).accepted
+
+
+@pytest.mark.parametrize(("given", "real", "accepted"), [("link", "t.json", True), ("link.json", "data", False)])
+def test_hccl_follows_links_before_it_looks_at_the_name(given, real, accepted, save, tmp_path):
+    save(concise_table(), real)
+    (tmp_path / given).symlink_to(real)
+    assert check_document(load_document(tmp_path / given), "910").accepted == accepted
 
 
 POD = "super_pod_list.0"
@@ -232,7 +266,25 @@ SUPER_POD_ERRORS = [
 def test_super_pods_matter_on_a3_alone(path, value, expected):
     table = damage(concise_table(version="1.2"), path, value)
     assert expected in errors(judge(table, "a3"))
-    assert judge(table, "910b").accepted
+    is_read = path.endswith("super_device_id") and value == ""
+    assert judge(table, "910b").accepted != is_read
+
+
+def test_a_refused_table_is_read_as_long_as_no_rank_device_or_server_is_missing():
+    table = damage(concise_table(), "server_list.1.server_id", "192.0.2.1")  # listed twice
+    verdict = judge(damage(table, f"{DEVICE}.device_id", "99"), "910b")
+    assert [device.device_id for server in verdict.table.servers for device in server.devices] == [0, 99, 0, 1]
+    assert not verdict.accepted
+    assert judge(damage(table, f"{DEVICE}.rank_id", "one"), "910b").table is None
+
+
+@pytest.mark.parametrize("chip", ["910", "910b", "310p3", "a3"])
+@pytest.mark.parametrize("value", ["", "sdid", 5])
+def test_super_device_id_is_read_by_the_version_and_not_by_the_chip(chip, value):
+    path = "server_list[0].device[1].super_device_id"
+    super_pods = damage(concise_table(version="1.2"), f"{DEVICE}.super_device_id", value)
+    assert path in {where for _, where in errors(judge(super_pods, chip))}
+    assert judge(damage(concise_table(), f"{DEVICE}.super_device_id", value), chip).accepted  # 1.0 has no such key
 
 
 def test_the_same_super_device_in_two_super_pods_is_fine():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,6 +58,34 @@ def test_a_refusal_says_where_and_an_ei_code_is_the_one_of_the_index(samples, sh
             assert code in {finding.code for finding in errors}, row["file"]
             checked += 1
     assert checked > 20
+
+
+def plain_ranks(root: dict[str, Any]) -> dict[int, tuple[str, int, str]]:
+    """Read the ranks of a 1.0, 1.2 or cloud table without any check: rank -> server id, device id, address."""
+    if "server_list" in root:
+        entries = [(server["server_id"], device) for server in root["server_list"] for device in server["device"]]
+        return {int(d["rank_id"]): (name, int(d["device_id"]), d.get("device_ip", "")) for name, d in entries}
+    instances = [instance for group in root["group_list"] for instance in group["instance_list"]]
+    found = [(i["server_id"], int(d["device_id"]), d.get("device_ip", "")) for i in instances for d in i["devices"]]
+    return dict(enumerate(sorted(found, key=lambda entry: (entry[0].encode(), entry[1]))))
+
+
+def test_an_accepted_sample_comes_with_the_table_that_plain_json_says(samples, shared_data):
+    checked = 0
+    for row in samples:
+        document = load_document(shared_data / "ranktables" / row["file"])
+        for verdict in check_all_chips(document):
+            if not verdict.accepted or document.format in (Format.LAB, Format.HETEROGENEOUS, Format.LAYERED):
+                continue
+            assert verdict.table is not None
+            found = {
+                device.rank: (server.server_id, device.device_id, ",".join(device.device_ips))
+                for server in verdict.table.servers
+                for device in server.devices
+            }
+            assert found == plain_ranks(document.root), row["file"]
+            checked += 1
+    assert checked > 150
 
 
 def test_every_other_command_takes_or_refuses_every_sample_with_a_message(samples, shared_data):

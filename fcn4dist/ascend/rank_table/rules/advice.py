@@ -85,7 +85,7 @@ def _warn_of_addresses(servers: Sequence[Node], findings: Findings) -> None:
     places = [
         where
         for where, device in list_children(servers, "device")
-        if isinstance(device, dict) and not device.get("device_ip")
+        if isinstance(device, dict) and not (isinstance(device.get("device_ip"), str) and device["device_ip"])
     ]
     if not places:
         return

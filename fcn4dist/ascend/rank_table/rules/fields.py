@@ -53,6 +53,21 @@ def get_number(
     return value
 
 
+def get_device_id(node: Any, where: str, findings: Findings, highest: int) -> int | None:
+    """Return a physical device id, also one that the chip does not have (said in `findings`); None when it is none."""
+    number = get_number(node, "device_id", where, findings)
+    if number is not None and number > highest:
+        expected = f"a number 0 to {highest} written as a string"
+        findings.error(EI_VALUE, join(where, "device_id"), f"{quote(node['device_id'])}; expected {expected}")
+    return number
+
+
+def peek_text(node: Any, key: str) -> str | None:
+    """Return a string that HCCL does not read, or reads elsewhere; None when it is none, and nothing is said."""
+    value = node.get(key) if isinstance(node, dict) else None
+    return value if isinstance(value, str) else None
+
+
 def parse_number(text: str) -> int | None:
     """Return what HCCL reads: leading blanks, a sign and any text behind are passed over; None if nothing is left."""
     if is_plain_number(text):
@@ -74,13 +89,14 @@ def get_list(node: Any, key: str, where: str, findings: Findings) -> list[Any]:
     path = join(where, key)
     if not isinstance(node, dict) or key not in node:
         findings.error(E_NOT_FOUND, path, "the key is missing" + _not_an_object(node))
-        return []
+        return findings.need(None, [])
     value = node[key]
     if not isinstance(value, list):
         findings.error(E_PARA, path, f"{quote(value)} is {kind(value)}; expected an array")
-        return []
+        return findings.need(None, [])
     if not value:
         findings.error(E_PARA, path, "the array is empty; expected at least one entry")
+        return findings.need(None, [])
     return value
 
 

@@ -14,9 +14,10 @@ from fcn4dist.ascend.rank_table.rules.fields import (
     iter_list,
     join,
     parse_number,
+    peek_text,
 )
 from fcn4dist.ascend.rank_table.rules.ranks import HOST_DEVICE, ParsedRank, check_ranks
-from fcn4dist.ascend.rank_table.schema import Chip
+from fcn4dist.ascend.rank_table.schema import Chip, Device, Server
 
 MAX_COLLECTIVE_ID_BYTES = 127
 _MODES = ("tcp", "rdma")
@@ -25,8 +26,8 @@ _NODE_KEYS = frozenset({"node_addr", "ranks"})
 _RANK_KEYS = frozenset({"rank_id", "device_id", "port", "rank_ip", "sdid", "bind_device_id"})
 
 
-def check_heterogeneous(root: dict[str, Any], chip: Chip, findings: Findings) -> None:
-    """Check format 1.1; with `heterog_sub_version` "1.2" every field of a rank is needed."""
+def check_heterogeneous(root: dict[str, Any], chip: Chip, findings: Findings) -> list[Server]:
+    """Check format 1.1, and return its nodes; with `heterog_sub_version` "1.2" every field of a rank is needed."""
     collective_id = get_text(root, "collective_id", "", findings)
     if collective_id is not None and len(collective_id.encode()) > MAX_COLLECTIVE_ID_BYTES:
         findings.error(E_PARA, "collective_id", f"too long; expected at most {MAX_COLLECTIVE_ID_BYTES} bytes")
@@ -36,14 +37,21 @@ def check_heterogeneous(root: dict[str, Any], chip: Chip, findings: Findings) ->
     if strict and (version := get_text(root, "heterog_sub_version", "", findings)) not in (None, "1.2"):
         findings.error(E_PARA, "heterog_sub_version", f'{quote(version)}; expected "1.2"')
     ranks: list[ParsedRank] = []
+    servers: list[Server] = []
     places: dict[str, str] = {}
     for where, node in iter_list(root, "node_list", "", findings):
         address = get_address(node, "node_addr", where, findings)
         path = join(where, "node_addr")
         if address is not None and places.setdefault(address, path) != path:
             findings.error(EI_VALUE, path, f"{quote(address)} is already at {places[address]}; expected each node once")
+        name = findings.need(peek_text(node, "node_addr"), "")
+        devices = []
         for place, rank in iter_list(node, "ranks", where, findings):
-            ranks.append(_parse_rank(place, rank, address or where, strict, findings))
+            parsed = _parse_rank(place, rank, address or where, strict, findings)
+            ranks.append(parsed)
+            rank_ip = peek_text(rank, "rank_ip")
+            devices.append(Device(parsed.device_id or 0, parsed.rank or 0, (rank_ip,) if rank_ip else ()))
+        servers.append(Server(name, tuple(devices), host_ip=name))
     if ranks:
         check_ranks(ranks, chip, findings)
     nodes = list_children([("", root)], "node_list")
@@ -53,11 +61,15 @@ def check_heterogeneous(root: dict[str, Any], chip: Chip, findings: Findings) ->
         (_RANK_KEYS, list_children(nodes, "ranks")),
     ):
         note_ignored_keys(found, keys, findings)
+    return servers
 
 
 def _parse_rank(where: str, rank: Any, server_id: str, strict: bool, findings: Findings) -> ParsedRank:
     number = get_number(rank, "rank_id", where, findings)
+    findings.need(number, 0)
     device_id = get_signed(rank, "device_id", where, strict, findings)
+    if strict or (isinstance(rank, dict) and "device_id" in rank):
+        findings.need(device_id, 0)
     is_host = device_id in (None, HOST_DEVICE)
     get_signed(rank, "port", where, strict, findings)
     if strict:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 from fcn4dist.ascend.rank_table.findings import EI_KEY, EI_VALUE, Findings, kind, quote
 from fcn4dist.ascend.rank_table.rules.advice import list_children, note_ignored_keys
 from fcn4dist.ascend.rank_table.rules.fields import U32_MAX, address_family, join
 from fcn4dist.ascend.rank_table.rules.ranks import check_rank_ids
+from fcn4dist.ascend.rank_table.schema import Device, Server
 
 MAX_RANKS = 65536
 BACKUP_LOCAL_ID = 64
@@ -38,6 +41,7 @@ class _Parser:
         self.local_places: dict[int, str] = {}
         self.replaced: tuple[str, int] | None = None
         self.instance_sizes: dict[tuple[int, str], tuple[str, int]] = {}
+        self.servers: dict[str, list[Device]] = defaultdict(list)
 
     def integer(
         self, node: Any, key: str, where: str, limits: tuple[int, int] = (0, U32_MAX), *, required: bool = True
@@ -76,14 +80,18 @@ class _Parser:
         return [(f"{path}[{index}]", entry) for index, entry in enumerate(value)]
 
     def parse_rank(self, where: str, rank: Any) -> None:
-        self.ranks.append((where, self.integer(rank, "rank_id", where)))
+        number = self.integer(rank, "rank_id", where)
+        self.ranks.append((where, number))
+        number = self.findings.need(number, 0)
         local_id = self.integer(rank, "local_id", where, (0, BACKUP_LOCAL_ID))
         if local_id == BACKUP_LOCAL_ID:
             self.parse_replacement(where, rank)
         elif local_id is not None:
             self.local_places.setdefault(local_id, join(where, "local_id"))
-        self.integer(rank, "device_id", where, (0, BACKUP_LOCAL_ID))
-        self.integer(rank, "device_port", where, _PORTS, required=False)
+        device_id = self.findings.need(self.integer(rank, "device_id", where, (0, BACKUP_LOCAL_ID)), 0)
+        port = self.integer(rank, "device_port", where, _PORTS, required=False)
+        device = Device(device_id, number, tuple(_list_addresses(rank)), device_port=port)
+        self.servers[find_instance(rank)].append(device)
         self.integer(rank, "host_port", where, _PORTS, required=False)
         previous = -1
         for path, level in self.entries(rank, "level_list", where, MAX_LEVELS):
@@ -204,8 +212,25 @@ def is_of_type(text: str, address_type: str) -> bool:
     return family is not None and (family.name == "AF_INET6") == (address_type == "IPV6")
 
 
-def check_layered(root: dict[str, Any], findings: Findings) -> None:
-    """Check format 2.0, which the library of 950 alone reads."""
+def find_instance(rank: Any) -> str:
+    """Return the instance of the lowest network layer of a rank; an empty text when it has none."""
+    levels = list_children([("", rank)], "level_list")
+    lowest = levels[0][1] if levels else None
+    return str(lowest.get("net_instance_id", "")) if isinstance(lowest, dict) else ""
+
+
+def _list_addresses(rank: Any) -> Iterator[str]:
+    """Yield the IP addresses of a rank in all its layers; EIDs are no addresses for people."""
+    for _, entry in list_children(list_children([("", rank)], "level_list"), "rank_addr_list"):
+        if isinstance(entry, dict) and entry.get("addr_type") in ("IPV4", "IPV6"):
+            yield str(entry.get("addr", ""))
+
+
+def check_layered(root: dict[str, Any], findings: Findings) -> list[Server]:
+    """Check format 2.0, which the library of 950 alone reads, and return its servers.
+
+    It names none: the ranks of one instance of the lowest layer stand for one.
+    """
     parser = _Parser(findings)
     detour = parser.text(root, "detour", "", required=False)
     if detour not in (None, "", "true", "false"):
@@ -214,7 +239,7 @@ def check_layered(root: dict[str, Any], findings: Findings) -> None:
         findings.error(
             EI_KEY, "rank_count", 'the key is missing, and server_list is of format "1.0" or "1.2"; expected 2.0'
         )
-        return
+        return findings.need(None, [])
     count = parser.integer(root, "rank_count", "", (1, MAX_RANKS))
     for where, rank in parser.entries(root, "rank_list", ""):
         parser.parse_rank(where, rank)
@@ -223,8 +248,11 @@ def check_layered(root: dict[str, Any], findings: Findings) -> None:
         findings.error(EI_VALUE, "rank_count", f"{found}; expected the same number")
     if parser.ranks:
         check_rank_ids(parser.ranks, findings)
+    else:  # rank_count, which is 1 at least, has been refused
+        findings.need(None, [])
     _check_replaced(parser, findings)
     _note_keys(root, findings)
+    return [Server(instance, tuple(devices)) for instance, devices in parser.servers.items()]
 
 
 def _check_replaced(parser: _Parser, findings: Findings) -> None:

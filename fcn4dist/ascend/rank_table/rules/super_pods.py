@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from fcn4dist.ascend.rank_table.findings import EI_VALUE, Findings, quote
-from fcn4dist.ascend.rank_table.rules.fields import U32_MAX, get_number, get_text, iter_list, join
+from fcn4dist.ascend.rank_table.rules.fields import U32_MAX, get_text, iter_list, join
 
 MAX_SUPER_POD_ID_BYTES = 127
 NO_SDID = U32_MAX  # the driver's mark for "none"
 
 
-def check_super_pods(root: dict[str, Any], server_places: dict[str, str], findings: Findings) -> None:
-    """Check super_pod_list and the super_device_id of every device."""
+class SuperDevice(NamedTuple):
+    """The super_device_id of one device."""
+
+    where: str
+    server_id: str
+    number: int
+
+
+def check_super_pods(
+    root: dict[str, Any], server_places: dict[str, str], super_devices: Iterable[SuperDevice], findings: Findings
+) -> None:
+    """Check super_pod_list: its servers are the table's, and no super_device_id occurs twice in a pod."""
     if "super_pod_list" not in root:
         findings.warning("super_pod_list", "the key is missing: HCCL runs every server on its own (AI-server mode)")
-        _check_super_devices(root, {}, findings, needed=False)
         return
     pods: dict[str, str] = {}
     pod_of_server: dict[str, str] = {}
@@ -38,7 +48,7 @@ def check_super_pods(root: dict[str, Any], server_places: dict[str, str], findin
     for server_id, place in server_places.items():
         if num_members and server_id not in pod_of_server:
             findings.error(EI_VALUE, place, f"{quote(server_id)} is in no super pod; expected every server in one")
-    _check_super_devices(root, pod_of_server, findings, needed=True)
+    _check_super_devices(super_devices, pod_of_server, findings)
 
 
 def _check_pod_id(where: str, pod: Any, pods: dict[str, str], findings: Findings) -> str:
@@ -58,26 +68,15 @@ def _check_pod_id(where: str, pod: Any, pods: dict[str, str], findings: Findings
 
 
 def _check_super_devices(
-    root: dict[str, Any], pod_of_server: dict[str, str], findings: Findings, *, needed: bool
+    super_devices: Iterable[SuperDevice], pod_of_server: dict[str, str], findings: Findings
 ) -> None:
-    """Every device has a valid SDID, unique in its super pod."""
+    """Check that each SDID is unique in its super pod."""
     places: dict[tuple[str, int], str] = {}
-    servers = root.get("server_list")
-    for index, server in enumerate(servers if isinstance(servers, list) else []):
-        if not isinstance(server, dict) or not isinstance(server.get("device"), list):
+    for device in super_devices:
+        pod_id = pod_of_server.get(device.server_id)
+        if pod_id is None:
             continue
-        server_id = server.get("server_id")
-        pod_id = pod_of_server.get(server_id) if isinstance(server_id, str) else None
-        for position, device in enumerate(server["device"]):
-            where = f"server_list[{index}].device[{position}]"
-            if not isinstance(device, dict) or (not needed and "super_device_id" not in device):
-                continue
-            limits = (0, NO_SDID - 1) if needed else (0, NO_SDID)
-            number = get_number(device, "super_device_id", where, findings, limits=limits)
-            if number is None or pod_id is None:
-                continue
-            path = join(where, "super_device_id")
-            first = places.setdefault((pod_id, number), path)
-            if first != path:
-                found = f"{number} is already at {first} in super pod {quote(pod_id)}"
-                findings.error(EI_VALUE, path, f"{found}; expected each once a super pod")
+        first = places.setdefault((pod_id, device.number), device.where)
+        if first != device.where:
+            found = f"{device.number} is already at {first} in super pod {quote(pod_id)}"
+            findings.error(EI_VALUE, device.where, f"{found}; expected each once a super pod")

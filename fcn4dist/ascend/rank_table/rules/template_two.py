@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from fcn4dist.ascend.rank_table.findings import E_PARA, EI_VALUE, Findings, quote
 from fcn4dist.ascend.rank_table.rules.advice import list_children, note_ignored_keys, warn_of_server_ids
-from fcn4dist.ascend.rank_table.rules.fields import get_number, get_text, is_address, iter_list, join
+from fcn4dist.ascend.rank_table.rules.fields import (
+    get_device_id,
+    get_number,
+    get_text,
+    is_address,
+    iter_list,
+    join,
+    peek_text,
+)
 from fcn4dist.ascend.rank_table.rules.ranks import ParsedRank, check_ranks, devices_by_server
-from fcn4dist.ascend.rank_table.schema import Chip
+from fcn4dist.ascend.rank_table.schema import Chip, Device, Server
 
 MAX_NAME_BYTES = 127
 CLOUD_DEVICES = 8  # cloud mode takes device ids 0-7 on every chip
@@ -30,6 +41,7 @@ class _Parser:
         self.is_lab = is_lab
         self.places: dict[tuple[str, str], str] = {}  # (kind, value) -> first path
         self.ranks: list[ParsedRank] = []
+        self.devices: list[tuple[str, Device]] = []  # one a rank, with the server id as it is in the file
 
     def claim(self, key: str, value: str, path: str) -> None:
         first = self.places.setdefault((key, value), path)
@@ -64,20 +76,23 @@ class _Parser:
 
     def parse_instance(self, where: str, instance: Any, *, num_instances: int) -> None:
         findings = self.findings
-        server_id = get_text(instance, "server_id", where, findings)
+        server_id = findings.need(get_text(instance, "server_id", where, findings), "")
         rank = None
         if self.is_lab:
             rank = get_number(instance, "rank_id", where, findings)
+            findings.need(rank, 0)
         else:
             self.parse_name(instance, "pod_name", where)
         for index, (path, device) in enumerate(iter_list(instance, "devices", where, findings)):
             if self.is_lab and index:
                 findings.error(E_PARA, path, "a second device; expected one device an instance in lab mode")
-            limits = (0, self.highest_device)
-            device_id = get_number(device, "device_id", path, findings, limits=limits)
+            device_id = get_device_id(device, path, findings, self.highest_device)
+            physical = findings.need(device_id, 0)
             address = self.parse_address(path, device, needed=self.is_lab or num_instances > 1)
             addresses = [address] if address else []
             self.ranks.append(ParsedRank(path, rank, server_id or where, device_id, addresses, rank_where=where))
+            written = peek_text(device, "device_ip")
+            self.devices.append((server_id, Device(physical, rank or 0, (written,) if written else ())))
 
     def parse_address(self, where: str, device: Any, *, needed: bool) -> str | None:
         """The key must be there when it is read at all; an empty text means that the device has no port."""
@@ -94,22 +109,32 @@ class _Parser:
         return address
 
 
-def check_cloud(root: dict[str, Any], chip: Chip, findings: Findings) -> None:
-    """Check template two in cloud mode: ranks are given out by server id (as bytes), then device id."""
+def check_cloud(root: dict[str, Any], chip: Chip, findings: Findings) -> list[Server]:
+    """Check template two in cloud mode: ranks are given out by server id (as bytes), then device id.
+
+    Returns the servers in this order.
+    """
     parser = _Parser(findings, CLOUD_DEVICES - 1, is_lab=False)
     _check_groups(root, parser)
-    numbered = sorted(parser.ranks, key=lambda rank: (rank.server_id.encode(), rank.device_id or 0))
-    given_out = [
-        ParsedRank(rank.where, index, rank.server_id, rank.device_id, rank.device_ips)
-        for index, rank in enumerate(numbered)
-    ]
-    if given_out:
-        check_ranks(given_out, chip, findings)
+    pairs = zip(parser.ranks, parser.devices, strict=True)
+    ordered = sorted(pairs, key=lambda pair: (pair[0].server_id.encode(), pair[1][1].device_id))
+    ranks = [replace(rank, rank=index, rank_where=None) for index, (rank, _) in enumerate(ordered)]
+    if ranks:
+        check_ranks(ranks, chip, findings)
     _advise(root, parser, findings)
+    return _group((name, replace(device, rank=index)) for index, (_, (name, device)) in enumerate(ordered))
 
 
-def check_lab(root: dict[str, Any], chip: Chip, findings: Findings) -> None:
-    """Check template two in lab mode, where every instance is one rank with one device."""
+def _group(devices: Iterable[tuple[str, Device]]) -> list[Server]:
+    """Return the servers in the order of their first rank; a server id may stand in several instances."""
+    servers: dict[str, list[Device]] = defaultdict(list)
+    for server_id, device in devices:
+        servers[server_id].append(device)
+    return [Server(server_id, tuple(devices)) for server_id, devices in servers.items()]
+
+
+def check_lab(root: dict[str, Any], chip: Chip, findings: Findings) -> list[Server]:
+    """Check template two in lab mode, where every instance is one rank with one device, and return its servers."""
     location = get_text(root, "para_plane_nic_location", "", findings)
     if location is not None and location != "device" and chip != "310p3":
         expected = 'expected "device", since the ports of this chip are its own'
@@ -120,6 +145,7 @@ def check_lab(root: dict[str, Any], chip: Chip, findings: Findings) -> None:
     if parser.ranks:
         check_ranks(parser.ranks, chip, findings)
     _advise(root, parser, findings)
+    return _group(parser.devices)
 
 
 def _check_groups(root: dict[str, Any], parser: _Parser) -> None:
