@@ -9,9 +9,11 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 from fcn4dist.errors import ConfigError, Fcn4distError, JobError
+from fcn4dist.hosts.listening import listens_here
 from fcn4dist.hosts.roster import Go, HostCard, Layout, Readiness, Roster, name_all, parse_told
 from fcn4dist.hosts.session import (
     GIVE_UP_S,
@@ -33,6 +35,8 @@ from fcn4dist.job.state import Send
 
 log = logging.getLogger(__name__)
 CLOCK_LIMIT_S = 1.0  # between the clocks of two hosts
+LINGER_S = 30.0  # after a refusal, for hosts that come later
+LOOK_S = 0.05
 REMIND_S = 15.0  # between lines that say who is still missing
 
 
@@ -81,12 +85,26 @@ class MasterSession(Session):
             card: HostCard = parse_told(HostCard, mail.message.get("card"), mail.address)
             self._roster.add(card)
         except Fcn4distError as error:
-            self._hub.send(mail.peer, failed_message(error))
-            self._fail(error)
+            self._nodes[mail.peer] = -1  # told as well
+            self._refuse(error, say)
         self._nodes[mail.peer] = card.node_rank
         say(f"{card.title} at {mail.address} joined with {card.devices} devices")
         if (warning := compare_clocks(card.title, mail)) is not None:
             say(warning)
+
+    def _refuse(self, error: Fcn4distError, say: Say) -> NoReturn:
+        """Tell all hosts why there will be no job, for a while also those that come later: they would wait in vain."""
+        self._tell_all(failed_message(error))
+        told, end_s = len(self._nodes), time.monotonic() + LINGER_S
+        if told < self.card.num_nodes - 1:
+            say(f"{error}\nwaiting up to {LINGER_S:g} s to tell the hosts that have not come")
+        with contextlib.suppress(queue.Empty):
+            while told < self.card.num_nodes - 1:
+                mail = self._mail.get(timeout=max(0.0, end_s - time.monotonic()))
+                if mail.message is not None and mail.message.get("type") == "hello":
+                    self._hub.send([mail.peer], failed_message(error))
+                    told += 1
+        raise error
 
     def tell_prepared(self) -> None:
         """Let the others prepare the demo set, or find it prepared."""
@@ -104,7 +122,7 @@ class MasterSession(Session):
                 continue
             rank = self._nodes.get(mail.peer)
             if rank is None:  # it knew the secret, but came when all were there
-                self._hub.send(mail.peer, failed_message(ConfigError("the job is complete without this host")))
+                self._hub.send([mail.peer], failed_message(ConfigError("the job is complete without this host")))
             elif mail.message is not None and mail.message.get("type") in AttemptMessages:
                 log.debug("%s: a late word on the attempt before", self.layout.title(rank))
             elif mail.message is None:
@@ -123,7 +141,7 @@ class MasterSession(Session):
         self._tell_all({"type": "go", "go": go.model_dump()})
         return go
 
-    def _fail(self, error: Fcn4distError) -> None:
+    def _fail(self, error: Fcn4distError) -> NoReturn:
         self._tell_all(failed_message(error))
         raise error
 
@@ -133,15 +151,27 @@ class MasterSession(Session):
         self._tell_all(failed_message(_prefixed(error, where)))
 
     def _tell_all(self, message: Message) -> None:
-        for peer in self._nodes:
-            self._hub.send(peer, message)
+        self._hub.send(self._nodes, message)
 
     def _tell(self, node_rank: int, message: Message) -> None:
-        for peer, rank in self._nodes.items():
-            if rank == node_rank:
-                self._hub.send(peer, message)
+        self._hub.send([peer for peer, rank in self._nodes.items() if rank == node_rank], message)
 
     # while the job runs
+
+    def watch_scheduler(self, port: int, mark: Path) -> None:
+        """Look until the scheduler listens, and tell the members; this host's ranks look for themselves."""
+        attempt = self._attempt
+
+        def look() -> None:  # in the transport's thread
+            with self._lock:  # not between a verdict and the members' next attempt
+                if attempt != self._attempt:
+                    return
+                if listens_here(port):
+                    self._tell_all({"type": "listening"})
+                    return
+            self._hub.later(LOOK_S, look)
+
+        self._hub.later(0, look)
 
     def send(self, action: Send) -> None:
         """Tell a host to stop (SIGTERM) or to kill what is left (SIGKILL); who does not answer that is given up."""
