@@ -16,7 +16,6 @@ from typing import Any
 
 from fcn4dist.errors import ConfigError, JobError
 from fcn4dist.hosts.wire import (
-    MAX_LINE_BYTES,
     Message,
     Wire,
     WireError,
@@ -211,7 +210,7 @@ class Hub(Transport):
             ) from None
 
     async def _listen(self, address: str, port: int) -> asyncio.AbstractServer:
-        return await asyncio.start_server(self._accept, address, port, limit=MAX_LINE_BYTES, backlog=1024)
+        return await asyncio.start_server(self._accept, address, port, backlog=1024)
 
     def stop_listening(self) -> None:
         """Take no further connections."""
@@ -295,7 +294,7 @@ class Line(Transport):
             await asyncio.sleep(random.uniform(*RETRY_S))
 
     async def _greet(self, address: str, port: int) -> Wire:
-        reader, writer = await asyncio.open_connection(address, port, limit=MAX_LINE_BYTES)
+        reader, writer = await asyncio.open_connection(address, port)
         writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             return await greet_as_member(reader, writer, self._secret)

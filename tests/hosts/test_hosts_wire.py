@@ -32,9 +32,9 @@ def converse(script: Script) -> list[bytes]:
         async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await wires.put(await greet_as_master(reader, writer, SECRET))
 
-        async with await asyncio.start_server(meet, "127.0.0.1", 0, limit=MAX_LINE_BYTES) as server:
+        async with await asyncio.start_server(meet, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
-            reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=MAX_LINE_BYTES)
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
             write = writer.write
             writer.write = lambda data: (sent.append(bytes(data)), write(data))[1]  # type: ignore[method-assign]
             member = await greet_as_member(reader, writer, SECRET)
