@@ -28,7 +28,7 @@ from fcn4dist.hosts.session import (
     never,
     verdict_message,
 )
-from fcn4dist.hosts.transport import Hub, Mail
+from fcn4dist.hosts.transport import Hub, Mail, at
 from fcn4dist.hosts.wire import Message
 from fcn4dist.job.events import PeerEnds
 from fcn4dist.job.state import Send
@@ -51,13 +51,14 @@ class MasterSession(Session):
         self._nodes: dict[int, int] = {}  # connection -> node rank, of those that are in the job
         self._first: Verdict | None = None  # why the job stops
         self._failures: dict[int, dict[str, Any] | None] = {}  # node rank -> what it reported at its end
+        self._is_over = False  # the verdict is told: hosts go away now
         self._hub = Hub(card.address, port, secret, self._receive)
         self._transport = self._hub
 
     def join(self, limit_s: float, run_dir: str, say: Say) -> Layout:
         """Wait for all hosts; a disagreement is told to everybody and raised as ConfigError, absence as JobError."""
         end_s = time.monotonic() + limit_s
-        say(f"waiting for the other hosts at {self.card.address}:{self._port}")
+        say(f"waiting for the other hosts at {at(self.card.address, self._port)}")
         while self._roster.missing:
             left_s = end_s - time.monotonic()
             if left_s <= 0:
@@ -193,7 +194,7 @@ class MasterSession(Session):
 
     def _on_mail(self, mail: Mail) -> None:
         rank = self._nodes.get(mail.peer)
-        if rank is None:
+        if rank is None or self._is_over:
             return
         peer, message = f"node-{rank}", mail.message
         if message is None:
@@ -234,8 +235,9 @@ class MasterSession(Session):
             found = self._failures.get(first.node_rank) if first.kind == "failure" else None
             verdict = Verdict(first.kind, first.node_rank, first.signal, first.text, found)
         verdict = replace(verdict, restart_in_s=restarts(verdict))
-        if verdict.restart_in_s is not None:
-            with self._lock:
+        with self._lock:
+            self._is_over = verdict.restart_in_s is None
+            if not self._is_over:
                 self._first, self._failures = None, {}
                 self._begin_again()
         self._tell_all(verdict_message(verdict))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import queue
@@ -22,6 +23,7 @@ from fcn4dist.hosts.member import MemberSession
 from fcn4dist.hosts.roster import Go, HostCard, Readiness
 from fcn4dist.hosts.session import Session, Verdict
 from fcn4dist.hosts.transport import Mail
+from fcn4dist.hosts.wire import Wire, greet_as_member
 from fcn4dist.job.events import Event, Exited, Inbox, PeerEnds, Signalled
 from fcn4dist.job.ports import choose_port
 from fcn4dist.job.process import ExitStatus
@@ -87,6 +89,14 @@ def together(*works: Callable[[], Any]) -> list[Any]:
         thread.join(20)
         assert not thread.is_alive(), results
     return results
+
+
+def until(is_true: Callable[[], bool], limit_s: float = 10) -> None:
+    """Wait for a state that the transport's thread brings about."""
+    end_s = time.monotonic() + limit_s
+    while not is_true():
+        assert time.monotonic() < end_s
+        time.sleep(0.01)
 
 
 def join(session: Session, limit_s: float = 10) -> Callable[[], Any]:
@@ -285,6 +295,46 @@ def test_a_hundred_and_twenty_eight_launchers_meet_at_once(meeting: Meeting) -> 
     layouts = together(*map(join, sessions))
     assert time.monotonic() - start < 15
     assert all(layout == layouts[0] for layout in layouts)
+
+
+def test_a_rank_table_is_queued_for_a_few_slow_hosts_at_a_time(meeting: Meeting) -> None:
+    """2 MB for each of 40 hosts, none of which reads: the master does not hold 80 MB, and gives the others signs of life."""
+    master = meeting.master(41)
+    table = {"type": "go", "table": "x" * 2_000_000}
+
+    async def be_hosts() -> int:
+        wires = []
+        for rank in range(1, 41):
+            narrow = socket.socket()
+            narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            narrow.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(narrow, (HOST, meeting.port))
+            streams = await asyncio.open_connection(sock=narrow, limit=4096)
+            wires.append(await greet_as_member(*streams, SECRET))
+            wires[-1].send({"type": "hello", "card": card(rank, 41).model_dump()})
+        until(lambda: len(master._nodes) == 40)
+        for talk in master._hub._talks.values():  # as over a slow network
+            talk.wire._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        master._tell_all(table)
+        until(lambda: queued() > len(table["table"]))
+        master._hub.call(asyncio.sleep(0))  # one turn of its loop, in which all that may be sent is
+        most = queued()
+        messages = await asyncio.gather(*(take(wire) for wire in wires))
+        assert all(message == table for message in messages)
+        for wire in wires:
+            await wire.close()
+        return most
+
+    def queued() -> int:
+        return sum(t.wire._writer.transport.get_write_buffer_size() for t in list(master._hub._talks.values()))
+
+    async def take(wire: Wire) -> dict[str, Any]:
+        while (message := await wire.receive()).get("type") != "go":
+            pass
+        return message
+
+    _, most = together(join(master), lambda: asyncio.run(be_hosts()))
+    assert 2_000_000 < most <= transport.LONG_AT_ONCE * 2_100_000
 
 
 def test_a_rank_table_reaches_all_hosts_before_what_is_said_later(meeting: Meeting) -> None:
@@ -491,7 +541,7 @@ def test_a_signal_travels_with_its_number(meeting: Meeting) -> None:
     assert verdicts == [Verdict("signal", 1, signal.SIGINT)] * 2
 
 
-def test_success_is_joint(meeting: Meeting) -> None:
+def test_success_is_joint(meeting: Meeting, caplog: pytest.LogCaptureFixture) -> None:
     master, member, heard, own = running(meeting)
     member.hear(Exited(1.0, "rank-1", ExitStatus(0)))
     done = next_event(heard)
@@ -503,6 +553,9 @@ def test_success_is_joint(meeting: Meeting) -> None:
     assert isinstance(released, Exited)
     assert released.status == ExitStatus(0)
     assert member.conclude("success", None) == Verdict("success")
+    member.close()
+    until(lambda: not master._hub._talks)
+    assert not caplog.records  # that it goes away now is no news
 
 
 def test_a_failure_of_the_master_reaches_a_member_that_was_done(meeting: Meeting) -> None:
