@@ -175,6 +175,7 @@ class LaunchConfig(Section):
     bind_cores: bool = True  # divide the cores among the ranks and pin each rank to its own (CPU only)
     collective_timeout_s: PositiveInt = 1800  # how late a rank may be to a collective before all fail
     join_timeout_s: PositiveFloat = 600.0  # how long the hosts of a job wait for each other
+    peer_timeout_s: Annotated[float, Field(ge=2)] = 10.0  # without a word of another host before it counts as gone
     grace_s: PositiveFloat = 30.0  # for the current step and its checkpoint when a signal ends the job
     max_restarts: Annotated[int, Field(ge=0)] = 0  # how often a failed job starts again, from its newest checkpoint
     tensorboard: bool = False  # write RUN/tensorboard as the run goes on; needs the extra [tensorboard]

@@ -9,9 +9,11 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 from fcn4dist.errors import ConfigError, Fcn4distError, JobError
+from fcn4dist.hosts.listening import listens_here
 from fcn4dist.hosts.roster import Go, HostCard, Layout, Readiness, Roster, name_all, parse_told
 from fcn4dist.hosts.session import (
     GIVE_UP_S,
@@ -26,13 +28,15 @@ from fcn4dist.hosts.session import (
     never,
     verdict_message,
 )
-from fcn4dist.hosts.transport import Hub, Mail
+from fcn4dist.hosts.transport import Hub, Mail, at
 from fcn4dist.hosts.wire import Message
 from fcn4dist.job.events import PeerEnds
 from fcn4dist.job.state import Send
 
 log = logging.getLogger(__name__)
 CLOCK_LIMIT_S = 1.0  # between the clocks of two hosts
+LINGER_S = 30.0  # after a refusal, for hosts that come later
+LOOK_S = 0.05
 REMIND_S = 15.0  # between lines that say who is still missing
 
 
@@ -47,13 +51,14 @@ class MasterSession(Session):
         self._nodes: dict[int, int] = {}  # connection -> node rank, of those that are in the job
         self._first: Verdict | None = None  # why the job stops
         self._failures: dict[int, dict[str, Any] | None] = {}  # node rank -> what it reported at its end
+        self._is_over = False  # the verdict is told: hosts go away now
         self._hub = Hub(card.address, port, secret, self._receive)
         self._transport = self._hub
 
     def join(self, limit_s: float, run_dir: str, say: Say) -> Layout:
         """Wait for all hosts; a disagreement is told to everybody and raised as ConfigError, absence as JobError."""
         end_s = time.monotonic() + limit_s
-        say(f"waiting for the other hosts at {self.card.address}:{self._port}")
+        say(f"waiting for the other hosts at {at(self.card.address, self._port)}")
         while self._roster.missing:
             left_s = end_s - time.monotonic()
             if left_s <= 0:
@@ -81,12 +86,26 @@ class MasterSession(Session):
             card: HostCard = parse_told(HostCard, mail.message.get("card"), mail.address)
             self._roster.add(card)
         except Fcn4distError as error:
-            self._hub.send(mail.peer, failed_message(error))
-            self._fail(error)
+            self._nodes[mail.peer] = -1  # told as well
+            self._refuse(error, say)
         self._nodes[mail.peer] = card.node_rank
         say(f"{card.title} at {mail.address} joined with {card.devices} devices")
         if (warning := compare_clocks(card.title, mail)) is not None:
             say(warning)
+
+    def _refuse(self, error: Fcn4distError, say: Say) -> NoReturn:
+        """Tell all hosts why there will be no job, for a while also those that come later: they would wait in vain."""
+        self._tell_all(failed_message(error))
+        told, end_s = len(self._nodes), time.monotonic() + LINGER_S
+        if told < self.card.num_nodes - 1:
+            say(f"{error}\nwaiting up to {LINGER_S:g} s to tell the hosts that have not come")
+        with contextlib.suppress(queue.Empty):
+            while told < self.card.num_nodes - 1:
+                mail = self._mail.get(timeout=max(0.0, end_s - time.monotonic()))
+                if mail.message is not None and mail.message.get("type") == "hello":
+                    self._hub.send([mail.peer], failed_message(error))
+                    told += 1
+        raise error
 
     def tell_prepared(self) -> None:
         """Let the others prepare the demo set, or find it prepared."""
@@ -104,7 +123,7 @@ class MasterSession(Session):
                 continue
             rank = self._nodes.get(mail.peer)
             if rank is None:  # it knew the secret, but came when all were there
-                self._hub.send(mail.peer, failed_message(ConfigError("the job is complete without this host")))
+                self._hub.send([mail.peer], failed_message(ConfigError("the job is complete without this host")))
             elif mail.message is not None and mail.message.get("type") in AttemptMessages:
                 log.debug("%s: a late word on the attempt before", self.layout.title(rank))
             elif mail.message is None:
@@ -123,7 +142,7 @@ class MasterSession(Session):
         self._tell_all({"type": "go", "go": go.model_dump()})
         return go
 
-    def _fail(self, error: Fcn4distError) -> None:
+    def _fail(self, error: Fcn4distError) -> NoReturn:
         self._tell_all(failed_message(error))
         raise error
 
@@ -133,15 +152,27 @@ class MasterSession(Session):
         self._tell_all(failed_message(_prefixed(error, where)))
 
     def _tell_all(self, message: Message) -> None:
-        for peer in self._nodes:
-            self._hub.send(peer, message)
+        self._hub.send(self._nodes, message)
 
     def _tell(self, node_rank: int, message: Message) -> None:
-        for peer, rank in self._nodes.items():
-            if rank == node_rank:
-                self._hub.send(peer, message)
+        self._hub.send([peer for peer, rank in self._nodes.items() if rank == node_rank], message)
 
     # while the job runs
+
+    def watch_scheduler(self, port: int, mark: Path) -> None:
+        """Look until the scheduler listens, and tell the members; this host's ranks look for themselves."""
+        attempt = self._attempt
+
+        def look() -> None:  # in the transport's thread
+            with self._lock:  # not between a verdict and the members' next attempt
+                if attempt != self._attempt:
+                    return
+                if listens_here(port):
+                    self._tell_all({"type": "listening"})
+                    return
+            self._hub.later(LOOK_S, look)
+
+        self._hub.later(0, look)
 
     def send(self, action: Send) -> None:
         """Tell a host to stop (SIGTERM) or to kill what is left (SIGKILL); who does not answer that is given up."""
@@ -163,7 +194,7 @@ class MasterSession(Session):
 
     def _on_mail(self, mail: Mail) -> None:
         rank = self._nodes.get(mail.peer)
-        if rank is None:
+        if rank is None or self._is_over:
             return
         peer, message = f"node-{rank}", mail.message
         if message is None:
@@ -204,8 +235,9 @@ class MasterSession(Session):
             found = self._failures.get(first.node_rank) if first.kind == "failure" else None
             verdict = Verdict(first.kind, first.node_rank, first.signal, first.text, found)
         verdict = replace(verdict, restart_in_s=restarts(verdict))
-        if verdict.restart_in_s is not None:
-            with self._lock:
+        with self._lock:
+            self._is_over = verdict.restart_in_s is None
+            if not self._is_over:
                 self._first, self._failures = None, {}
                 self._begin_again()
         self._tell_all(verdict_message(verdict))

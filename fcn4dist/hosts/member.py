@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from fcn4dist.errors import Fcn4distError, JobError
@@ -22,18 +24,20 @@ from fcn4dist.hosts.session import (
     never,
     verdict_of,
 )
-from fcn4dist.hosts.transport import Line, Mail
+from fcn4dist.hosts.transport import Line, Mail, at
 from fcn4dist.hosts.wire import Message
 from fcn4dist.job.events import Event, Exited, PeerEnds
 from fcn4dist.job.state import Send
 
+log = logging.getLogger(__name__)
 MASTER = "node-0"
 
 
 class MemberSession(Session):
     """Joins the master, does what it says, and tells it how this host's ranks fare."""
 
-    def __init__(self, card: HostCard, master: tuple[str, int], secret: bytes) -> None:
+    def __init__(self, card: HostCard, master: tuple[Sequence[str], int], secret: bytes) -> None:
+        """Prepare to join the master at any of its addresses, at that port."""
         super().__init__(card)
         self.peers = (MASTER,)
         self._master = master
@@ -43,16 +47,17 @@ class MemberSession(Session):
         self._verdict: Verdict | None = None
         self._has_verdict = threading.Event()  # or the master is gone
         self._told_stopping = False
+        self._mark: Path | None = None  # made when the scheduler listens
 
     def join(self, limit_s: float, run_dir: str, say: Say) -> Layout:
         """Find the master, introduce this host, and wait for the others."""
-        address, port = self._master
-        say(f"joining {address}:{port}")
-        own = self._line.connect(address, port, limit_s)
+        addresses, port = self._master
+        say(f"joining {' or '.join(at(address, port) for address in addresses)}")
+        own = self._line.connect(addresses, port, limit_s)
         self.card = self.card.model_copy(update={"address": own})
         self._tell({"type": "hello", "card": self.card.model_dump(), "sent_at": time.time()})
         message = self._wait_for("layout")
-        self.layout = parse_told(Layout, message.get("layout"), address)
+        self.layout = parse_told(Layout, message.get("layout"), "node 0")
         return self.layout
 
     def wait_for_master_data(self) -> None:
@@ -84,9 +89,13 @@ class MemberSession(Session):
         self._tell(failed_message(error))
 
     def _tell(self, message: Message) -> None:
-        self._line.send(Line.MASTER, message)
+        self._line.send([Line.MASTER], message)
 
     # while the job runs
+
+    def watch_scheduler(self, port: int, mark: Path) -> None:
+        """Make `mark` when the master says that the scheduler listens: no rank here needs to try its port."""
+        self._mark = mark
 
     def hear(self, event: Event) -> None:
         """Note what happens here; once all ranks have ended well the master is told."""
@@ -121,8 +130,18 @@ class MemberSession(Session):
         elif message.get("type") == "stop":
             self._told_stopping = True  # it knows
             self._put(PeerEnds(self._clock(), MASTER, message.get("signal")))
+        elif message.get("type") == "listening":
+            self._make_mark()
         elif message.get("type") == "kill":
             self._put(PeerEnds(self._clock(), MASTER, at_once=True))
+
+    def _make_mark(self) -> None:
+        assert self._mark is not None, "the job runs"
+        try:
+            self._mark.parent.mkdir(parents=True, exist_ok=True)
+            self._mark.touch()
+        except OSError as error:  # the ranks wait for their whole limit and say so
+            log.warning("%s: %s", self._mark, error.strerror)
 
     def _begin_again(self) -> None:
         with self._lock:

@@ -116,7 +116,7 @@ def _from_hostfile(options: HostOptions, *, imagined: bool) -> Place | None:
     place = Place(
         num_nodes=len(hosts),
         node_rank=rank,
-        master_host=hosts[0].address,
+        master_host=hosts[0].address if imagined else hosts[0].name,
         master_port=options.master_port or DEFAULT_PORT,
         source=f"--hostfile {file}",
         devices=counts[rank] or None,
@@ -171,30 +171,30 @@ def resolve_for_job(name: str) -> list[str]:
         return addresses
 
 
-def resolve_master(place: Place) -> str:
-    """Return the address of the master; on the master itself it must be one of its own, and not loopback.
+def resolve_master(place: Place) -> tuple[str, ...]:
+    """Return the addresses of the master, to be tried in turn; on the master itself the one of its own to listen on.
 
-    Loopback that is given as an address is taken: several launchers on one machine, to try things. Raises ConfigError.
+    A name never means loopback, which is another machine on each host. Loopback that is given as an address is taken: several
+    launchers on one machine, to try things. Raises ConfigError.
     """
     host = place.master_host
-    addresses = [host] if is_address(host) else resolve_for_job(host)
+    addresses = [str(ipaddress.ip_address(host))] if is_address(host) else resolve_for_job(host)
     if is_address(host) and ipaddress.ip_address(host).is_loopback:
         log.warning("--master-addr %s is loopback: all launchers must be on this machine", host)
-        return host
+        return (addresses[0],)
     if not addresses:
         raise ConfigError(f"--master-addr {host}: unknown host; expected a name that all hosts know, or an address")
-    if not place.is_master:
-        return addresses[0]
     own = own_addresses()
-    mine = [address for address in addresses if address in own]
-    routable = [address for address in mine if is_routable(address)]
-    if routable:
-        return routable[0]
     mine_text = ", ".join(sorted(address for address in own if is_routable(address))) or "none"
-    if mine or not is_routable(addresses[0]):
+    routable = tuple(address for address in addresses if is_routable(address))
+    if not routable:
+        whose = f"this host's addresses: {mine_text}" if place.is_master else "expected a name or an address of node 0"
+        raise ConfigError(f"--master-addr {host} is {addresses[0]}, which other hosts cannot reach; {whose}")
+    if not place.is_master:
+        return routable
+    mine = [address for address in routable if address in own]
+    if not mine:
         raise ConfigError(
-            f"--master-addr {host} is {addresses[0]}, which other hosts cannot reach; this host's addresses: {mine_text}"
+            f"--master-addr {host} is {routable[0]}, not an address of this host, which is node 0; its own: {mine_text}"
         )
-    raise ConfigError(
-        f"--master-addr {host} is {addresses[0]}, not an address of this host, which is node 0; its own: {mine_text}"
-    )
+    return (mine[0],)

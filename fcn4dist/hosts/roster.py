@@ -111,7 +111,7 @@ class Roster:
                 "expected each number once"
             )
         self._compare(card)
-        self._cards[card.node_rank] = card
+        self._cards[card.node_rank] = card.model_copy(update={"config": None})  # compared: 2,048 of them are not kept
 
     def _compare(self, card: HostCard) -> None:
         own = self._own

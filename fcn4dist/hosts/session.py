@@ -11,6 +11,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any, Literal
 
 from fcn4dist.errors import Fcn4distError, JobError, UserError
@@ -89,6 +90,14 @@ class Session(ABC):
     @abstractmethod
     def give_up(self, error: Fcn4distError) -> None:
         """Tell the others that this host cannot take part."""
+
+    def give_up_after(self, seconds: float) -> None:
+        """Take a host for gone when nothing was heard from it for so long (launch.peer_timeout_s)."""
+        self._transport.silence_s = seconds
+
+    @abstractmethod
+    def watch_scheduler(self, port: int, mark: Path) -> None:
+        """Let this host's ranks know by the file `mark` when MindSpore's scheduler listens; the master tells the members."""
 
     def close(self) -> None:
         """Close all connections; what was said before is still sent."""

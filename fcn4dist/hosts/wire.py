@@ -8,11 +8,13 @@ Nothing is encrypted: the lines hold names, addresses, the config and the end of
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import json
 import os
-from collections.abc import Mapping
+import stat
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +23,7 @@ from fcn4dist.errors import ConfigError
 MAGIC = b"fcn4dist launch 1\n"
 NONCE_BYTES = 32
 PROOF_BYTES = 32
+REFUSAL = b"another job secret".ljust(PROOF_BYTES)  # what a master says in place of its proof
 MAX_LINE_BYTES = 4 << 20  # a rank table of 16,384 devices has 2 MB
 MIN_SECRET = 16  # characters
 SECRET = "FCN4DIST_JOB_SECRET"
@@ -37,17 +40,24 @@ class WireError(Exception):
         self.is_refused = is_refused
 
 
-def load_secret(file: Path | None, environ: Mapping[str, str]) -> bytes:
-    """Return the job's secret from --job-secret-file or FCN4DIST_JOB_SECRET; raises ConfigError."""
+def load_secret(file: Path | None, environ: MutableMapping[str, str]) -> bytes:
+    """Return the job's secret from --job-secret-file or FCN4DIST_JOB_SECRET; raises ConfigError.
+
+    The variable is taken out of `environ`, so that no program that is started later inherits it.
+    """
+    variable = environ.pop(SECRET, "").strip()
     if file is not None:
         where = f"--job-secret-file {file}"
         try:
             secret = file.read_text(encoding="utf-8").strip()
+            mode = stat.S_IMODE(file.stat().st_mode)
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise ConfigError(f"{where}: cannot be read: {reason}; {HOW_TO}") from None
+        if mode & 0o077:
+            raise ConfigError(f"{where}: mode {mode:04o}, so others can read it; expected 0600: chmod 600 {file}")
     else:
-        where, secret = SECRET, environ.get(SECRET, "").strip()
+        where, secret = SECRET, variable
         if not secret:
             raise ConfigError(f"a job over several hosts needs a secret: --job-secret-file FILE or {SECRET}; {HOW_TO}")
     if len(secret) < MIN_SECRET:
@@ -72,19 +82,25 @@ class Wire:
         return str(self._writer.get_extra_info("sockname")[0])
 
     def send(self, message: Message) -> None:
-        """Queue a message; a connection that is gone takes it silently, since `receive` tells."""
-        text = json.dumps(message, separators=(",", ":")).encode()
+        """Send a message; a connection that is gone takes it silently, since `receive` tells."""
+        self.send_text(format_message(message))
+
+    def send_text(self, text: bytes) -> None:
+        """Send what `format_message` returned."""
         self._writer.write(self._sign(self._side, self._sent, text) + b" " + text + b"\n")
         self._sent += 1
+
+    async def drain(self) -> None:
+        """Wait until the other side has taken most of what was sent; returns at once when it is gone."""
+        with contextlib.suppress(OSError):
+            await self._writer.drain()
 
     async def receive(self) -> Message:
         """Return the next message; raises WireError when there is none that is whole, signed and in turn."""
         try:
-            line = await self._reader.readuntil(b"\n")
+            line = await self._read_line()
         except (asyncio.IncompleteReadError, OSError):
             raise WireError("the connection was closed") from None
-        except asyncio.LimitOverrunError:
-            raise WireError(f"a line of more than {MAX_LINE_BYTES} bytes") from None
         proof, _, text = line[:-1].partition(b" ")
         other: Side = "member" if self._side == "master" else "master"
         if not hmac.compare_digest(proof, self._sign(other, self._received, text)):
@@ -97,6 +113,16 @@ class Wire:
         if not isinstance(message, dict):
             raise WireError("a line that is not a JSON object")
         return message
+
+    async def _read_line(self) -> bytes:
+        """Read in pieces of asyncio's 64 KB: with a larger limit for all, strangers could fill memory before their proof."""
+        pieces = bytearray()
+        while len(pieces) <= MAX_LINE_BYTES:
+            try:
+                return bytes(pieces + await self._reader.readuntil(b"\n"))
+            except asyncio.LimitOverrunError as found:
+                pieces += await self._reader.readexactly(found.consumed)
+        raise WireError(f"a line of more than {MAX_LINE_BYTES} bytes")
 
     def _sign(self, side: Side, number: int, text: bytes) -> bytes:
         return _proof(self._key, side.encode(), str(number).encode(), text).hex().encode()
@@ -111,16 +137,21 @@ class Wire:
             self._writer.transport.abort()
 
 
+def format_message(message: Message) -> bytes:
+    """Return a message as it goes over any connection, without its signature."""
+    return json.dumps(message, separators=(",", ":")).encode()
+
+
 def _proof(key: bytes, *parts: bytes) -> bytes:
     text = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
     return hmac.new(key, text, hashlib.sha256).digest()
 
 
-async def _exactly(reader: asyncio.StreamReader, count: int, what: str, *, is_refused: bool = False) -> bytes:
+async def _exactly(reader: asyncio.StreamReader, count: int, what: str) -> bytes:
     try:
         return await reader.readexactly(count)
     except (asyncio.IncompleteReadError, OSError):
-        raise WireError(f"closed the connection before {what}", is_refused=is_refused) from None
+        raise WireError(f"closed the connection before {what}") from None
 
 
 async def greet_as_master(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, secret: bytes) -> Wire:
@@ -130,6 +161,7 @@ async def greet_as_master(reader: asyncio.StreamReader, writer: asyncio.StreamWr
     answer = await _exactly(reader, NONCE_BYTES + PROOF_BYTES, "proving the secret")
     other, proof = answer[:NONCE_BYTES], answer[NONCE_BYTES:]
     if not hmac.compare_digest(proof, _proof(secret, b"member", own, other)):
+        writer.write(REFUSAL)  # a connection that only closes may have met a master that was busy or ended
         raise WireError("did not prove the job's secret", is_refused=True)
     writer.write(_proof(secret, b"master", own, other))
     return Wire(reader, writer, _proof(secret, b"session", own, other), "master", _peer(writer))
@@ -142,7 +174,9 @@ async def greet_as_member(reader: asyncio.StreamReader, writer: asyncio.StreamWr
         raise WireError("is no fcn4dist launcher of this version", is_refused=True)
     other, own = greeting[len(MAGIC) :], os.urandom(NONCE_BYTES)
     writer.write(own + _proof(secret, b"member", other, own))
-    answer = await _exactly(reader, PROOF_BYTES, "proving the secret: another job secret there?", is_refused=True)
+    answer = await _exactly(reader, PROOF_BYTES, "proving the secret")
+    if answer == REFUSAL:
+        raise WireError("did not take this host's proof of the secret: another job secret there?", is_refused=True)
     if not hmac.compare_digest(answer, _proof(secret, b"master", other, own)):
         raise WireError("did not prove the job's secret", is_refused=True)
     return Wire(reader, writer, _proof(secret, b"session", other, own), "member", _peer(writer))

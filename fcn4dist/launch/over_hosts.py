@@ -6,7 +6,7 @@ import contextlib
 import importlib.metadata
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,12 +78,13 @@ def launch_on_hosts(
     run_path = request.launch.run_dir or dated_folder()
     if place.is_master:
         check_run_dir(RunDir(run_path.absolute()), resume=request.launch.resume)
-    address = resolve_master(place)
+    addresses = resolve_master(place)
     if place.is_master:
-        check_port(place.master_port, address)
+        check_port(place.master_port, addresses[0])
     say(f"node {place.node_rank} of {place.num_nodes} hosts, by {place.source}")
-    card = introduce(config, request, host, address)
-    with contextlib.closing(open_session(card, place, address, secret)) as session:
+    card = introduce(config, request, host, addresses[0])
+    with contextlib.closing(open_session(card, place, addresses, secret)) as session:
+        session.give_up_after(config.launch.peer_timeout_s)
         layout = session.join(config.launch.join_timeout_s, str(run_path), say)
         say(f"{len(layout.nodes)} hosts, {layout.world_size} ranks; here: {layout.nodes[place.node_rank].ranks}")
         path = (request.launch.run_dir or Path(layout.run_dir)).absolute()
@@ -99,11 +100,11 @@ def launch_on_hosts(
                     ready = ready.model_copy(update={"attempt": next_attempt(run.run_dir)})
 
 
-def open_session(card: HostCard, place: Place, address: str, secret: bytes) -> Session:
+def open_session(card: HostCard, place: Place, addresses: Sequence[str], secret: bytes) -> Session:
     """Return this host's session; on the master it listens already. Raises ConfigError when the port cannot be had."""
     if place.is_master:
         return MasterSession(card, place.master_port, secret, place.names)
-    return MemberSession(card, (address, place.master_port), secret)
+    return MemberSession(card, (addresses, place.master_port), secret)
 
 
 @contextlib.contextmanager
@@ -253,6 +254,8 @@ class _HostRun:
         """Run this host's ranks to their end, and tell how the job went; False: all hosts are about to start again."""
         with _told(self.session), writing(self.run_dir):
             plan = self._plan(go)
+            self.session.give_up_after(self.config.launch.peer_timeout_s)
+            self.session.watch_scheduler(go.scheduler_port, self.run_dir.listening(go.attempt))
             save_text(self.run_dir.config, format_config(self.config))
             save_json(self.run_dir.environment, describe_environment())
             self.run_dir.failure.unlink(missing_ok=True)

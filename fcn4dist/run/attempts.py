@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -12,6 +14,9 @@ from pathlib import Path
 
 from fcn4dist.errors import ConfigError
 from fcn4dist.run.folder import RunDir
+
+log = logging.getLogger(__name__)
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # NFS without its lock service, some FUSE and parallel ones
 
 
 def next_attempt(run_dir: RunDir) -> int:
@@ -53,9 +58,13 @@ def locked(run_dir: RunDir) -> Iterator[None]:
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             file.seek(0)
             raise ConfigError(f"{run_dir.path}: in use by another launcher, process {file.read() or '?'}") from None
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise ConfigError(f"{run_dir.path}: cannot be locked: {error.strerror}") from None
+            log.warning("%s: no locks on this file system (%s): start no second launcher here", lock, error.strerror)
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()

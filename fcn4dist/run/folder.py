@@ -109,6 +109,10 @@ class RunDir:
         """Return where a rank says what it is doing; the watchdog reads it."""
         return self.logs(attempt) / f"{process}.pulse"
 
+    def listening(self, attempt: int) -> Path:
+        """Return the file that a launcher makes when the scheduler on another host listens."""
+        return self.logs(attempt) / "scheduler.listens"
+
     def stack(self, attempt: int, process: str) -> Path:
         """Return where a process that hangs leaves the stacks of its threads."""
         return self.logs(attempt) / f"{process}.stack"

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from fcn4dist.ascend.addresses import own_addresses
 from fcn4dist.errors import JobError
+from fcn4dist.hosts.listening import listens_here
 
-TCP_LISTEN = "0A"  # the `st` column of /proc/net/tcp
 POLL_S = 0.02
 LAUNCHER_GONE = 128 + signal.SIGKILL  # the exit code of a process whose launcher died before it was tied to it
 
@@ -61,19 +61,19 @@ def threads_in_turn(rank: int) -> Iterator[None]:
                     os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
 
 
-def wait_until_listening(host: str, port: int, limit_s: float) -> None:
-    """Return as soon as somebody listens on the port, so that the first connect succeeds.
+def wait_until_listening(host: str, port: int, limit_s: float, mark: Path | None = None) -> None:
+    """Return as soon as the scheduler listens, so that the first connect succeeds.
 
     A worker that connects earlier is sent into MindSpore's retry loop, which costs up to 7 s. On this host the kernel's
-    table is read, since a trial connection would disturb the scheduler; a remote port is tried. Raises JobError after
-    `limit_s` seconds.
+    table is read, since a trial connection would disturb the scheduler; of another host this host's launcher hears it and
+    makes the file `mark`. Raises JobError after `limit_s` seconds.
     """
     is_local = _is_local(host)
     end_s = time.monotonic() + limit_s
-    while not (_listens_here(port) if is_local else _answers(host, port)):
+    while not (listens_here(port) if is_local else mark is not None and mark.exists()):
         if time.monotonic() > end_s:
             raise JobError(f"{host}:{port}: the scheduler does not listen after {limit_s:g} s; see scheduler.log")
-        time.sleep(POLL_S if is_local else 10 * POLL_S)
+        time.sleep(POLL_S)
 
 
 def _is_local(host: str) -> bool:
@@ -83,24 +83,3 @@ def _is_local(host: str) -> bool:
         raise JobError(f"{host}: the scheduler's host cannot be resolved: {error.strerror}") from None
     own = own_addresses()
     return any(str(address) in own or str(address).startswith("127.") for address in addresses)
-
-
-def _listens_here(port: int) -> bool:
-    for table in (Path("/proc/net/tcp"), Path("/proc/net/tcp6")):
-        try:
-            lines = table.read_text().splitlines()[1:]
-        except OSError:  # a kernel without IPv6
-            continue
-        for line in lines:
-            _, local, _, state, *_ = line.split()
-            if state == TCP_LISTEN and int(local.rpartition(":")[2], 16) == port:
-                return True
-    return False
-
-
-def _answers(host: str, port: int) -> bool:
-    try:
-        socket.create_connection((host, port), timeout=1.0).close()
-    except OSError:
-        return False
-    return True

@@ -105,7 +105,7 @@ def train_as_rank(worker: WorkerEnv, run: RunDir, attempt: int) -> None:
     from fcn4dist.train.loop import train  # MindSpore's import, done while the scheduler starts
 
     pulse.beat("joining")
-    wait_until_listening(worker.scheduler_host, worker.scheduler_port, JOIN_LIMIT_S)
+    wait_until_listening(worker.scheduler_host, worker.scheduler_port, JOIN_LIMIT_S, run.listening(attempt))
     if worker.target == "CPU":
         with threads_in_turn(rank.index), short_sleeps():
             join_job(worker.world_size)

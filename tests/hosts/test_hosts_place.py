@@ -9,8 +9,7 @@ import psutil
 import pytest
 
 from fcn4dist.errors import ConfigError
-from fcn4dist.hosts import place
-from fcn4dist.hosts import schedulers as environment
+from fcn4dist.hosts import place, schedulers
 from fcn4dist.hosts.place import HostOptions, Place, find_place, resolve_master
 from fcn4dist.hosts.schedulers import expand_nodelist
 
@@ -23,8 +22,13 @@ def own_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     interface = [SimpleNamespace(address=address) for address in (OWN, "127.0.0.1")]
     monkeypatch.setattr(psutil, "net_if_addrs", lambda: {"eth0": interface})
     monkeypatch.setattr(socket, "gethostname", lambda: "node7")
-    known = {"node7": [OWN], "node8": ["192.0.2.8"], "localhost": ["127.0.0.1"], "service": ["203.0.113.1"]}
-    for module in (place, environment):
+    known = {
+        "node7": [OWN],
+        "node8": ["192.0.2.8", "127.0.0.1", "2001:db8::8"],
+        "localhost": ["127.0.0.1"],
+        "service": ["203.0.113.1"],
+    }
+    for module in (place, schedulers):
         monkeypatch.setattr(module, "find_own_address", lambda: OWN)
         monkeypatch.setattr(module, "resolve_host", lambda name: known.get(name, []))
 
@@ -65,7 +69,7 @@ def test_options_that_are_missing_or_out_of_range(options: dict[str, Any], messa
 def test_a_hostfile_finds_this_host_by_its_address_and_allows_unequal_hosts(tmp_path: Path) -> None:
     found = find_place(hostfile(tmp_path, "node8 slots=4\nnode7 slots=2  # me\n"), {})
     assert found is not None
-    assert (found.num_nodes, found.node_rank, found.master_host, found.devices) == (2, 1, "192.0.2.8", 2)
+    assert (found.num_nodes, found.node_rank, found.master_host, found.devices) == (2, 1, "node8", 2)
     assert (found.expected, found.names) == ((4, 2), ("node8", "node7"))
     assert found.source.startswith("--hostfile ")
 
@@ -92,12 +96,17 @@ def test_a_hostfile_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_the_master_must_be_reachable_and_here() -> None:
-    assert resolve_master(Place(2, 0, "node7", 29400, "")) == OWN
-    assert resolve_master(Place(2, 1, "node8", 29400, "")) == "192.0.2.8"
+    assert resolve_master(Place(2, 0, "node7", 29400, "")) == (OWN,)
+    assert resolve_master(Place(2, 1, "node8", 29400, "")) == ("192.0.2.8", "2001:db8::8")
+    assert resolve_master(Place(2, 1, "2001:DB8:0::8", 29400, "")) == ("2001:db8::8",)
     with pytest.raises(ConfigError, match=r"not an address of this host, which is node 0; its own: 192.0.2.7"):
         resolve_master(Place(2, 0, "node8", 29400, ""))
     with pytest.raises(ConfigError, match=r"localhost is 127.0.0.1, which other hosts cannot reach"):
         resolve_master(Place(2, 0, "localhost", 29400, ""))
+    with pytest.raises(
+        ConfigError, match=r"localhost is 127.0.0.1, which other hosts cannot reach; expected .* node 0"
+    ):
+        resolve_master(Place(2, 1, "localhost", 29400, ""))
     with pytest.raises(ConfigError, match=r"--master-addr nowhere: unknown host"):
         resolve_master(Place(2, 1, "nowhere", 29400, ""))
 
@@ -106,14 +115,14 @@ def test_the_own_name_is_never_loopback(monkeypatch: pytest.MonkeyPatch, tmp_pat
     """Debian's /etc/hosts gives the own name 127.0.1.1."""
     known = {"node7": ["127.0.1.1"], "node8": ["192.0.2.8"]}
     monkeypatch.setattr(place, "resolve_host", lambda name: known.get(name, []))
-    assert resolve_master(Place(2, 0, "node7", 29400, "")) == OWN
+    assert resolve_master(Place(2, 0, "node7", 29400, "")) == (OWN,)
     found = find_place(hostfile(tmp_path, "node8\nnode7\n"), {})
     assert found is not None
     assert found.node_rank == 1
 
 
 def test_loopback_by_address_is_for_launchers_on_one_machine(caplog: pytest.LogCaptureFixture) -> None:
-    assert resolve_master(Place(2, 0, "127.0.0.1", 29400, "")) == "127.0.0.1"
+    assert resolve_master(Place(2, 0, "127.0.0.1", 29400, "")) == ("127.0.0.1",)
     assert "all launchers must be on this machine" in caplog.text
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import queue
 import signal
@@ -9,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,10 +23,12 @@ from fcn4dist.hosts.member import MemberSession
 from fcn4dist.hosts.roster import Go, HostCard, Readiness
 from fcn4dist.hosts.session import Session, Verdict
 from fcn4dist.hosts.transport import Mail
+from fcn4dist.hosts.wire import Wire, greet_as_member
 from fcn4dist.job.events import Event, Exited, Inbox, PeerEnds, Signalled
 from fcn4dist.job.ports import choose_port
 from fcn4dist.job.process import ExitStatus
 from fcn4dist.job.state import Send
+from fcn4dist.train.bring_up import wait_until_listening
 
 HOST = "127.0.0.1"
 SECRET = b"sixteen characters"
@@ -37,6 +42,7 @@ class Meeting:
 
     def __init__(self) -> None:
         self.port = choose_port()
+        self.addresses: tuple[str, ...] = (HOST,)
         self.sessions: list[Session] = []
 
     def master(self, num_nodes: int = 2, **changes: Any) -> MasterSession:
@@ -45,7 +51,7 @@ class Meeting:
         return session
 
     def member(self, node_rank: int = 1, num_nodes: int = 2, secret: bytes = SECRET, **changes: Any) -> MemberSession:
-        session = MemberSession(card(node_rank, num_nodes, **changes), (HOST, self.port), secret)
+        session = MemberSession(card(node_rank, num_nodes, **changes), (self.addresses, self.port), secret)
         self.sessions.append(session)
         return session
 
@@ -83,6 +89,14 @@ def together(*works: Callable[[], Any]) -> list[Any]:
         thread.join(20)
         assert not thread.is_alive(), results
     return results
+
+
+def until(is_true: Callable[[], bool], limit_s: float = 10) -> None:
+    """Wait for a state that the transport's thread brings about."""
+    end_s = time.monotonic() + limit_s
+    while not is_true():
+        assert time.monotonic() < end_s
+        time.sleep(0.01)
 
 
 def join(session: Session, limit_s: float = 10) -> Callable[[], Any]:
@@ -153,16 +167,193 @@ def test_a_stranger_that_says_nothing_is_dropped(
     assert "did not prove the job's secret within 0.2 s" in caplog.text
 
 
-def test_too_many_strangers_are_dropped_at_once(
+def test_forty_connections_of_a_stranger_keep_nobody_out_and_fill_no_log(
+    meeting: Meeting, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The stranger has an address of its own; 40 of its connections say nothing, each holds its place for 5 s."""
+    master, member = meeting.master(), meeting.member()
+    with contextlib.ExitStack() as stack, caplog.at_level(logging.WARNING):
+        strangers = [
+            stack.enter_context(
+                socket.create_connection((HOST, meeting.port), timeout=10, source_address=("127.0.0.66", 0))
+            )
+            for _ in range(40)
+        ]
+        answers = []
+        for stranger in strangers:
+            with contextlib.suppress(ConnectionResetError):
+                answers.append(stranger.recv(1))
+        start = time.monotonic()
+        layouts = together(join(master), join(member))
+        assert time.monotonic() - start < 3  # the places of strangers are free again after 5 s
+    assert layouts[0] == layouts[1]
+    assert answers.count(b"f") == transport.MAX_OF_ADDRESS
+    lines = [record.message for record in caplog.records]
+    assert lines[0].startswith("connection from 127.0.0.66 port ")
+    assert lines[0].endswith("dropped: 16 others from there have not proved the job's secret yet")
+    assert len(lines) == transport.LOG_LINES + 1
+    assert lines[-1] == f"{40 - transport.MAX_OF_ADDRESS - transport.LOG_LINES} more connections were dropped"
+
+
+def test_unproved_connections_are_limited_in_all(
     meeting: Meeting, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transport, "MAX_STRANGERS", 1)
     meeting.master()
     with socket.create_connection((HOST, meeting.port), timeout=10) as first:
         assert first.recv(1)
-        with socket.create_connection((HOST, meeting.port), timeout=10) as second:
+        source = ("127.0.0.66", 0)
+        with socket.create_connection((HOST, meeting.port), timeout=10, source_address=source) as second:
             assert second.recv(1) == b""
-    assert "1 others are being checked" in caplog.text
+    assert "dropped: 1 others have not proved the job's secret yet" in caplog.text
+
+
+@pytest.mark.parametrize("what_is_said", [b"", b"fcn4dist launch 1\n" + bytes(32)])
+def test_a_connection_that_closes_during_the_handshake_is_tried_again(meeting: Meeting, what_is_said: bytes) -> None:
+    """As a master does that is busy, or a proxy whose master is not there yet; the real one takes the port then."""
+    master: list[MasterSession] = []
+    member = meeting.member()
+    with socket.create_server((HOST, meeting.port)) as server:
+
+        def begin() -> Any:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(what_is_said)
+                if what_is_said:
+                    assert len(connection.recv(64)) == 64
+            server.close()
+            master.append(meeting.master())
+            return join(master[0])()
+
+        layouts = together(begin, join(member))
+    assert layouts[0] == layouts[1]
+
+
+def test_all_addresses_of_the_master_are_tried(meeting: Meeting) -> None:
+    """At the first nobody listens, at the second somebody of another job does."""
+    meeting.addresses = ("127.0.0.77", "127.0.0.78", HOST)
+    late = meeting.member()
+    other = MasterSession(card(0, 2, address="127.0.0.78"), meeting.port, b"another secret here", None)
+    meeting.sessions.append(other)
+    layouts = together(join(late), lambda: join(meeting.master())())
+    assert layouts[0] == layouts[1]
+
+
+def test_hosts_that_have_ipv6_alone_meet(meeting: Meeting) -> None:
+    meeting.addresses = ("::1",)
+    master, member = meeting.master(address="::1"), meeting.member(address="::1")
+    with pytest.raises(ConfigError, match=f"--master-port {meeting.port}: already in use on ::1"):
+        MasterSession(card(0, 2, address="::1"), meeting.port, SECRET, None)
+    layouts = together(join(master), join(member))
+    assert [node.address for node in layouts[1].nodes] == ["::1", "::1"]
+
+
+def test_a_host_that_comes_after_a_refusal_is_told_why(meeting: Meeting) -> None:
+    master, wrong, said = meeting.master(3), meeting.member(1, 3, target="Ascend"), queue.SimpleQueue[str]()
+    results: list[Any] = []
+
+    def late() -> Any:
+        while "waiting up to 30 s to tell the hosts that have not come" not in said.get(timeout=10):
+            pass
+        return join(meeting.member(2, 3))()
+
+    results = together(lambda: master.join(10, "runs/x", said.put), join(wrong), late)
+    for error in results:
+        assert isinstance(error, UserError)
+        assert "host-1 (node 1) has device target Ascend, host-0 (node 0) CPU" in str(error)
+
+
+def test_a_refusal_is_told_for_a_while_only(meeting: Meeting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fcn4dist.hosts.master.LINGER_S", 0.2)
+    errors = together(join(meeting.master(3)), join(meeting.member(1, 3, resume=True)))
+    assert all("has resume True" in str(error) for error in errors)
+
+
+def test_members_hear_from_the_master_when_the_scheduler_listens(meeting: Meeting, tmp_path: Path) -> None:
+    """The scheduler gets no connection from anybody: the master reads the kernel's table."""
+    master, member = meeting.master(), meeting.member()
+    together(join(master), join(member))
+    together(agree(master), agree(member))
+    port, mark = choose_port(), tmp_path / "logs" / "scheduler.listens"
+    master.watch_scheduler(port, tmp_path / "of the master")
+    member.watch_scheduler(port, mark)
+    for session in (master, member):
+        session.attach(Inbox(), time.time)
+    assert not mark.exists()
+    with socket.create_server((HOST, port)) as scheduler:
+        wait_until_listening("192.0.2.1", port, 10, mark)  # another host's, which cannot be reached
+        scheduler.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            scheduler.accept()
+    assert not (tmp_path / "of the master").exists()
+
+
+def test_a_hundred_and_twenty_eight_launchers_meet_at_once(meeting: Meeting) -> None:
+    """From one address, of which 16 connections at once may be unproved: the others come again."""
+    sessions: list[Session] = [meeting.master(128), *(meeting.member(rank, 128) for rank in range(1, 128))]
+    start = time.monotonic()
+    layouts = together(*map(join, sessions))
+    assert time.monotonic() - start < 15
+    assert all(layout == layouts[0] for layout in layouts)
+
+
+def test_a_rank_table_is_queued_for_a_few_slow_hosts_at_a_time(meeting: Meeting) -> None:
+    """2 MB for each of 40 hosts, none of which reads: the master does not hold 80 MB, and gives the others signs of life."""
+    master = meeting.master(41)
+    table = {"type": "go", "table": "x" * 2_000_000}
+
+    async def be_hosts() -> int:
+        wires = []
+        for rank in range(1, 41):
+            narrow = socket.socket()
+            narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            narrow.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(narrow, (HOST, meeting.port))
+            streams = await asyncio.open_connection(sock=narrow, limit=4096)
+            wires.append(await greet_as_member(*streams, SECRET))
+            wires[-1].send({"type": "hello", "card": card(rank, 41).model_dump()})
+        until(lambda: len(master._nodes) == 40)
+        for talk in master._hub._talks.values():  # as over a slow network
+            talk.wire._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        master._tell_all(table)
+        until(lambda: queued() > len(table["table"]))
+        master._hub.call(asyncio.sleep(0))  # one turn of its loop, in which all that may be sent is
+        most = queued()
+        messages = await asyncio.gather(*(take(wire) for wire in wires))
+        assert all(message == table for message in messages)
+        for wire in wires:
+            await wire.close()
+        return most
+
+    def queued() -> int:
+        return sum(t.wire._writer.transport.get_write_buffer_size() for t in list(master._hub._talks.values()))
+
+    async def take(wire: Wire) -> dict[str, Any]:
+        while (message := await wire.receive()).get("type") != "go":
+            pass
+        return message
+
+    _, most = together(join(master), lambda: asyncio.run(be_hosts()))
+    assert 2_000_000 < most <= transport.LONG_AT_ONCE * 2_100_000
+
+
+def test_a_rank_table_reaches_all_hosts_before_what_is_said_later(meeting: Meeting) -> None:
+    """It goes to 8 of the 40 hosts at a time; what is short must not overtake it."""
+    master = meeting.master(41)
+    members = [meeting.member(rank, 41) for rank in range(1, 41)]
+    together(join(master), *map(join, members))
+    table = {"text": "x" * 2_000_000}
+    go = GO.model_copy(update={"rank_table": table})
+
+    def begin() -> Any:
+        told = agree(master, lambda _: go)()
+        master.give_up(JobError("said later"))
+        return told
+
+    results = together(begin, *map(agree, members))
+    assert all(result == go for result in results)
+    with pytest.raises(JobError, match="said later"):
+        members[-1]._wait_for("go")
 
 
 def test_something_else_on_the_port_is_not_a_master(meeting: Meeting) -> None:
@@ -196,13 +387,13 @@ def test_hosts_that_do_not_come_are_named_to_those_that_did(meeting: Meeting) ->
 
 
 def test_a_master_that_does_not_come_is_an_error(meeting: Meeting) -> None:
-    with pytest.raises(JobError, match=r"the launcher of node 0 did not come within 0.5 s: Connect call failed"):
+    with pytest.raises(JobError, match=r"did not come within 0.5 s: 127.0.0.1:[0-9]+: Connect call failed"):
         join(meeting.member(), limit_s=0.5)()
 
 
 def test_a_host_too_many_is_told_so_and_disturbs_nobody(meeting: Meeting) -> None:
     master, member, late = meeting.master(), meeting.member(), meeting.member()
-    late._line.connect(HOST, meeting.port, 10)
+    late._line.connect([HOST], meeting.port, 10)
     together(join(master), join(member))
     late._tell({"type": "hello", "card": late.card.model_dump()})
 
@@ -350,7 +541,7 @@ def test_a_signal_travels_with_its_number(meeting: Meeting) -> None:
     assert verdicts == [Verdict("signal", 1, signal.SIGINT)] * 2
 
 
-def test_success_is_joint(meeting: Meeting) -> None:
+def test_success_is_joint(meeting: Meeting, caplog: pytest.LogCaptureFixture) -> None:
     master, member, heard, own = running(meeting)
     member.hear(Exited(1.0, "rank-1", ExitStatus(0)))
     done = next_event(heard)
@@ -362,6 +553,9 @@ def test_success_is_joint(meeting: Meeting) -> None:
     assert isinstance(released, Exited)
     assert released.status == ExitStatus(0)
     assert member.conclude("success", None) == Verdict("success")
+    member.close()
+    until(lambda: not master._hub._talks)
+    assert not caplog.records  # that it goes away now is no news
 
 
 def test_a_failure_of_the_master_reaches_a_member_that_was_done(meeting: Meeting) -> None:
@@ -392,12 +586,18 @@ def test_a_launcher_that_dies_is_noticed_at_once(meeting: Meeting, gone: int) ->
 
 
 def test_a_host_that_falls_silent_is_given_up(meeting: Meeting, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "SILENCE_S", 1.0)
     monkeypatch.setattr(transport, "BEAT_S", 60.0)
-    master, _, heard, _ = running(meeting)
+    master, member, heard, _ = running(meeting)
+    assert master._hub.silence_s == member._line.silence_s == 10
+    for session in (member, master):
+        session.give_up_after(0.5)
+        session._transport.send(
+            [1], {"type": "a sign of life"}
+        )  # the other one waits for the next as long as it was told
     assert isinstance(next_event(heard), PeerEnds)
     # both hosts are silent, so either may give up first, and the other one then finds the connection closed
-    assert master.conclude("failure", None).text in ("nothing heard for 1 s", "the connection was closed")
+    reasons = ("nothing heard for 0.5 s (launch.peer_timeout_s)", "the connection was closed")
+    assert master.conclude("failure", None).text in reasons
 
 
 def test_a_host_that_does_not_end_is_given_up(meeting: Meeting, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -30,9 +32,9 @@ def converse(script: Script) -> list[bytes]:
         async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await wires.put(await greet_as_master(reader, writer, SECRET))
 
-        async with await asyncio.start_server(meet, "127.0.0.1", 0, limit=MAX_LINE_BYTES) as server:
+        async with await asyncio.start_server(meet, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
-            reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=MAX_LINE_BYTES)
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
             write = writer.write
             writer.write = lambda data: (sent.append(bytes(data)), write(data))[1]  # type: ignore[method-assign]
             member = await greet_as_member(reader, writer, SECRET)
@@ -104,9 +106,34 @@ def test_a_closed_connection_is_an_error() -> None:
 def test_a_secret_comes_from_the_file_or_the_environment(tmp_path: Path) -> None:
     file = tmp_path / "job.secret"
     file.write_text("from the file, long enough\n")
+    file.chmod(0o600)
     environ = {"FCN4DIST_JOB_SECRET": "from the environment"}
-    assert load_secret(file, environ) == b"from the file, long enough"
-    assert load_secret(None, environ) == b"from the environment"
+    assert load_secret(file, dict(environ)) == b"from the file, long enough"
+    assert load_secret(None, dict(environ)) == b"from the environment"
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604])
+def test_a_secret_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> None:
+    file = tmp_path / "job.secret"
+    file.write_text("from the file, long enough\n")
+    file.chmod(mode)
+    with pytest.raises(ConfigError, match=rf"job.secret: mode {mode:04o}, so others can read it; .*: chmod 600 /"):
+        load_secret(file, {})
+
+
+@pytest.mark.parametrize("is_in_file", [False, True])
+def test_programs_that_the_launcher_starts_do_not_inherit_the_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_in_file: bool
+) -> None:
+    """As npu-smi, dmesg and the report are started: with the launcher's own environment."""
+    monkeypatch.setenv("FCN4DIST_JOB_SECRET", "from the environment")
+    file = tmp_path / "job.secret"
+    file.write_text("from the file, long enough\n")
+    file.chmod(0o600)
+    assert b"from the" in load_secret(file if is_in_file else None, os.environ)
+    variables = subprocess.run(["env"], capture_output=True, text=True, check=True).stdout
+    assert "PATH=" in variables
+    assert "FCN4DIST_JOB_SECRET" not in variables
 
 
 @pytest.mark.parametrize(
@@ -124,5 +151,6 @@ def test_secrets_that_are_missing_or_too_short(
     file = None if text is None else tmp_path / "job.secret"
     if file is not None and text != "missing":
         file.write_text(text or "")
+        file.chmod(0o600)
     with pytest.raises(ConfigError, match=message):
         load_secret(file, environ)

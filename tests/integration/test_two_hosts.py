@@ -133,7 +133,9 @@ def test_two_hosts_train_to_the_weights_of_one(
     for node in range(2):
         assert "rank 3 on host-b failed first: killed by SIGKILL" in outputs[node][0]
         assert "restart 1 of 1 in 1 s, from " in outputs[node][0]
-        assert (two_hosts.run_dir(node) / "logs" / "attempt-2").is_dir()
+        for attempt in (1, 2):  # only the other host's ranks need to be told that the scheduler listens
+            logs = two_hosts.run_dir(node) / "logs" / f"attempt-{attempt}"
+            assert (logs / "scheduler.listens").exists() == (node == 1)
     alone = fcn4dist("launch", "--devices", 4, "--run-dir", tmp_path / "alone", "--device-target", "CPU", *common)
     assert alone.returncode == 0, alone.stderr
     there, here = load_weights(two_hosts.run_dir(0)), load_weights(tmp_path / "alone")

@@ -58,3 +58,12 @@ def test_an_accepted_connection_is_not_a_listener() -> None:
 def test_a_host_without_an_address_is_named() -> None:
     with pytest.raises(JobError, match=r"no-such-host.invalid: the scheduler's host cannot be resolved"):
         wait_until_listening("no-such-host.invalid", 23456, limit_s=1)
+
+
+def test_an_address_of_ipv6_is_tried_as_one() -> None:
+    port = choose_port("::1")
+    assert is_free(port, "::1")
+    with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as server:
+        server.bind(("::1", port))
+        server.listen(1)
+        assert not is_free(port, "::1")

@@ -225,3 +225,22 @@ def test_one_host_checks_first(tmp_path: Path) -> None:
     (tmp_path / "sick").touch()
     assert subprocess.run(command, env=variables, check=False).returncode == 1
     assert log.read_text().count("launch") == 1
+
+
+def test_the_ssh_recipe_gives_up_a_host_that_vanished(tmp_path: Path) -> None:
+    """`ssh -G` prints what ssh understood; without these options it waits for a host without power for hours."""
+    ssh = shutil.which("ssh")
+    if ssh is None:
+        pytest.skip("ssh is not installed")
+    fake = tmp_path / "ssh"
+    fake.write_text(f'#!/bin/sh\nread -r secret\nexec {ssh} -F none -G "$@"\n')
+    fake.chmod(0o755)
+    (tmp_path / "hosts").write_text("node-a\n")
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "FCN4DIST": "true"}
+    environment.pop("SSH", None)
+    command = [str(RECIPES / "ssh.sh"), str(tmp_path / "hosts")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
+    options = dict(line.partition(" ")[::2] for line in done.stdout.splitlines())
+    assert (options["hostname"], options["batchmode"]) == ("node-a", "yes")
+    assert 0 < int(options["serveraliveinterval"]) * int(options["serveralivecountmax"]) <= 30
