@@ -267,7 +267,11 @@ class _HostRun:
         with _told(self.session), shown:
             launch = self.config.launch
             outcome = run_attempt(
-                plan, shown, grace_s=launch.grace_s, stall_timeout_s=launch.stall_timeout_s, session=self.session
+                *(plan, shown),
+                grace_s=launch.grace_s,
+                stall_timeout_s=launch.stall_timeout_s,
+                phase_timeout_s=launch.phase_timeout_s,
+                session=self.session,
             )
         failure = find_own_failure(outcome, self.run_dir, plan.attempt, self.node.name)
 
