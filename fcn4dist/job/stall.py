@@ -60,7 +60,8 @@ class Stall:
     def to_json(self) -> dict[str, Any]:
         """Return it for other launchers and for the record."""
         pulses = {name: [pulse.phase, pulse.step] for name, pulse in self.pulses.items()}
-        return {"waited_s": self.waited_s, "suspects": self.suspects, "suspended": self.suspended, "pulses": pulses}
+        suspects, suspended = list(self.suspects), list(self.suspended)
+        return {"waited_s": self.waited_s, "suspects": suspects, "suspended": suspended, "pulses": pulses}
 
 
 def parse_stall(values: Mapping[str, Any]) -> Stall:
