@@ -79,6 +79,7 @@ def test_a_terminal_that_is_closed_leaves_a_checkpoint(tiny_shards: Path, tmp_pa
     run, script, code = tmp_path / "run", tmp_path / "script.sh", tmp_path / "code"
     command = [sys.executable, "-m", "fcn4dist", "launch", "--devices", "2", "--data", str(tiny_shards), *TINY]
     command += ["--run-dir", str(run), "--set", "train.epochs=100000", "--set", "evaluate.every_epochs=100000"]
+    command += ["--set", "launch.grace_s=90"]
     script.write_text(f"trap : HUP\n{shlex.join(command)}\necho $? > {code}.new; mv {code}.new {code}\n")
     ours, theirs = os.openpty()
     os.set_blocking(ours, False)
@@ -99,8 +100,11 @@ def test_a_terminal_that_is_closed_leaves_a_checkpoint(tiny_shards: Path, tmp_pa
 
     try:
         wait_for(is_stepping, 120, "the first step")
+        launcher = next(process for process in processes_of(run) if "launch" in process.cmdline())
         os.close(ours)
-        wait_for(code.exists, 60, "the end of the job")
+        wait_for(lambda: '"signalled"' in (run / "events.jsonl").read_text(), 10, "the first SIGHUP")
+        launcher.send_signal(signal.SIGHUP)  # on a busy machine the kernel makes one of the two
+        wait_for(code.exists, 100, "the end of the job")
     finally:
         shell.kill()
         shell.wait()
@@ -109,9 +113,8 @@ def test_a_terminal_that_is_closed_leaves_a_checkpoint(tiny_shards: Path, tmp_pa
     assert (run / "checkpoints" / "latest").read_text().strip() == f"step-{last:08d}"
     events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
     assert {event["signal"] for event in events if event["event"] == "signalled"} == {"SIGHUP"}
-    assert {
-        event["exit_code"] for event in events if event["process"] in ("rank-0", "rank-1") and "exit_code" in event
-    } == {0}
+    ends = {event["process"]: event["exit_code"] for event in events if event["event"] == "exited"}
+    assert (ends["rank-0"], ends["rank-1"]) == (0, 0)
     wait_for(lambda: not processes_of(run), 10, "the end of all processes")
 
 
