@@ -20,6 +20,7 @@ from fcn4dist.job.process import ExitStatus, signal_name
 from fcn4dist.job.stall import Stall
 from fcn4dist.job.state import RANK, SCHEDULER, Outcome
 from fcn4dist.run.folder import RunDir
+from fcn4dist.run.pulse import STACK_SIGNAL
 
 LAST_LINES = 30
 TAIL_BYTES = 64 << 10  # enough for 30 lines; a log may have gigabytes
@@ -146,7 +147,8 @@ def explain_failure(outcome: Outcome, run_dir: RunDir, attempt: int, host: str) 
     told_to_end = {e.process for e in outcome.consequences}
     candidates = [(e, error) for e, error in found if error is not None or e.process not in told_to_end]
     first, _ = min(candidates or found, key=lambda pair: pair[1].time_s if pair[1] else pair[0].at_s)
-    if outcome.stall is not None and outcome.failures:
+    is_apart = outcome.stall is not None and bool(outcome.failures)
+    if is_apart:
         first = outcome.failures[0]
 
     def describe(exited: Exited, error: WorkerError | None) -> FailedProcess:
@@ -154,7 +156,7 @@ def explain_failure(outcome: Outcome, run_dir: RunDir, attempt: int, host: str) 
         code, number, hint = exited.status.code, exited.status.signal, _hint(exited.status)
         if exited.process in told_to_end and error is not None:
             code, number, hint = error.exit_code, None, None  # it was ending already when it was told to
-        elif exited.process in told_to_end and number in (signal.SIGTERM, signal.SIGKILL):
+        elif exited.process in told_to_end and number in (signal.SIGTERM, signal.SIGKILL, STACK_SIGNAL):
             hint = ENDED_BY_US
         used = outcome.memory.get(exited.process, MemoryUse())
         if number == signal.SIGKILL and hint != ENDED_BY_US and used.oom is not None:
@@ -170,10 +172,10 @@ def explain_failure(outcome: Outcome, run_dir: RunDir, attempt: int, host: str) 
             log=str(log),
             last_lines=tail(log),
             peak_memory_bytes=used.peak_bytes,
-            stall=str(outcome.stall) if outcome.stall and exited is first else None,
+            stall=str(outcome.stall) if is_apart and exited is first else None,
         )
 
-    if outcome.stall is not None and not outcome.failures:
+    if outcome.stall is not None and not is_apart:
         culprit = name_stall(outcome.stall, host, str(run_dir.log(attempt, "rank-*")))
         return Failure(attempt, first.at_s, culprit, tuple(describe(e, error) for e, error in found))
     culprit = next(describe(e, error) for e, error in found if e is first)

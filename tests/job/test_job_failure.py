@@ -94,7 +94,8 @@ def test_a_wall_clock_that_is_set_meanwhile_names_nobody_else(run: RunDir, monke
 
 def test_a_hang_in_which_nobody_stands_apart_names_the_collective(run: RunDir) -> None:
     stall = Stall(600, {"rank-0": Pulse("step", 7), "rank-1": Pulse("step", 7)})
-    exits = (Exited(3.1, "rank-0", TERMED), Exited(3.2, "rank-1", KILLED))
+    asked = ExitStatus(None, signal.SIGUSR2)  # to write its stacks, before it could
+    exits = (Exited(3.1, "rank-0", asked), Exited(3.2, "rank-1", KILLED))
     failure = explain_failure(Outcome("failure", None, (), exits, stall), run, 1, "node-a")
     assert (failure.culprit.rank, failure.culprit.process) == (None, "collective of step 7")
     assert format_failure(failure, run).startswith(
@@ -102,6 +103,7 @@ def test_a_hang_in_which_nobody_stands_apart_names_the_collective(run: RunDir) -
         "rank-0, rank-1 in step 7\n"
     )
     assert [other.hint for other in failure.consequences] == ["ended by the launcher"] * 2
+    assert "consequence" not in format_failure(failure, run)
     assert f"stacks of all ranks: {run.logs(1)}/*.stack" in format_failure(failure, run)
 
 
