@@ -67,9 +67,19 @@ class _EchoHandler(logging.Handler):
     """Logs to what `sys.stderr` is now: a live picture takes its place, to have the lines above itself."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the record; a reader that went away is no reason to end."""
+        """Write the record."""
+        _say(self.format(record))
+
+
+def _say(text: str) -> None:
+    """Echo to stderr; a reader that went away (a terminal that was closed) is no reason to end, nor to end in another way."""
+    try:
+        click.echo(text, file=sys.stderr)  # err=True goes around the picture
+    except OSError:
         with contextlib.suppress(OSError):
-            click.echo(self.format(record), file=sys.stderr)  # err=True goes around the picture
+            nowhere = os.open(os.devnull, os.O_WRONLY)  # also for what Python flushes at its exit
+            os.dup2(nowhere, sys.stderr.fileno())
+            os.close(nowhere)
 
 
 def set_log_level(verbosity: int) -> None:
@@ -83,16 +93,16 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         cli.main(args=arguments, prog_name="fcn4dist", standalone_mode=False)
     except click.exceptions.Abort:
-        click.echo("interrupted", err=True)
+        _say("interrupted")
         sys.exit(128 + signal.SIGINT)
     except KeyboardInterrupt:
-        click.echo("interrupted", err=True)
+        _say("interrupted")
         sys.exit(128 + signal.SIGINT)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except Fcn4distError as error:
-        click.echo(f"fcn4dist: {error}", err=True)
+        _say(f"fcn4dist: {error}")
         sys.exit(error.exit_code)
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] != "mindspore":

@@ -180,6 +180,7 @@ class LaunchConfig(Section):
     max_restarts: Annotated[int, Field(ge=0)] = 0  # how often a failed job starts again, from its newest checkpoint
     tensorboard: bool = False  # write RUN/tensorboard as the run goes on; needs the extra [tensorboard]
     stall_timeout_s: PositiveFloat = 600.0  # without a step on any rank before the job counts as failed
+    phase_timeout_s: PositiveFloat = 3600.0  # for starting, compiling, one evaluation and the last checkpoint
 
 
 class RunConfig(Section):

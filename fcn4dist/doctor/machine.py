@@ -10,6 +10,7 @@ from pathlib import Path
 from fcn4dist.config import BatchPlan, RunConfig
 from fcn4dist.doctor.check import GIB, Check, Surroundings, format_bytes
 from fcn4dist.doctor.software import parse_version
+from fcn4dist.job.cgroup import own_groups
 from fcn4dist.job.devices import Target, cpu_quota, needs_avx512_guard, usable_cores
 from fcn4dist.model.memory_estimate import estimate_memory
 
@@ -94,27 +95,11 @@ def available_memory(around: Surroundings) -> tuple[float | None, str]:
         free = int(match[1]) * 1024.0 if match else None
     except OSError:
         pass
-    for folder in _memory_groups(around):
+    for folder in own_groups("memory", around.root):  # any of them may limit
         left = _left_in(folder)
         if left is not None and (free is None or left < free):
             free, source = left, "container or job limit"
     return free, source
-
-
-def _memory_groups(around: Surroundings) -> list[Path]:
-    """Return the folders of this process's control groups, each with its parents: any of them may limit memory."""
-    try:
-        lines = (around.root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        lines = []
-    folders = [around.cgroup, around.cgroup / "memory"]
-    for line in lines:
-        _, controllers, path = [*line.split(":", 2), "", ""][:3]
-        if controllers == "" or "memory" in controllers.split(","):
-            base = around.cgroup / "memory" if controllers else around.cgroup
-            parts = Path(path.lstrip("/")).parts
-            folders += [base.joinpath(*parts[: depth + 1]) for depth in range(len(parts))]
-    return folders
 
 
 def _left_in(folder: Path) -> float | None:

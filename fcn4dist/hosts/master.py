@@ -30,7 +30,8 @@ from fcn4dist.hosts.session import (
 )
 from fcn4dist.hosts.transport import Hub, Mail, at
 from fcn4dist.hosts.wire import Message
-from fcn4dist.job.events import PeerEnds
+from fcn4dist.job.events import Event, PeerEnds, PeerStalls, Stalled
+from fcn4dist.job.stall import Stall, merge_stalls, parse_stall
 from fcn4dist.job.state import Send
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class MasterSession(Session):
         self._first: Verdict | None = None  # why the job stops
         self._failures: dict[int, dict[str, Any] | None] = {}  # node rank -> what it reported at its end
         self._is_over = False  # the verdict is told: hosts go away now
+        self._stalls: dict[int, Stall] = {}  # node rank -> where its ranks were when the job hung
         self._hub = Hub(card.address, port, secret, self._receive)
         self._transport = self._hub
 
@@ -174,6 +176,13 @@ class MasterSession(Session):
 
         self._hub.later(0, look)
 
+    def hear(self, event: Event) -> None:
+        """Note what happens here; that the job hangs is told to all: each says where its ranks are."""
+        super().hear(event)
+        if isinstance(event, Stalled):
+            self._stalls[0] = event.stall
+            self._tell_all({"type": "stalled"})
+
     def send(self, action: Send) -> None:
         """Tell a host to stop (SIGTERM) or to kill what is left (SIGKILL); who does not answer that is given up."""
         if self._first is None:
@@ -204,6 +213,10 @@ class MasterSession(Session):
             self._begin_end(Verdict("lost", rank, text=mail.reason))
             self._put(PeerEnds(self._clock(), peer))
             self._exit(peer, is_success=False)
+        elif message.get("type") == "stalled":
+            with contextlib.suppress(KeyError, TypeError, ValueError):
+                self._stalls[rank] = parse_stall(message["stall"])
+            self._put(PeerStalls(self._clock(), peer))
         elif message.get("type") == "stopping":
             number = message.get("signal")
             self._begin_end(Verdict(_kind_of(message), rank, number, str(message.get("text", ""))))
@@ -226,7 +239,7 @@ class MasterSession(Session):
         """Give the verdict: the first host that began to end has the culprit; and tell everybody."""
         with self._lock:
             self._failures[0] = failure
-            first = self._first
+            first, stalls = self._first, dict(self._stalls)
         if kind == "success":
             verdict = Verdict("success")
         elif first is None:  # this host failed when all others were done
@@ -234,11 +247,16 @@ class MasterSession(Session):
         else:
             found = self._failures.get(first.node_rank) if first.kind == "failure" else None
             verdict = Verdict(first.kind, first.node_rank, first.signal, first.text, found)
+        if verdict.kind == "failure" and stalls:  # who began to end says nothing about who holds the others up
+            stall = merge_stalls(list(stalls.values()))
+            held = [r for r, seen in stalls.items() if {*seen.pulses, *seen.suspended} & set(stall.suspects[:1])]
+            rank = held[0] if held else verdict.node_rank
+            verdict = Verdict("failure", rank, None, "the job hung", self._failures.get(rank), stall.to_json())
         verdict = replace(verdict, restart_in_s=restarts(verdict))
         with self._lock:
             self._is_over = verdict.restart_in_s is None
             if not self._is_over:
-                self._first, self._failures = None, {}
+                self._first, self._failures, self._stalls = None, {}, {}
                 self._begin_again()
         self._tell_all(verdict_message(verdict))
         return verdict

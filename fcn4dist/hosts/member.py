@@ -26,7 +26,7 @@ from fcn4dist.hosts.session import (
 )
 from fcn4dist.hosts.transport import Line, Mail, at
 from fcn4dist.hosts.wire import Message
-from fcn4dist.job.events import Event, Exited, PeerEnds
+from fcn4dist.job.events import Event, Exited, PeerEnds, PeerStalls, Stalled
 from fcn4dist.job.state import Send
 
 log = logging.getLogger(__name__)
@@ -100,6 +100,8 @@ class MemberSession(Session):
     def hear(self, event: Event) -> None:
         """Note what happens here; once all ranks have ended well the master is told."""
         super().hear(event)
+        if isinstance(event, Stalled):
+            self._tell({"type": "stalled", "stall": event.stall.to_json()})
         if isinstance(event, Exited) and event.status.is_success and event.process in self._left:
             self._left.discard(event.process)
             if not self._left:
@@ -127,6 +129,8 @@ class MemberSession(Session):
                 self._put(PeerEnds(self._clock(), MASTER, self._verdict.signal))
             self._exit(MASTER, is_success=is_success)
             self._has_verdict.set()
+        elif message.get("type") == "stalled":
+            self._put(PeerStalls(self._clock(), MASTER))
         elif message.get("type") == "stop":
             self._told_stopping = True  # it knows
             self._put(PeerEnds(self._clock(), MASTER, message.get("signal")))
@@ -153,7 +157,8 @@ class MemberSession(Session):
         """Report this host's end, and return the master's verdict, or what is known here when the master is gone."""
         if self._verdict is None:
             self._tell({"type": "ended", "failure": failure})
-            self._has_verdict.wait(VERDICT_S)
+            # after a signal the master's ranks may take its launch.grace_s, too: while its connection stands it is at work
+            self._has_verdict.wait(None if kind == "signal" else VERDICT_S)
         if self._verdict is not None:
             verdict = self._verdict
             if verdict.restart_in_s is not None:

@@ -18,15 +18,25 @@ from fcn4dist.errors import Fcn4distError, JobError, UserError
 from fcn4dist.hosts.roster import Go, HostCard, Layout, Readiness
 from fcn4dist.hosts.transport import Mail, Transport
 from fcn4dist.hosts.wire import Message
-from fcn4dist.job.events import Clock, Event, Exited, Inbox, PeerEnds, Reported, Signalled
+from fcn4dist.job.events import Clock, Event, Exited, Inbox, PeerEnds, Reported, Signalled, Stalled
+from fcn4dist.job.oom import DMESG_LIMIT_S
+from fcn4dist.job.poller import JOIN_S
 from fcn4dist.job.process import ExitStatus
-from fcn4dist.job.state import Send
+from fcn4dist.job.state import FAILURE_GRACE_S, STACK_GRACE_S, Send
 
-GIVE_UP_S = 2.0  # how long the master waits for a host that should have ended at once
-VERDICT_S = 4.0  # how long a member waits for the master's verdict
+WRAP_UP_S = (
+    3 * JOIN_S + DMESG_LIMIT_S + 2.0
+)  # a launcher's, from the end of its ranks to its account: threads, dmesg, files
+GIVE_UP_S = FAILURE_GRACE_S + WRAP_UP_S  # how long the master waits for a host that should have ended at once
+VERDICT_S = STACK_GRACE_S + FAILURE_GRACE_S + GIVE_UP_S + WRAP_UP_S  # how long a member waits: what the master may take
 Say = Callable[[str], None]
 Kind = Literal["success", "failure", "signal", "lost"]
-AttemptMessages = ("stopping", "done", "ended")  # what a member says of an attempt; the next one may have begun by then
+AttemptMessages = (
+    "stopping",
+    "done",
+    "ended",
+    "stalled",
+)  # what a member says of an attempt; the next one may have begun by then
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,7 @@ class Verdict:
     signal: int | None = None
     text: str = ""  # what happened there, in a few words
     failure: dict[str, Any] | None = None  # that host's RUN/failure.json
+    stall: dict[str, Any] | None = None  # the job hung: what all hosts saw
     restart_in_s: float | None = None  # all hosts start again after this; None: the job is over
 
 
@@ -122,6 +133,8 @@ class Session(ABC):
             self._cause = ("failure", None, f"{event.process} ended: {event.status}")
         elif isinstance(event, Reported):
             self._cause = ("failure", None, f"{event.process} failed")
+        elif isinstance(event, Stalled):
+            self._cause = ("failure", None, "the job hung")
         elif isinstance(event, PeerEnds):
             self._cause = ("failure" if event.signal is None else "signal", event.signal, "")
 

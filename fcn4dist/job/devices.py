@@ -14,12 +14,12 @@ from typing import Literal
 import psutil
 
 from fcn4dist.errors import NO_MINDSPORE, DeviceError
+from fcn4dist.job.cgroup import own_groups
 
 Target = Literal["Ascend", "CPU"]
 TOOLKIT = Path("/usr/local/Ascend")  # where the CANN packages install themselves
 DEV = Path("/dev")
 CPUINFO = Path("/proc/cpuinfo")
-CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -123,14 +123,22 @@ def usable_cores() -> tuple[int, ...]:
     return tuple(sorted(psutil.Process().cpu_affinity()))
 
 
-def cpu_quota(cgroup: Path = CGROUP) -> float | None:
-    """Return how many cores' worth of time the container grants (cgroup v2 or v1), or None without a limit."""
+def cpu_quota(cgroup: Path | None = None) -> float | None:
+    """Return how many cores' worth of time this process is granted (cgroup v2 or v1), or None without a limit.
+
+    The smallest of its own group's and of those above it; `cgroup`: of the groups at this mount instead.
+    """
+    folders = own_groups("cpu") if cgroup is None else [cgroup, cgroup / "cpu"]
+    return min((quota for folder in folders if (quota := _read_quota(folder)) is not None), default=None)
+
+
+def _read_quota(folder: Path) -> float | None:
     try:
-        quota, period = (cgroup / "cpu.max").read_text().split()
+        quota, period = (folder / "cpu.max").read_text().split()
     except (OSError, ValueError):
         try:
-            quota = (cgroup / "cpu" / "cpu.cfs_quota_us").read_text().strip()
-            period = (cgroup / "cpu" / "cpu.cfs_period_us").read_text().strip()
+            quota = (folder / "cpu.cfs_quota_us").read_text().strip()
+            period = (folder / "cpu.cfs_period_us").read_text().strip()
         except OSError:
             return None
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -19,7 +20,7 @@ from fcn4dist.job.poller import Poller
 from fcn4dist.job.process import ExitStatus, signal_name
 from fcn4dist.job.stall import Stall
 from fcn4dist.job.start_watch import StartWatch
-from fcn4dist.run.pulse import Pulse, read_pulse
+from fcn4dist.run.pulse import Pulse, parse_pulse
 
 log = logging.getLogger(__name__)
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)  # SIGUSR1: Slurm, before the time limit
@@ -96,6 +97,21 @@ class Beat:
 
 
 @dataclass(frozen=True)
+class Looked:
+    """The pulses of all ranks were read, whether they moved or not."""
+
+    at_s: float
+
+
+@dataclass(frozen=True)
+class PeerStalls:
+    """The launcher of another host found that the job hangs."""
+
+    at_s: float
+    process: str
+
+
+@dataclass(frozen=True)
 class Suspended:
     """The kernel holds a process (state T, SIGSTOP), or has let it go on."""
 
@@ -120,9 +136,8 @@ class StartWaits:
     line: str  # who waits for whom
 
 
-Event = (
-    Started | Exited | Signalled | Reported | Progress | Evaluated | PeerEnds | Beat | Suspended | Stalled | StartWaits
-)
+Told = Started | Exited | Signalled | Reported | PeerEnds | PeerStalls | Suspended | Stalled | StartWaits
+Event = Told | Progress | Evaluated | Beat | Looked
 Inbox = SimpleQueue[Event]  # SimpleQueue.put may be called from a signal handler, Queue.put may not
 
 
@@ -134,15 +149,26 @@ class Clock(Protocol):
         ...
 
 
-class WallClock:
-    """Seconds since the epoch that neither jump nor go backwards: wall time once, the monotonic clock from there."""
+@functools.cache
+def _wall_offset_s() -> float:
+    return time.time() - time.monotonic()
 
-    def __init__(self) -> None:
-        self._offset_s = time.time() - time.monotonic()
+
+class WallClock:
+    """Seconds since the epoch that neither jump nor go backwards: wall time once, the monotonic clock from there.
+
+    All clocks of a process are the same. The monotonic clock is common to the processes of a host, so `at` compares what
+    they say with each other, whatever became of the wall clock meanwhile.
+    """
 
     def __call__(self) -> float:
         """Return the time in seconds since the epoch."""
-        return self._offset_s + time.monotonic()
+        return self.at(time.monotonic())
+
+    @staticmethod
+    def at(monotonic_s: float) -> float:
+        """Return the time at which the host's monotonic clock showed `monotonic_s`."""
+        return _wall_offset_s() + monotonic_s
 
 
 @contextmanager
@@ -199,7 +225,11 @@ class RunWatcher(Poller):
         return self.POLL_S
 
     def poll(self) -> None:
-        """Put an event for every whole line, evaluation and exception written since the last call."""
+        """Put an event for every beat, whole line, evaluation and exception written since the last call.
+
+        Raises OSError where the folder cannot be read; the next call goes on from there.
+        """
+        self._poll_pulses()
         for line in self._new_lines():
             try:
                 record = json.loads(line)
@@ -213,17 +243,24 @@ class RunWatcher(Poller):
                 self._inbox.put(Evaluated(self._clock(), json.loads(self._evaluation.read_text())))
             except (OSError, ValueError) as error:
                 log.warning("%s: %s", self._evaluation, error)
+        for process in [name for name, path in self._errors.items() if path.exists()]:
+            del self._errors[process]
+            self._inbox.put(Reported(self._clock(), process))
+
+    def _poll_pulses(self) -> None:
         for process, last in self._pulses.items():
-            pulse = read_pulse(self._pulse_files[process])
+            try:
+                pulse = parse_pulse(self._pulse_files[process].read_bytes())
+            except FileNotFoundError:  # its process starts Python
+                continue
             if pulse is not None and pulse != last:
                 self._pulses[process] = pulse
                 self._start.on_pulse(self._clock(), process, pulse)
                 self._inbox.put(Beat(self._clock(), process, pulse))
+        if self._pulses:
+            self._inbox.put(Looked(self._clock()))
         if (wait := self._start.line(self._clock())) is not None:
             self._inbox.put(StartWaits(self._clock(), wait))
-        for process in [name for name, path in self._errors.items() if path.exists()]:
-            del self._errors[process]
-            self._inbox.put(Reported(self._clock(), process))
 
     def _new_lines(self) -> list[bytes]:
         inode, size = self._place()
@@ -243,7 +280,7 @@ class RunWatcher(Poller):
     def _place(self) -> tuple[int, int]:
         try:
             found = os.stat(self._metrics)
-        except OSError:
+        except FileNotFoundError:
             return 0, 0
         return found.st_ino, found.st_size
 
@@ -251,7 +288,7 @@ class RunWatcher(Poller):
     def _stamp(path: Path) -> tuple[int, int]:
         try:
             found = os.stat(path)
-        except OSError:
+        except FileNotFoundError:
             return 0, 0
         return found.st_ino, found.st_mtime_ns
 
@@ -267,7 +304,7 @@ class EventLog:
 
         A full disk must not end the supervision: it is logged and the job goes on.
         """
-        if isinstance(event, Progress | Evaluated | Beat):
+        if isinstance(event, Progress | Evaluated | Beat | Looked):
             return
         line = json.dumps({"attempt": self._attempt, **(event if isinstance(event, dict) else _as_json(event))})
         try:
@@ -277,15 +314,15 @@ class EventLog:
             log.warning("%s: %s", self._path, error.strerror)
 
 
-def _as_json(
-    event: Started | Exited | Signalled | Reported | PeerEnds | Suspended | Stalled | StartWaits,
-) -> dict[str, Any]:
+def _as_json(event: Told) -> dict[str, Any]:
     values = asdict(event)
     time_s = round(values.pop("at_s"), 3)
     if isinstance(event, Exited):
         values["exit_code"], number = event.status.code, event.status.signal
         values["signal"] = None if number is None else signal_name(number)
         del values["status"]
+    elif isinstance(event, Stalled):
+        values["stall"] = event.stall.to_json()
     elif isinstance(event, Signalled | PeerEnds) and event.signal is not None:
         values["signal"] = signal_name(event.signal)
     return {"time": time_s, "event": type(event).__name__.lower(), **values}

@@ -14,11 +14,13 @@ from typing import Any
 
 from fcn4dist.errors import Fcn4distError
 from fcn4dist.files import save_json
-from fcn4dist.job.events import Exited
+from fcn4dist.job.events import Exited, WallClock
 from fcn4dist.job.oom import MemoryUse
 from fcn4dist.job.process import ExitStatus, signal_name
-from fcn4dist.job.state import SCHEDULER, Outcome
+from fcn4dist.job.stall import Stall
+from fcn4dist.job.state import RANK, SCHEDULER, Outcome
 from fcn4dist.run.folder import RunDir
+from fcn4dist.run.pulse import STACK_SIGNAL
 
 LAST_LINES = 30
 TAIL_BYTES = 64 << 10  # enough for 30 lines; a log may have gigabytes
@@ -41,7 +43,7 @@ HINTS = {
 class WorkerError:
     """The exception that ended a process, as the process itself wrote it."""
 
-    time_s: float  # seconds since the epoch
+    time_s: float  # seconds since the epoch, by the clock of the launcher that reads it
     type: str
     message: str
     traceback: str
@@ -62,7 +64,7 @@ class FailedProcess:
     log: str
     last_lines: list[str]
     peak_memory_bytes: int | None = None
-    stall: str | None = None  # the job hung, and this process held it up
+    stall: str | None = None  # the job hung, and this process held it up, or nobody stood apart (rank None)
 
     @property
     def title(self) -> str:
@@ -120,7 +122,8 @@ def save_error(path: Path, exception: BaseException) -> None:
         code = 1
     text = "".join(traceback.format_exception(exception))
     try:
-        save_json(path, asdict(WorkerError(time.time(), name, str(exception), text, code)))
+        words = {"type": name, "message": str(exception), "traceback": text, "exit_code": code}
+        save_json(path, {"monotonic_s": time.monotonic(), **words})  # wall clocks may be set meanwhile
     except OSError as error:
         os.write(2, f"{path}: cannot be written: {error}\n".encode())
 
@@ -128,8 +131,9 @@ def save_error(path: Path, exception: BaseException) -> None:
 def load_error(path: Path) -> WorkerError | None:
     """Return what `save_error` wrote, or None when it is not there or not whole."""
     try:
-        return WorkerError(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return WorkerError(WallClock.at(values.pop("monotonic_s")), **values)
+    except (OSError, ValueError, TypeError, AttributeError, KeyError):
         return None
 
 
@@ -143,7 +147,8 @@ def explain_failure(outcome: Outcome, run_dir: RunDir, attempt: int, host: str) 
     told_to_end = {e.process for e in outcome.consequences}
     candidates = [(e, error) for e, error in found if error is not None or e.process not in told_to_end]
     first, _ = min(candidates or found, key=lambda pair: pair[1].time_s if pair[1] else pair[0].at_s)
-    if outcome.stall is not None:
+    is_apart = outcome.stall is not None and bool(outcome.failures)
+    if is_apart:
         first = outcome.failures[0]
 
     def describe(exited: Exited, error: WorkerError | None) -> FailedProcess:
@@ -151,7 +156,7 @@ def explain_failure(outcome: Outcome, run_dir: RunDir, attempt: int, host: str) 
         code, number, hint = exited.status.code, exited.status.signal, _hint(exited.status)
         if exited.process in told_to_end and error is not None:
             code, number, hint = error.exit_code, None, None  # it was ending already when it was told to
-        elif exited.process in told_to_end and number in (signal.SIGTERM, signal.SIGKILL):
+        elif exited.process in told_to_end and number in (signal.SIGTERM, signal.SIGKILL, STACK_SIGNAL):
             hint = ENDED_BY_US
         used = outcome.memory.get(exited.process, MemoryUse())
         if number == signal.SIGKILL and hint != ENDED_BY_US and used.oom is not None:
@@ -167,12 +172,22 @@ def explain_failure(outcome: Outcome, run_dir: RunDir, attempt: int, host: str) 
             log=str(log),
             last_lines=tail(log),
             peak_memory_bytes=used.peak_bytes,
-            stall=str(outcome.stall) if outcome.stall and exited is first else None,
+            stall=str(outcome.stall) if is_apart and exited is first else None,
         )
 
+    if outcome.stall is not None and not is_apart:
+        culprit = name_stall(outcome.stall, host, str(run_dir.log(attempt, "rank-*")))
+        return Failure(attempt, first.at_s, culprit, tuple(describe(e, error) for e, error in found))
     culprit = next(describe(e, error) for e, error in found if e is first)
     others = tuple(describe(e, error) for e, error in found if e is not first)
     return Failure(attempt, first.at_s, culprit, others)
+
+
+def name_stall(stall: Stall, host: str, log: str = "") -> FailedProcess:
+    """Return what holds a job up that hangs, where no more is known of it: a process, or else what all wait in."""
+    process = stall.suspects[0] if stall.suspects else stall.place
+    rank = int(process.removeprefix(RANK)) if process.startswith(RANK) else None
+    return FailedProcess(process, rank, host, None, None, None, None, log, [], stall=str(stall))
 
 
 def _hint(status: ExitStatus) -> str | None:
@@ -227,14 +242,18 @@ def format_failure(failure: Failure, run_dir: RunDir, details: Path | None = Non
     if failure.is_user_error and culprit.error is not None:
         return culprit.error.message
     lines = [f"{culprit.title} on {culprit.host} failed first: {culprit.reason}"]
+    if culprit.stall is not None and culprit.rank is None and culprit.process != SCHEDULER:
+        where = "" if culprit.process == "job" else f"in {culprit.title} "
+        lines = [f"the job hung {where}on {culprit.host}, and no rank stands apart: {culprit.stall}"]
     lines += _indent(_evidence(culprit))
     for other in failure.consequences:
         if other.hint != ENDED_BY_US:
             lines.append(f"  consequence: {other.title}: {_first_line(other.reason)}")
     if culprit.peak_memory_bytes and culprit.signal == "SIGKILL":
         lines.append(f"  its peak memory: {culprit.peak_memory_bytes / 2**30:.2f} GB")
-    lines.append(f"  its log: {culprit.log}")
-    if culprit.stall is not None:
+    if culprit.log:
+        lines.append(f"  its log: {culprit.log}")
+    if culprit.stall is not None and culprit.log:
         lines.append(f"  stacks of all ranks: {Path(culprit.log).parent}/*.stack")
     lines.append(f"  details: {details or run_dir.failure}")
     lines += [f"  next: {step}" for step in failure.next_steps]

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from fcn4dist.job.cgroup import own_groups
+
 OOM_LINE = re.compile(r"[Oo]ut of memory: Killed process (?P<pid>\d+)")  # also "Memory cgroup out of memory: ..."
 DMESG_LIMIT_S = 2.0
-BY_CGROUP = (
-    "the kernel's out-of-memory killer: this cgroup's memory limit was reached (memory.events counts an oom_kill)"
+FIRST_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO of linux/proc_ns.h; process ids in the log are those of it
+BY_CGROUP = "the kernel's out-of-memory killer: the memory limit of this job's cgroup was reached (its memory.events)"
+BY_COUNT = (
+    "the kernel's out-of-memory killer took a process of this job's cgroup; whether for its limit or for all of the "
+    "machine's memory is not known"
 )
 BY_KERNEL = "the kernel's out-of-memory killer took it (`dmesg` names it)"
 NOT_BY_KERNEL = (
-    "not the kernel's out-of-memory killer (`dmesg` and the cgroup's memory.events were read): a person or a program"
+    "not the kernel's out-of-memory killer (`dmesg` and the cgroup's count were read): a person or a program"
 )
 
 
@@ -28,52 +35,52 @@ class MemoryUse:
     )
 
 
+@dataclass(frozen=True)
+class Counts:
+    """What the kernel counts in a cgroup."""
+
+    kills: int  # by its out-of-memory killer, also those for the memory of the whole machine
+    limit: int | None  # how often the group's own limit was reached and nothing could be freed; version 1 does not say
+
+
 class OomRecord:
     """The kernel's count of out-of-memory kills in this cgroup, from now on, and its log."""
 
     def __init__(self, cgroup: Path | None = None) -> None:
-        self._events = (own_cgroup() if cgroup is None else cgroup) / "memory.events"
-        self._before = read_oom_kills(self._events)
+        """Note what was there before; `cgroup` None: the group that this process is in."""
+        folders = own_groups("memory") if cgroup is None else [cgroup]
+        self._folder = folders[0] if folders else None
+        self._before = self._counts()
+        self._old_lines = frozenset((read_kernel_log() or "").splitlines())  # process ids come again
 
     def judge(self, pid: int) -> str | None:
         """Say who killed process `pid` with SIGKILL; None where neither the log nor the count can be read."""
-        log = read_kernel_log()
-        if log is not None and str(pid) in {match["pid"] for match in OOM_LINE.finditer(log)}:
+        log, now, before = read_kernel_log(), self._counts(), self._before
+        lines = [] if log is None else [line for line in log.splitlines() if line not in self._old_lines]
+        if pid in {int(match["pid"]) for line in lines if (match := OOM_LINE.search(line))}:
             return BY_KERNEL
-        now = read_oom_kills(self._events)
-        if now is not None and self._before is not None and now > self._before:
-            return BY_CGROUP
+        if now is not None and before is not None and now.kills > before.kills:
+            return BY_CGROUP if (now.limit or 0) > (before.limit or 0) else BY_COUNT
         return None if log is None or now is None else NOT_BY_KERNEL
 
-
-def own_cgroup() -> Path:
-    """Return the folder of this process's cgroup (version 2; of version 1, the memory controller's)."""
-    root = Path("/sys/fs/cgroup")
-    try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return root
-    for line in lines:
-        number, controllers, path = line.split(":", 2)
-        if number == "0" and not controllers:
-            return root / path.lstrip("/")
-        if "memory" in controllers.split(","):
-            return root / "memory" / path.lstrip("/")
-    return root
+    def _counts(self) -> Counts | None:
+        return None if self._folder is None else read_counts(self._folder)
 
 
-def read_oom_kills(events: Path) -> int | None:
-    """Return the number after `oom_kill` in a cgroup's memory.events; None where there is none."""
-    try:
-        words = dict(line.split() for line in events.read_text().splitlines())
-        return int(words["oom_kill"])
-    except (OSError, ValueError, KeyError):
-        return None
+def read_counts(folder: Path) -> Counts | None:
+    """Return the counts of a cgroup, from memory.events (version 2) or memory.oom_control (version 1); None where neither is."""
+    for name in ("memory.events", "memory.oom_control"):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            words = dict(line.split() for line in (folder / name).read_text().splitlines())
+            return Counts(int(words["oom_kill"]), int(words["oom"]) if "oom" in words else None)
+    return None
 
 
 def read_kernel_log() -> str | None:
-    """Return what `dmesg` prints; None where it is not allowed or not there."""
+    """Return what `dmesg` prints; None where it is not allowed, not there, or names processes by other numbers (a container)."""
     try:
+        if os.readlink("/proc/self/ns/pid") != FIRST_NAMESPACE:
+            return None
         done = subprocess.run(["dmesg"], capture_output=True, timeout=DMESG_LIMIT_S, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None

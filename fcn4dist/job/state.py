@@ -7,7 +7,18 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from fcn4dist.job.events import Beat, Event, Exited, PeerEnds, Reported, Signalled, Started, Suspended
+from fcn4dist.job.events import (
+    Beat,
+    Event,
+    Exited,
+    Looked,
+    PeerEnds,
+    PeerStalls,
+    Reported,
+    Signalled,
+    Started,
+    Suspended,
+)
 from fcn4dist.job.oom import MemoryUse
 from fcn4dist.job.stall import Stall, StallWatch
 from fcn4dist.run.pulse import STACK_SIGNAL
@@ -18,6 +29,7 @@ FAILURE_GRACE_S = 0.5  # between SIGTERM and SIGKILL once a process failed: the 
 SCHEDULER_GRACE_S = 20.0  # how long workers may outlive a scheduler that ended with 0; they give up by then themselves
 BROKEN_STOP_GRACE_S = 5.0  # for the others once a rank fails while the user ends the job: they cannot finish a step
 STACK_GRACE_S = 2.0  # for a job that hangs to write its stacks
+SECOND_SIGNAL_S = 1.0  # a terminal that closes sends SIGHUP twice at once: a person who insists takes longer
 
 
 @dataclass(frozen=True)
@@ -50,6 +62,7 @@ class JobState:
     processes: Collection[str]
     grace_s: float  # between SIGTERM and SIGKILL when the user ends the job
     stall_timeout_s: float | None = None  # None: no watchdog
+    phase_timeout_s: float | None = None  # for phases without steps; None: no limit
     stall: Stall | None = None  # once the job was found to hang
     alive: set[str] = field(default_factory=set)
     _kind: Literal["success", "failure", "signal"] | None = None  # why the job stops; None while it runs
@@ -62,7 +75,8 @@ class JobState:
 
     def __post_init__(self) -> None:
         self.alive = set(self.processes)
-        self._watch = StallWatch(self.stall_timeout_s, [n for n in self.processes if n.startswith(RANK)])
+        ranks = [name for name in self.processes if name.startswith(RANK)]
+        self._watch = StallWatch(self.stall_timeout_s, ranks, self.phase_timeout_s)
 
     @property
     def deadline_s(self) -> float | None:
@@ -93,14 +107,21 @@ class JobState:
             return self._on_signal(event)
         if isinstance(event, PeerEnds):
             return self._on_peer_ends(event)
+        if isinstance(event, PeerStalls) and not self.is_stopping and self.stall is None:
+            self.stall = self._watch.picture(event.at_s)
+            return self._ask_for_stacks(event.at_s)
+        if isinstance(event, Started):
+            assert event.process in self.processes
+            self._watch.on_start(event.at_s, event.process)
         if isinstance(event, Beat):
             self._watch.on_pulse(event.at_s, event.process, event.pulse)
+        if isinstance(event, Looked):
+            self._watch.on_look(event.at_s)
         if isinstance(event, Suspended):
             self._watch.on_suspended(event.at_s, event.process, is_suspended=event.is_suspended)
         if isinstance(event, Reported) and not self.is_stopping and event.process in self.alive:
             # its end may take long: MindSpore joins threads and talks to the scheduler first
             return self._stop("failure", event.at_s, FAILURE_GRACE_S, self.alive)
-        assert not isinstance(event, Started) or event.process in self.processes
         return []
 
     def on_time(self, now_s: float) -> list[Send]:
@@ -149,6 +170,8 @@ class JobState:
         return [Send(SCHEDULER, signal.SIGTERM)]
 
     def _on_signal(self, event: Signalled) -> list[Send]:
+        if self._kind == "signal" and event.at_s < self._stopped_at_s + SECOND_SIGNAL_S:
+            return []
         if self.is_stopping:  # the second signal, or one while a failed job ends: at once
             self._kill_at_s = None
             return [Send(name, signal.SIGKILL) for name in sorted(self.alive)]
@@ -182,8 +205,7 @@ class JobState:
         if self._kind == "success":
             return Outcome("success")
         if self.stall is not None and self._kind == "failure":
-            held_up = [e for e in self._exits if e.process in self.stall.suspects]  # even if they ended well at last
-            first = held_up or sorted(self._exits, key=lambda e: e.process)[:1]
+            first = [e for e in self._exits if e.process in self.stall.suspects]  # even if they ended well at last
         else:
             first = [e for e in failed if e.at_s <= self._stopped_at_s]
         after = [e for e in failed if e not in first]

@@ -41,6 +41,7 @@ class Supervisor:
         *,
         grace_s: float,
         stall_timeout_s: float | None = None,
+        phase_timeout_s: float | None = None,
         event_log: EventLog,
         inbox: Inbox | None = None,
         clock: Clock | None = None,
@@ -55,7 +56,7 @@ class Supervisor:
         self._listener = listener
         self._peers = peers
         others = () if peers is None else peers.peers
-        self._state = JobState([*(spec.name for spec in specs), *others], grace_s, stall_timeout_s)
+        self._state = JobState([*(spec.name for spec in specs), *others], grace_s, stall_timeout_s, phase_timeout_s)
         self._group = ProcessGroup()
 
     def run(self) -> Outcome:
@@ -83,16 +84,18 @@ class Supervisor:
 
     def _turn(self) -> None:
         """Wait for one event or the next deadline, and act."""
-        deadline_s = self._state.deadline_s
+        deadline_s, was_stalled = self._state.deadline_s, self._state.stall
         try:
             wait_s = None if deadline_s is None else max(0.0, deadline_s - self._clock())
             self._take(self._inbox.get(timeout=wait_s))
         except queue.Empty:
             pass
-        was_stalled = self._state.stall
         self._send(self._state.on_time(self._clock()))
         if self._state.stall is not None and was_stalled is None:
-            self._tell(Stalled(self._clock(), self._state.stall))
+            stalled = Stalled(self._clock(), self._state.stall)
+            if self._peers is not None:
+                self._peers.hear(stalled)
+            self._tell(stalled)
 
     def _take(self, event: Event) -> None:
         if isinstance(event, Exited):

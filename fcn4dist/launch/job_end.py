@@ -15,7 +15,7 @@ from fcn4dist.errors import Interrupted, JobError, UserError
 from fcn4dist.job.console import JobConsole
 from fcn4dist.job.events import EventLog, Inbox, Signalled, WallClock, signals_into
 from fcn4dist.job.failure import Failure, explain_failure, format_failure, save_failure
-from fcn4dist.job.oom import BY_CGROUP, BY_KERNEL
+from fcn4dist.job.oom import BY_CGROUP, BY_COUNT, BY_KERNEL
 from fcn4dist.job.plan import JobPlan
 from fcn4dist.job.process import signal_name
 from fcn4dist.job.state import Outcome
@@ -114,14 +114,15 @@ def report_outcome(outcome: Outcome, plan: JobPlan, shown: JobConsole, console: 
 def advise(failure: Failure, plan: JobPlan) -> tuple[str, ...]:
     """Return what the user can do after `failure`, the cause first, then how to go on."""
     culprit, steps = failure.culprit, []
-    if culprit.hint in (BY_KERNEL, BY_CGROUP):
+    if culprit.hint in (BY_KERNEL, BY_CGROUP, BY_COUNT):
         steps.append(
             "it needs less memory with a smaller train.device_batch (a step keeps its clips) or fewer ranks a host"
         )
     elif "No space left" in culprit.reason:
         steps.append(f"make room on the disk of {plan.run_dir.path}")
     elif culprit.stall is not None:
-        steps.append("see in the stacks what it waits for; if a step is only slow, raise launch.stall_timeout_s")
+        limit = "launch.stall_timeout_s" if "no step was finished" in culprit.stall else "launch.phase_timeout_s"
+        steps.append(f"see in the stacks what it waits for; if it is only slow, raise {limit}")
     found = list_checkpoints(plan.run_dir.checkpoints)
     origin = f"from {found[-1].name}" if found else "from the start, no checkpoint was written yet"
     steps.append(f"fcn4dist launch --resume {plan.run_dir.path} goes on {origin}; --max-restarts N does so by itself")

@@ -34,7 +34,7 @@ from fcn4dist.launch.pipeline import LaunchRequest, run_attempt, survey
 from fcn4dist.launch.report_at_end import reported
 from fcn4dist.launch.resume import check_resumable
 from fcn4dist.launch.training_data import check_data, is_demo, resolve_data
-from fcn4dist.launch.verdict import explain_verdict, failure_of, find_own_failure
+from fcn4dist.launch.verdict import explain_verdict, failure_of, find_own_failure, said_how_to_go_on
 from fcn4dist.run.attempts import check_run_dir, dated_folder, locked, next_attempt, writing
 from fcn4dist.run.environment import describe_environment
 from fcn4dist.run.event_files import event_files, require_tensorboard
@@ -96,7 +96,7 @@ def launch_on_hosts(
                 ready = run.prepare(progress)
             report = reported(run.run_dir, say) if request.place.is_master else contextlib.nullcontext()
             with report, event_files(run.run_dir, is_wanted=is_tensorboard):
-                while not run.finish(session.agree(ready, run.decide, say)):
+                while not run.finish(run.agree(ready)):
                     ready = ready.model_copy(update={"attempt": next_attempt(run.run_dir)})
 
 
@@ -250,6 +250,11 @@ class _HostRun:
             rank_table=table,
         )
 
+    def agree(self, ready: Readiness) -> Go:
+        """Return what all hosts begin with."""
+        with said_how_to_go_on(self.run_dir, has_run=self.history.num_restarts > 0):
+            return self.session.agree(ready, self.decide, self.say)
+
     def finish(self, go: Go) -> bool:
         """Run this host's ranks to their end, and tell how the job went; False: all hosts are about to start again."""
         with _told(self.session), writing(self.run_dir):
@@ -270,7 +275,11 @@ class _HostRun:
         with _told(self.session), shown:
             launch = self.config.launch
             outcome = run_attempt(
-                plan, shown, grace_s=launch.grace_s, stall_timeout_s=launch.stall_timeout_s, session=self.session
+                *(plan, shown),
+                grace_s=launch.grace_s,
+                stall_timeout_s=launch.stall_timeout_s,
+                phase_timeout_s=launch.phase_timeout_s,
+                session=self.session,
             )
         failure = find_own_failure(outcome, self.run_dir, plan.attempt, self.node.name)
 

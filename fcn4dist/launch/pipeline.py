@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -179,8 +180,12 @@ def _run_to_the_end(
                 draw=live_drawing(run_dir, with_ranks=request.shows_ranks),
             )
             with shown:
+                launch = config.launch
                 outcome = run_attempt(
-                    plan, shown, grace_s=config.launch.grace_s, stall_timeout_s=config.launch.stall_timeout_s
+                    *(plan, shown),
+                    grace_s=launch.grace_s,
+                    stall_timeout_s=launch.stall_timeout_s,
+                    phase_timeout_s=launch.phase_timeout_s,
                 )
             if request.master_port is not None or shown.has_progress or not lost_port(plan, outcome):
                 break
@@ -196,11 +201,12 @@ def run_attempt(
     *,
     grace_s: float,
     stall_timeout_s: float | None = None,
+    phase_timeout_s: float | None = None,
     session: Session | None = None,
 ) -> Outcome:
     """Start the processes of `plan` and stay until none is left.
 
-    Without `stall_timeout_s` there is no watchdog; `session`: with the launchers of other hosts.
+    Without `stall_timeout_s` and `phase_timeout_s` there is no watchdog; `session`: with the launchers of other hosts.
     """
     run_dir, clock = plan.run_dir, WallClock()
     inbox = Inbox()
@@ -223,6 +229,7 @@ def run_attempt(
         strip_stale(os.environ),
         grace_s=grace_s,
         stall_timeout_s=stall_timeout_s,
+        phase_timeout_s=phase_timeout_s,
         event_log=EventLog(run_dir.events, plan.attempt),
         inbox=inbox,
         clock=clock,
@@ -235,7 +242,8 @@ def run_attempt(
     files = WatchedFiles(metrics, run_dir.evaluation, errors, pulses, plan.meeting.world_size)
     with RunWatcher(files, inbox, clock) as watcher, vitals, usage:
         outcome = supervisor.run()
-    watcher.poll()  # what rank 0 wrote last
+    with contextlib.suppress(OSError):
+        watcher.poll()  # what rank 0 wrote last
     while not inbox.empty():
         shown.on_event(inbox.get())
     remove_empty_stacks(run_dir.logs(plan.attempt))

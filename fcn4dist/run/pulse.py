@@ -56,7 +56,15 @@ class PulseFile:
 def read_pulse(path: Path) -> Pulse | None:
     """Return what a rank last said; None before that, or where the line is half-written."""
     try:
-        phase, step, beat = path.read_text(encoding="ascii").split()
+        return parse_pulse(path.read_bytes())
+    except OSError:
+        return None
+
+
+def parse_pulse(line: bytes) -> Pulse | None:
+    """Return what the line says; None where it is half-written."""
+    try:
+        phase, step, beat = line.decode("ascii").split()
         return Pulse(phase, int(step), int(beat)) if phase in PHASES else None  # type: ignore[arg-type]
-    except (OSError, ValueError):
+    except ValueError:
         return None

@@ -63,6 +63,8 @@ def test_the_estimate_is_near_what_was_measured(clips: int, measured: int) -> No
 def test_the_tightest_limit_counts(machine: FakeMachine) -> None:
     machine.write("proc/meminfo", f"MemTotal: 1 kB\nMemAvailable: {8 * GIB // 1024} kB\n")
     assert available_memory(machine.around) == (8 * GIB, "machine")
+    machine.write("proc/self/mountinfo", "31 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw\n")
+    machine.write("proc/self/cgroup", "0::/\n")
     machine.write("sys/fs/cgroup/memory.max", "max\n")
     machine.write("sys/fs/cgroup/memory.current", "5\n")
     assert available_memory(machine.around)[0] == 8 * GIB
@@ -76,6 +78,8 @@ def test_the_tightest_limit_counts(machine: FakeMachine) -> None:
 
 def test_memory_limits_of_cgroup_v1(machine: FakeMachine) -> None:
     machine.write("proc/meminfo", f"MemAvailable: {8 * GIB // 1024} kB\n")
+    machine.write("proc/self/mountinfo", "31 23 0:26 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n")
+    machine.write("proc/self/cgroup", "4:memory:/\n1:name=systemd:/\n")
     machine.write("sys/fs/cgroup/memory/memory.limit_in_bytes", f"{(1 << 63) - 4096}\n")
     machine.write("sys/fs/cgroup/memory/memory.usage_in_bytes", "7\n")
     assert available_memory(machine.around) == (8 * GIB, "machine")

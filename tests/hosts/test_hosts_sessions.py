@@ -21,13 +21,16 @@ from fcn4dist.hosts import transport
 from fcn4dist.hosts.master import MasterSession, compare_clocks
 from fcn4dist.hosts.member import MemberSession
 from fcn4dist.hosts.roster import Go, HostCard, Readiness
-from fcn4dist.hosts.session import Session, Verdict
+from fcn4dist.hosts.session import GIVE_UP_S, VERDICT_S, Session, Verdict
 from fcn4dist.hosts.transport import Mail
 from fcn4dist.hosts.wire import Wire, greet_as_member
-from fcn4dist.job.events import Event, Exited, Inbox, PeerEnds, Signalled
+from fcn4dist.job.events import Event, Exited, Inbox, PeerEnds, PeerStalls, Signalled, Stalled
+from fcn4dist.job.oom import DMESG_LIMIT_S
 from fcn4dist.job.ports import choose_port
 from fcn4dist.job.process import ExitStatus
-from fcn4dist.job.state import Send
+from fcn4dist.job.stall import Stall, parse_stall
+from fcn4dist.job.state import FAILURE_GRACE_S, Send
+from fcn4dist.run.pulse import Pulse
 from fcn4dist.train.bring_up import wait_until_listening
 
 HOST = "127.0.0.1"
@@ -462,6 +465,38 @@ def _conclude_after_exit(master: MasterSession, heard: Inbox) -> Verdict:
     assert isinstance(event, Exited)
     assert event.process == "node-1"
     return master.conclude("failure", None)
+
+
+@pytest.mark.parametrize("finder", [0, 1])
+def test_a_hang_is_judged_by_what_all_hosts_see(meeting: Meeting, finder: int) -> None:
+    """Whoever finds it first: rank 1, which is a step behind, is named, and the host that it is on."""
+    master, member, heard, own = running(meeting)
+    stalls = [Stall(60, {"rank-0": Pulse("step", 8)}), Stall(60, {"rank-1": Pulse("step", 7)})]
+    sessions: list[Session] = [master, member]
+    inboxes = [heard, own]
+    sessions[finder].hear(Stalled(1.0, stalls[finder]))
+    assert isinstance(next_event(inboxes[1 - finder]), PeerStalls)
+    sessions[1 - finder].hear(Stalled(1.1, stalls[1 - finder]))
+    assert isinstance(next_event(inboxes[finder]), PeerStalls)
+    master.send(Send("node-1", signal.SIGTERM))  # the master's 2 s are over first
+    verdicts = together(lambda: member.conclude("failure", FAILURE), lambda: _conclude_after_exit(master, heard))
+    assert verdicts[0] == verdicts[1]
+    assert (verdicts[0].kind, verdicts[0].node_rank, verdicts[0].failure) == ("failure", 1, FAILURE)
+    assert parse_stall(verdicts[0].stall).suspects == ("rank-1",)
+
+
+def test_a_member_waits_for_a_master_that_is_slow_to_its_verdict(meeting: Meeting) -> None:
+    """The master reads dmesg and gives up other hosts first; after a signal its ranks have their grace time, too."""
+    assert VERDICT_S > FAILURE_GRACE_S + GIVE_UP_S + DMESG_LIMIT_S
+    master, member, _, own = running(meeting)
+    master.hear(Signalled(1.0, signal.SIGTERM))
+    master.send(Send("node-1", signal.SIGTERM))
+    next_event(own)
+    waits: list[float | None] = []
+    member._has_verdict.wait = waits.append  # type: ignore[assignment, method-assign]
+    member.conclude("signal", None)
+    member.conclude("failure", None)
+    assert waits == [None, VERDICT_S]
 
 
 def test_a_failure_that_is_followed_by_a_restart_lets_both_agree_anew(meeting: Meeting) -> None:

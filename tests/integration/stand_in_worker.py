@@ -1,6 +1,7 @@
 """A worker without MindSpore: keeps the launcher's contract and leaves what rank 0 leaves.
 
 FAIL, FAIL_ONCE and FAIL_EARLY name the rank that fails: at its end, at its end but only once, before its first step.
+HANG_RANK_0 and HANG_RANK_1 are the phases in which the ranks hang in step 7; STEPS_S: so long a rank steps before it ends.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ import json
 import os
 import signal
 import socket
+import time
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, cast
 
 from fcn4dist.config import load_config
 from fcn4dist.files import save_json
 from fcn4dist.job.worker_env import read_environment
 from fcn4dist.run.folder import RunDir
-from fcn4dist.run.pulse import PulseFile
+from fcn4dist.run.pulse import STACK_SIGNAL, Phase, PulseFile
 from fcn4dist.train.bring_up import leave_if_orphaned, pin_to_cores, wait_until_listening
 
 
@@ -52,6 +54,15 @@ def main() -> None:
     if "FAIL_EARLY" in os.environ:
         signal.pause()  # as in the collective of the first step
     pulse.beat("data", 2)
+    if (phase := os.environ.get(f"HANG_RANK_{environment.rank}")) is not None:
+        signal.signal(STACK_SIGNAL, signal.SIG_IGN)
+        pulse.beat(cast(Phase, phase), 7)
+        while True:
+            signal.pause()
+    end_s = time.monotonic() + float(os.environ.get("STEPS_S", "0"))
+    while time.monotonic() < end_s:
+        pulse.beat("step", 2)
+        time.sleep(0.1)
     if environment.rank == 0:
         run_dir.metrics(0).parent.mkdir(exist_ok=True)
         with run_dir.metrics(0).open("a") as metrics:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import io
 import json
@@ -69,6 +70,65 @@ def test_a_failed_job_leaves_failure_json_and_resume_is_the_next_attempt(
     assert (run / "logs/attempt-1/rank-1.log").exists()
     assert load_config(run / "config.yaml").train.global_batch == 64  # one rank now takes all of it
     assert {json.loads(line)["attempt"] for line in (run / "events.jsonl").read_text().splitlines()} == {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("phases", "limit", "expected"),
+    [
+        (
+            ("step", "step"),
+            "stall_timeout_s",
+            r"^the job hung in the collective of step 7 on \S+, and no rank stands apart: no step was finished for \d s: "
+            "rank-0, rank-1 in step 7\n",
+        ),
+        (
+            ("step", "data"),
+            "stall_timeout_s",
+            r"^rank 1 on \S+ failed first: the job hung: no step was finished for \d s: rank-0 in step 7; "
+            "rank-1 waiting for the data of step 7\n",
+        ),
+        (
+            ("saving", "step"),
+            "phase_timeout_s",
+            r"^rank 0 on \S+ failed first: the job hung: nothing moved for \d s: rank-0 saving; rank-1 in step 7\n",
+        ),
+    ],
+)
+def test_a_job_that_hangs_is_ended_and_what_holds_it_up_is_named(
+    config: RunConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    phases: tuple[str, str],
+    limit: str,
+    expected: str,
+) -> None:
+    for rank, phase in enumerate(phases):
+        monkeypatch.setenv(f"HANG_RANK_{rank}", phase)
+    with pytest.raises(JobError, match=expected) as raised:
+        launch(override_config(config, launch={limit: 2.0}), tmp_path / "run")
+    assert f"raise launch.{limit}" in str(raised.value)
+
+
+def test_a_folder_that_cannot_be_read_for_longer_than_the_limit_ends_no_job(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """NFS answers ESTALE to every look for 5 s; the ranks step all the time."""
+    monkeypatch.setenv("STEPS_S", "5")
+    monkeypatch.setattr("fcn4dist.job.stall.FRESH_S", 0.3)
+    real, stepping = Path.read_bytes, set[Path]()
+
+    def read(path: Path) -> bytes:
+        if path.suffix == ".pulse" and len(stepping) == 2:  # both ranks have been seen in a step
+            raise OSError(errno.ESTALE, "Stale file handle")
+        content = real(path)
+        if content.startswith(b"step 2 "):
+            stepping.add(path)
+        return content
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    output = launch(override_config(config, launch={"stall_timeout_s": 1.0}), tmp_path / "run")
+    assert output.splitlines()[-1].startswith("done: ")
+    assert "Stale file handle; trying again" in caplog.text
 
 
 def restarting(config: RunConfig, max_restarts: int) -> RunConfig:

@@ -19,6 +19,7 @@ import pytest
 from fcn4dist.errors import JobError
 from fcn4dist.job.events import EventLog
 from fcn4dist.job.process import ProcessSpec
+from fcn4dist.job.state import SECOND_SIGNAL_S
 from fcn4dist.job.supervisor import Supervisor
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -274,6 +275,8 @@ def test_a_second_ctrl_c_does_not_wait_for_the_grace_time(start: Callable[..., J
     poll((job.run / "ready").exists, "the handler of rank 0")
     job.popen.send_signal(signal.SIGINT)
     poll(lambda: any(e["event"] == "signalled" for e in job.events()), "the first signal")
+    heard_s = time.monotonic()
+    poll(lambda: time.monotonic() > heard_s + SECOND_SIGNAL_S, "a second signal that counts")
     job.popen.send_signal(signal.SIGINT)
     assert job.wait()[0] == 130
     job.assert_nothing_left()

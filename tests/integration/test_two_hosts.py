@@ -98,8 +98,12 @@ def _ip(*arguments: str) -> None:
 @pytest.fixture
 def job(two_hosts: TwoHosts, tiny_shards: Path) -> TwoHosts:
     """A job of two ranks a host that would train for long, after its first step."""
+    return launch_both(two_hosts, tiny_shards)
+
+
+def launch_both(two_hosts: TwoHosts, shards: Path, *options: object) -> TwoHosts:
     for node in range(2):
-        two_hosts.launch(node, "--devices", 2, "--data", tiny_shards, *TINY, *LONG)
+        two_hosts.launch(node, "--devices", 2, "--data", shards, *TINY, *LONG, *options)
 
     def trains() -> bool:
         ended = [launcher for launcher in two_hosts.launchers if launcher.poll() is not None]
@@ -187,10 +191,27 @@ def test_a_killed_launcher_ends_the_other_host_and_is_named(job: TwoHosts, node:
     assert (codes[node], codes[1 - node]) == (-signal.SIGKILL, 1)
     ranks = ("ranks 0-1", "ranks 2-3")[node]
     assert f"the launcher of {NAMES[node]} (node {node}, {ranks}) is gone" in messages[1 - node]
+    assert f"next: fcn4dist launch --resume {job.run_dir(1 - node)} on every host" in messages[1 - node]
     print(f"the other launcher ended after {seconds:.2f} s")  # noqa: T201
     assert seconds < 10
     for own in range(2):
         wait_for(lambda own=own: not processes_of(job.run_dir(own)), 5, "the end of all processes")
+
+
+def test_a_hang_of_one_rank_is_named_on_both_hosts(two_hosts: TwoHosts, tiny_shards: Path) -> None:
+    job = launch_both(two_hosts, tiny_shards, "--set", "launch.stall_timeout_s=5")
+    job.worker(1, 3).send_signal(signal.SIGSTOP)
+    messages, codes, _ = ends(job, 60)
+    assert codes == [1, 1], messages
+    for message in messages:
+        assert "rank 3 on host-b (node 1, ranks 2-3) failed first: the job hung: no step was finished for " in message
+        assert "rank-3 suspended (SIGSTOP), " in message
+    for node in range(2):
+        stacks = [job.run_dir(node) / f"logs/attempt-1/rank-{2 * node + own}.stack" for own in range(2)]
+        assert all("(most recent call first)" in stack.read_text() for stack in stacks)
+        name = "failure.json" if node == 0 else "failure-node1.json"
+        culprit = json.loads((job.run_dir(node) / name).read_text())["culprit"]
+        assert (culprit["host"], culprit["rank"]) == ("host-b", 3)
 
 
 STRANGER = """

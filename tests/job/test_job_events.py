@@ -1,19 +1,23 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from fcn4dist.job.events import (
+    Beat,
     Evaluated,
     Event,
     EventLog,
     Exited,
     Inbox,
+    Looked,
     Progress,
     Reported,
     RunWatcher,
@@ -24,6 +28,7 @@ from fcn4dist.job.events import (
     signals_into,
 )
 from fcn4dist.job.process import ExitStatus
+from fcn4dist.run.pulse import Pulse
 
 
 def drain(inbox: Inbox) -> list[Event]:
@@ -111,6 +116,50 @@ def test_the_watching_thread_ends_with_its_block(tmp_path: Path, inbox: Inbox) -
     with watcher(tmp_path, inbox):
         (tmp_path / "rank-0.jsonl").write_text('{"step": 1}\n')
         assert inbox.get(timeout=10) == Progress(7.0, 0, {"step": 1})
+
+
+def test_a_look_that_fails_does_not_end_the_watching(
+    tmp_path: Path, inbox: Inbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """NFS answers ESTALE for a while: no look, no news, and then both again."""
+    pulse = tmp_path / "rank-0.pulse"
+    pulse.write_text("step 1 1\n")
+    files = WatchedFiles(tmp_path / "rank-0.jsonl", tmp_path / "evaluation.json", {}, {"rank-0": pulse})
+    watch = RunWatcher(files, inbox, lambda: 7.0)
+    monkeypatch.setattr(RunWatcher, "POLL_S", 0.01)
+    real, num_failures = Path.read_bytes, iter(range(5))
+
+    def read(path: Path) -> bytes:
+        if next(num_failures, None) is not None:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read)
+    with watch:
+        assert inbox.get(timeout=10) == Beat(7.0, "rank-0", Pulse("step", 1, 1))
+        assert inbox.get(timeout=10) == Looked(7.0)
+    assert next(num_failures, None) is None
+    assert caplog.text.count("Stale file handle") == 1
+
+
+def test_a_look_that_hangs_does_not_hold_up_the_end(
+    tmp_path: Path, inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """npu-smi takes 5 s to answer, a frozen folder for ever."""
+    monkeypatch.setattr("fcn4dist.job.poller.JOIN_S", 0.1)
+    monkeypatch.setattr(RunWatcher, "POLL_S", 0.0)
+    looks, end = threading.Event(), threading.Event()
+
+    def hang(_: RunWatcher) -> None:
+        looks.set()
+        assert end.wait(30)
+
+    monkeypatch.setattr(RunWatcher, "poll", hang)
+    with watcher(tmp_path, inbox):
+        assert looks.wait(10)
+        start_s = time.monotonic()
+    assert time.monotonic() - start_s < 10
+    end.set()
 
 
 def test_signals_become_events_and_handlers_come_back(inbox: Inbox) -> None:

@@ -2,16 +2,19 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from pathlib import Path
 
 import pytest
 
 from fcn4dist.errors import DataError
-from fcn4dist.job.events import Exited
+from fcn4dist.job.events import Exited, WallClock
 from fcn4dist.job.failure import explain_failure, format_failure, load_error, save_error, save_failure, tail
 from fcn4dist.job.process import ExitStatus
+from fcn4dist.job.stall import Stall
 from fcn4dist.job.state import Outcome
 from fcn4dist.run.folder import RunDir
+from fcn4dist.run.pulse import Pulse
 
 TERMED, KILLED = ExitStatus(None, signal.SIGTERM), ExitStatus(None, signal.SIGKILL)
 
@@ -30,19 +33,15 @@ def fail_with(run: RunDir, process: str, exception: Exception, at_s: float) -> N
     except Exception as caught:
         save_error(run.error(1, process), caught)
     document = json.loads(run.error(1, process).read_text())
-    run.error(1, process).write_text(json.dumps({**document, "time_s": at_s}))
+    run.error(1, process).write_text(json.dumps({**document, "monotonic_s": at_s - WallClock.at(0.0)}))
 
 
 def test_an_exception_is_kept_with_its_traceback_and_exit_code(run: RunDir) -> None:
     fail_with(run, "rank-0", ZeroDivisionError("division by zero"), 5.0)
     error = load_error(run.error(1, "rank-0"))
     assert error is not None
-    assert (error.time_s, error.type, error.message, error.exit_code) == (
-        5.0,
-        "ZeroDivisionError",
-        "division by zero",
-        1,
-    )
+    assert error.time_s == pytest.approx(5.0, abs=1e-5)
+    assert (error.type, error.message, error.exit_code) == ("ZeroDivisionError", "division by zero", 1)
     assert "in fail_with" in error.traceback
     fail_with(run, "rank-1", DataError("no clips"), 5.0)
     error = load_error(run.error(1, "rank-1"))
@@ -74,6 +73,38 @@ def test_the_culprit_is_the_first_exception_even_if_its_process_ends_later(run: 
     assert text.startswith("rank 1 on node-a failed first: ValueError: bad loss\n")
     assert "consequence: rank 0: RuntimeError: AllReduce failed" in text
     assert str(run.log(1, "rank-1")) in text
+
+
+def test_a_wall_clock_that_is_set_meanwhile_names_nobody_else(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NTP sets the clock back by an hour between the first failure and what follows from it."""
+    clock = WallClock()
+    save_error(run.error(1, "rank-1"), ValueError("bad loss"))
+    monkeypatch.setattr(time, "time", lambda real=time.time: real() - 3600)
+    save_error(run.error(1, "rank-0"), RuntimeError("AllReduce failed"))
+    killed = Exited(clock(), "rank-2", KILLED)  # without a word of its own
+    outcome = Outcome(
+        "failure", None, (killed, Exited(clock(), "rank-0", ExitStatus(1))), (Exited(clock(), "rank-1", TERMED),)
+    )
+    failure = explain_failure(outcome, run, 1, "node-a")
+    assert failure.culprit.rank == 1
+    error = load_error(run.error(1, "rank-0"))
+    assert error is not None
+    assert abs(error.time_s - failure.time_s) < 60
+
+
+def test_a_hang_in_which_nobody_stands_apart_names_the_collective(run: RunDir) -> None:
+    stall = Stall(600, {"rank-0": Pulse("step", 7), "rank-1": Pulse("step", 7)})
+    asked = ExitStatus(None, signal.SIGUSR2)  # to write its stacks, before it could
+    exits = (Exited(3.1, "rank-0", asked), Exited(3.2, "rank-1", KILLED))
+    failure = explain_failure(Outcome("failure", None, (), exits, stall), run, 1, "node-a")
+    assert (failure.culprit.rank, failure.culprit.process) == (None, "collective of step 7")
+    assert format_failure(failure, run).startswith(
+        "the job hung in the collective of step 7 on node-a, and no rank stands apart: no step was finished for 600 s: "
+        "rank-0, rank-1 in step 7\n"
+    )
+    assert [other.hint for other in failure.consequences] == ["ended by the launcher"] * 2
+    assert "consequence" not in format_failure(failure, run)
+    assert f"stacks of all ranks: {run.logs(1)}/*.stack" in format_failure(failure, run)
 
 
 def test_a_killed_rank_is_named_by_signal_with_the_usual_suspect(run: RunDir) -> None:

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from fcn4dist.job.events import Beat, Event, Exited, PeerEnds, Reported, Signalled, Started, Suspended
+from fcn4dist.job.events import Beat, Event, Exited, PeerEnds, PeerStalls, Reported, Signalled, Started, Suspended
 from fcn4dist.job.process import ExitStatus
 from fcn4dist.job.state import (
     BROKEN_STOP_GRACE_S,
@@ -44,6 +44,7 @@ def replay(
     for event in history:
         while state.deadline_s is not None and state.deadline_s <= event.at_s:
             now_s = state.deadline_s
+            state._watch._looked_s = now_s  # the pulses were read all the time
             note(now_s, state.on_time(now_s))
         note(event.at_s, state.on_event(event))
     return state, sent
@@ -136,9 +137,18 @@ def test_ranks_have_the_grace_time_after_a_signal_and_no_more() -> None:
 
 
 def test_a_second_signal_kills_at_once() -> None:
-    state, sent = replay([Signalled(2, signal.SIGINT), Signalled(2.5, signal.SIGINT)], grace_s=60)
-    assert sent[2:] == [(2.5, name, "SIGKILL") for name in ("rank-0", "rank-1", "scheduler")]
+    state, sent = replay([Signalled(2, signal.SIGINT), Signalled(3.5, signal.SIGINT)], grace_s=60)
+    assert sent[2:] == [(3.5, name, "SIGKILL") for name in ("rank-0", "rank-1", "scheduler")]
     assert state.deadline_s is None
+
+
+def test_a_terminal_that_closes_sends_sighup_twice_and_that_counts_once() -> None:
+    """The kernel and the shell each send one; whoever insists after a second means it."""
+    hangup = [Signalled(2, signal.SIGHUP), Signalled(2.0004, signal.SIGHUP)]
+    _, sent = replay([*hangup, ends(6, "rank-0"), ends(7, "rank-1"), ends(7.1, "scheduler", TERMED)], grace_s=60)
+    assert {number for _, _, number in sent} == {"SIGTERM"}
+    _, sent = replay([*hangup, Signalled(3.1, signal.SIGHUP)], grace_s=60)
+    assert {number for at_s, _, number in sent if at_s == 3.1} == {"SIGKILL"}
 
 
 def test_a_rank_that_fails_while_the_user_ends_the_job_does_not_change_the_reason() -> None:
@@ -238,3 +248,23 @@ def test_a_job_that_is_being_ended_does_not_stall() -> None:
     ], grace_s=100, stall_timeout_s=60)  # fmt: skip
     assert {number for _, _, number in sent} == {"SIGTERM"}
     assert state.outcome().kind == "signal"
+
+
+def test_a_hang_that_another_host_found_writes_the_stacks_here_too() -> None:
+    state, sent = replay([
+        *(beats(10, name, "step", 5) for name in JOB[1:]), PeerStalls(61, "node-1"), PeerStalls(61.5, "node-1"),
+        *(ends(64, name, TERMED) for name in JOB),
+    ], stall_timeout_s=60)  # fmt: skip
+    assert sent[:2] == [(61, "rank-0", "SIGUSR2"), (61, "rank-1", "SIGUSR2")]
+    assert [(at_s, number) for at_s, _, number in sent[5:8]] == [(61 + STACK_GRACE_S, "SIGTERM")] * 3
+    outcome = state.outcome()
+    assert (outcome.kind, outcome.failures) == ("failure", ())
+    assert outcome.stall is not None
+    assert outcome.stall.place == "collective of step 5"
+
+
+def test_a_phase_without_steps_has_a_limit_from_the_start_of_the_process() -> None:
+    state = JobState(JOB, grace_s=1, stall_timeout_s=60, phase_timeout_s=3600)
+    for name in JOB:
+        state.on_event(Started(5, name, 1))
+    assert state.deadline_s == 3605
