@@ -50,6 +50,10 @@ def test_two_ranks_train_evaluate_and_leave_what_is_promised(fcn4dist: Run, tiny
     # the line of ModelZoo's LossMonitor
     log = (run / "logs" / "attempt-1" / "rank-0.log").read_text()
     assert len(re.findall(r"epoch: [12] step: [1-5], loss is [\d.naif]+", log)) == 10
+    # rank 0 alone measures, with intervals at the end of the run only
+    assert len(re.findall(r"ROC-AUC 0\.\d+, PR-AUC 0\.\d+, 13 of 13", log)) == 1
+    assert len(re.findall(r"ROC-AUC 0\.\d+ \(0\.\d+ to 0\.\d+\), PR-AUC", log)) == 1
+    assert "ROC-AUC" not in (run / "logs" / "attempt-1" / "rank-1.log").read_text()
     # figures that scikit-learn confirms, of every clip once
     evaluation, scores = json.loads((run / "evaluation.json").read_text()), np.load(run / "scores.npz")
     assert evaluation["num_expected"] == evaluation["num_scored"] == 13
