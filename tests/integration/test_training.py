@@ -158,6 +158,18 @@ def test_a_user_error_in_a_worker_is_one_message_with_exit_code_2(
     assert processes_of(tmp_path / "run") == []
 
 
+def test_rank_0_alone_measures(fcn4dist: Run, tiny_shards: Path, tmp_path: Path) -> None:
+    """Scores that are no numbers are an error of whoever measures them: the other rank has scored its part and is done."""
+    run = tmp_path / "run"
+    result = fcn4dist(
+        *("launch", "--devices", 2, "--data", tiny_shards, "--run-dir", run, *TINY),
+        *("--set", "train.epochs=1", "--set", "train.lr=1e30"),
+    )
+    assert result.returncode == 2
+    assert "scores: clip 0, tag 'tag0' is nan; 13 of 13 clips have a NaN or infinite score" in result.stderr
+    assert [path.name for path in run.glob("logs/attempt-1/*.error.json")] == ["rank-0.error.json"]
+
+
 def test_any_number_of_ranks_scores_alike(fcn4dist: Run, tiny_shards: Path, tmp_path: Path) -> None:
     """A step with a learning rate of nothing leaves seeded weights alone: each run evaluates the same network."""
     documents, scores = [], []
