@@ -49,10 +49,10 @@ def train(
 
 
 def _print_losses(is_quiet: bool) -> None:
-    """Send the loop's lines to stdout as they are, so that what read ModelZoo's output reads ours."""
+    """Send the training's lines to stdout as they are, so that what read ModelZoo's output reads ours."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
-    loop = logging.getLogger("fcn4dist.train.loop")
+    loop = logging.getLogger("fcn4dist.train")
     loop.addHandler(handler)
     loop.setLevel(logging.WARNING if is_quiet else logging.INFO)
     loop.propagate = False

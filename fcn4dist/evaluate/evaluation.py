@@ -16,11 +16,10 @@ from fcn4dist.evaluate.metrics import Metrics, measure, top_tag_accuracy
 from fcn4dist.evaluate.score_file import Scores, save_scores
 from fcn4dist.evaluate.thresholds import Thresholds, choose_thresholds
 from fcn4dist.files import save_json
-from fcn4dist.job.rank import Rank
+from fcn4dist.job.rank import SINGLE
 
 if TYPE_CHECKING:
     from fcn4dist.data.dataset import DataSet, Split
-    from fcn4dist.evaluate.score import Gather
     from fcn4dist.model.fcn4 import FCN4
 
 
@@ -81,22 +80,30 @@ def evaluate_network(
     data: DataSet,
     config: EvaluateConfig,
     trained_on: TrainedOn,
-    rank: Rank,
     thresholds: Thresholds | None = None,
-    gather: Gather | None = None,
 ) -> Evaluation:
-    """Score `split` on all ranks and measure; every rank gets the same evaluation, only the chief's has intervals.
+    """Score `split` in this process and measure. `thresholds` decide about tags; validation clips choose their own.
 
-    `gather`: train/collectives.gather_rows, where there are several ranks. `thresholds` decide about tags; validation clips
-    choose their own. Raises DataError.
+    Raises DataError.
     """
     from fcn4dist.evaluate.score import score_split  # MindSpore
 
-    scores = score_split(network, split, config.batch, rank, gather)
+    scores = score_split(network, split, config.batch, SINGLE)
+    return measure_split(scores, split, data, config, trained_on, thresholds)
+
+
+def measure_split(
+    scores: Scores,
+    split: Split,
+    data: DataSet,
+    config: EvaluateConfig,
+    trained_on: TrainedOn,
+    thresholds: Thresholds | None = None,
+) -> Evaluation:
+    """Measure the scores of all clips of `split`. Raises DataError."""
     about = describe_evaluated(data, split.name, split.num_clips, trained_on)
     tracks = data.groups_of(scores.clip_ids)
-    num_resamples = config.num_resamples if rank.is_chief else 0
-    return evaluate_scores(scores, split.tags, about, tracks, thresholds, num_resamples, config.seed)
+    return evaluate_scores(scores, split.tags, about, tracks, thresholds, config.num_resamples, config.seed)
 
 
 def evaluate_scores(

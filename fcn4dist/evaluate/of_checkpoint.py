@@ -12,7 +12,6 @@ from fcn4dist.errors import CheckpointError, DataError
 from fcn4dist.evaluate.evaluated import TrainedOn
 from fcn4dist.evaluate.evaluation import Evaluation, evaluate_network
 from fcn4dist.evaluate.thresholds import Thresholds, load_thresholds
-from fcn4dist.job.rank import SINGLE
 from fcn4dist.model.fcn4 import FCN4
 from fcn4dist.model.trained import open_model
 from fcn4dist.run.folder import RunDir
@@ -49,7 +48,7 @@ def evaluate_checkpoint(
         thresholds = find_thresholds(model.path, data, tags)
         if thresholds is None and "val" in data.parts:
             thresholds = _choose_on_val(network, data, config.evaluate, trained_on)
-    evaluation = evaluate_network(network, split, data, config.evaluate, trained_on, SINGLE, thresholds)
+    evaluation = evaluate_network(network, split, data, config.evaluate, trained_on, thresholds)
     return evaluation, model.path
 
 
@@ -79,4 +78,4 @@ def check_fits(folder: Path, trained: object, found: object, what: str) -> None:
 def _choose_on_val(network: FCN4, data: DataSet, config: EvaluateConfig, trained_on: TrainedOn) -> Thresholds | None:
     _log.info("%s: scoring the val part first, for the thresholds of precision, recall and F1", data.path)
     quick = config.model_copy(update={"num_resamples": 0})
-    return evaluate_network(network, data.split("val"), data, quick, trained_on, SINGLE).thresholds
+    return evaluate_network(network, data.split("val"), data, quick, trained_on).thresholds

@@ -50,6 +50,10 @@ def test_two_ranks_train_evaluate_and_leave_what_is_promised(fcn4dist: Run, tiny
     # the line of ModelZoo's LossMonitor
     log = (run / "logs" / "attempt-1" / "rank-0.log").read_text()
     assert len(re.findall(r"epoch: [12] step: [1-5], loss is [\d.naif]+", log)) == 10
+    # rank 0 alone measures, with intervals at the end of the run only
+    assert len(re.findall(r"ROC-AUC 0\.\d+, PR-AUC 0\.\d+, 13 of 13", log)) == 1
+    assert len(re.findall(r"ROC-AUC 0\.\d+ \(0\.\d+ to 0\.\d+\), PR-AUC", log)) == 1
+    assert "ROC-AUC" not in (run / "logs" / "attempt-1" / "rank-1.log").read_text()
     # figures that scikit-learn confirms, of every clip once
     evaluation, scores = json.loads((run / "evaluation.json").read_text()), np.load(run / "scores.npz")
     assert evaluation["num_expected"] == evaluation["num_scored"] == 13
@@ -152,6 +156,18 @@ def test_a_user_error_in_a_worker_is_one_message_with_exit_code_2(
     assert "weights.ckpt: not a MindSpore checkpoint" in result.stderr
     assert "Traceback" not in result.stderr
     assert processes_of(tmp_path / "run") == []
+
+
+def test_rank_0_alone_measures(fcn4dist: Run, tiny_shards: Path, tmp_path: Path) -> None:
+    """Scores that are no numbers are an error of whoever measures them: the other rank has scored its part and is done."""
+    run = tmp_path / "run"
+    result = fcn4dist(
+        *("launch", "--devices", 2, "--data", tiny_shards, "--run-dir", run, *TINY),
+        *("--set", "train.epochs=1", "--set", "train.lr=1e30"),
+    )
+    assert result.returncode == 2
+    assert "scores: clip 0, tag 'tag0' is nan; 13 of 13 clips have a NaN or infinite score" in result.stderr
+    assert [path.name for path in run.glob("logs/attempt-1/*.error.json")] == ["rank-0.error.json"]
 
 
 def test_any_number_of_ranks_scores_alike(fcn4dist: Run, tiny_shards: Path, tmp_path: Path) -> None:

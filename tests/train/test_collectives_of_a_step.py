@@ -32,5 +32,5 @@ def test_a_step_of_eight_ranks_has_one_allreduce_of_everything(tmp_path: Path) -
     weights = 9 * (1 * 3 + 3 * 4 + 4 * 5 + 5 * 6) + 2 * (3 + 4 + 5 + 6) + 6 * 5 + 5
     statistics = 2 * (3 + 4 + 5 + 6)
     reduced = final[final.index("= AllReduce(") :].splitlines()[1]
-    assert f"({weights + statistics + 3})" in reduced  # floats: and the loss, the known labels and the wish to stop
+    assert f"({weights + statistics + 4})" in reduced  # and the loss, the known labels, the wish to stop, the overflow
     assert not re.search(r"= (AllGather|ReduceScatter|Broadcast)\(", final)

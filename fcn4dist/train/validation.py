@@ -1,0 +1,80 @@
+"""The evaluations of a run: every rank scores its part of the clips, the chief alone measures and writes."""
+
+from __future__ import annotations
+
+import logging
+
+import mindspore as ms
+
+from fcn4dist.config import RunConfig
+from fcn4dist.data.dataset import DataSet, Split
+from fcn4dist.evaluate.evaluated import TrainedOn
+from fcn4dist.evaluate.evaluation import Evaluation, format_evaluation, measure_split, save_evaluation
+from fcn4dist.evaluate.score import score_split
+from fcn4dist.files import save_json
+from fcn4dist.job.rank import Rank
+from fcn4dist.model.fcn4 import FCN4
+from fcn4dist.run.checkpoints import Progress, step_name
+from fcn4dist.run.folder import RunDir
+from fcn4dist.run.metrics import EvaluationRecords
+from fcn4dist.train.collectives import gather_rows
+from fcn4dist.train.progress import after_evaluation
+from fcn4dist.train.start import Start
+
+logger = logging.getLogger(__name__)
+
+
+class Validation:
+    """The part `evaluate.split` of a data set, and the network that scores it: float32 whatever `train.amp` is."""
+
+    def __init__(self, config: RunConfig, run: RunDir, data: DataSet, start: Start, rank: Rank) -> None:
+        self._config, self._run, self._data, self._rank = config.evaluate, run, data, rank
+        self._course, self._weights = start.course, start.weights
+        self._trained_on = TrainedOn(start.card.split_name, start.card.clip_list_sha256.get("train"))
+        self._split = self._open_split()
+        self._network = FCN4(config.model, len(start.split.tags))
+        self._is_patient = config.checkpoint.on_error == "continue"  # with a disk that refuses
+        self._records = EvaluationRecords(run, start.progress.step, is_patient=self._is_patient)
+
+    def evaluate(self, progress: Progress) -> tuple[Evaluation | None, Progress]:
+        """Evaluate the weights as they are; return the evaluation, and where the run stands after it.
+
+        Every rank calls this. There is no evaluation where there is nothing to score, and none on ranks other than the chief,
+        which do not know the best score either. Raises DataError for a score that is no number.
+        """
+        evaluation = None if self._split is None else self._measure(self._split, is_end=self._course.is_last(progress))
+        progress = after_evaluation(progress, None if evaluation is None else evaluation.metrics.roc_auc_macro)
+        if evaluation is not None:
+            self._save(evaluation, progress)
+            logger.info("%s", evaluation.summary)
+        return evaluation, progress
+
+    def _measure(self, split: Split, *, is_end: bool) -> Evaluation | None:
+        """Score on all ranks, measure on the chief; intervals, which cost more than all else, only at the run's end."""
+        for mine, trained in zip(self._network.get_parameters(), self._weights, strict=True):
+            mine.set_data(ms.Tensor(trained.asnumpy()))
+        scores = score_split(self._network, split, self._config.batch, self._rank, gather_rows)
+        if not self._rank.is_chief:
+            return None
+        config = self._config if is_end else self._config.model_copy(update={"num_resamples": 0})
+        return measure_split(scores, split, self._data, config, self._trained_on)
+
+    def _save(self, evaluation: Evaluation, progress: Progress) -> None:
+        folder = str(self._run.checkpoints.relative_to(self._run.path) / step_name(progress.step))
+        try:
+            save_evaluation(evaluation, self._run.evaluation, self._run.scores, checkpoint=folder)
+            if progress.best_step == progress.step:  # the best checkpoint's thresholds and figures outlive later ones
+                save_json(self._run.best_evaluation, format_evaluation(evaluation, folder))
+        except OSError as error:
+            if not self._is_patient:
+                raise
+            logger.warning("%s: cannot be written: %s", self._run.evaluation, error.strerror)
+        self._records.add(progress.step, progress.epoch, evaluation.headline)
+
+    def _open_split(self) -> Split | None:
+        name = self._config.split
+        if name in self._data.parts:
+            return self._data.split(name)
+        if self._rank.is_chief:
+            logger.warning("%s has no %s clips: nothing is evaluated", self._data.path, name)
+        return None
