@@ -119,9 +119,12 @@ class Wire:
         pieces = bytearray()
         while len(pieces) <= MAX_LINE_BYTES:
             try:
-                return bytes(pieces + await self._reader.readuntil(b"\n"))
+                pieces += await self._reader.readuntil(b"\n")
             except asyncio.LimitOverrunError as found:
                 pieces += await self._reader.readexactly(found.consumed)
+            else:
+                if len(pieces) <= MAX_LINE_BYTES:
+                    return bytes(pieces)
         raise WireError(f"a line of more than {MAX_LINE_BYTES} bytes")
 
     def _sign(self, side: Side, number: int, text: bytes) -> bytes:

@@ -21,6 +21,8 @@ from fcn4dist.hosts.wire import (
 SECRET = b"sixteen characters"
 Script = Callable[[Wire, Wire, list[bytes]], Awaitable[None]]
 
+PIECES_BYTES = 1 << 18  # several of the pieces of 64 KB that a line is read in
+
 
 def converse(script: Script) -> list[bytes]:
     """Run `script(master, member, sent)`; `sent` is all that the member wrote."""
@@ -87,7 +89,16 @@ def test_lines_that_were_tampered_with_end_the_connection(attack: str) -> None:
 
 def test_a_line_that_is_too_long_ends_the_connection() -> None:
     async def script(master: Wire, member: Wire, sent: list[bytes]) -> None:
-        member._writer.write(b"x" * (MAX_LINE_BYTES + 2))
+        member._writer.write(b"x" * (MAX_LINE_BYTES + PIECES_BYTES))  # its end is never written
+        with pytest.raises(WireError, match="a line of more than 4194304 bytes"):
+            await master.receive()
+
+    converse(script)
+
+
+def test_a_line_that_is_too_long_by_a_little_is_not_taken_either() -> None:
+    async def script(master: Wire, member: Wire, sent: list[bytes]) -> None:
+        member._writer.write(b"x" * (MAX_LINE_BYTES + 2) + b"\n")
         with pytest.raises(WireError, match="a line of more than 4194304 bytes"):
             await master.receive()
 
