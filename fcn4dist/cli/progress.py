@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -23,14 +24,17 @@ class ConsoleProgress:
     def __init__(self, is_quiet: bool) -> None:
         self._is_quiet = is_quiet
         self._live: LivePicture | None = None
+        self._terminal: TextIO | None = None
         self._what, self._total, self._done, self._num_reused = "", 0, 0, 0
         self._started = self._last_line = 0.0
 
     def __enter__(self) -> ConsoleProgress:
         from fcn4dist.run.terminal import LivePicture, build_console
 
-        console = build_console(sys.stderr)
-        if not self._is_quiet and console.is_interactive:
+        if not self._is_quiet and build_console(sys.stderr).is_interactive:
+            # a descriptor of its own: while this process decodes a clip, what C libraries write to stderr is dropped
+            self._terminal = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding, errors="replace")
+            console = build_console(self._terminal)
             self._live = LivePicture(console, lambda: self._draw(console.width))
             self._live.start()
         return self
@@ -40,6 +44,8 @@ class ConsoleProgress:
     ) -> None:
         if self._live is not None:
             self._live.stop()
+        if self._terminal is not None:
+            self._terminal.close()
 
     def start(self, what: str, total: int, done: int) -> None:
         """Begin a stage."""
