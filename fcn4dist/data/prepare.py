@@ -116,6 +116,7 @@ def prepare(config: RunConfig, *, force: bool = False, progress: Progress | None
             plan.work.shards.mkdir(exist_ok=True)
             plan.work.notes.mkdir(exist_ok=True)
             num_reused = 0
+            unusable: list[LedgerClip] = []
             while True:
                 notes, reused = _make_shards(plan, progress)
                 num_reused = max(num_reused, reused)
@@ -123,7 +124,8 @@ def prepare(config: RunConfig, *, force: bool = False, progress: Progress | None
                 _check_skipped(plan, skipped)
                 if all(found.written for found in notes.values()):
                     break
-                plan = plan_data_set(config, skipped)  # a shard without a row: deal the clips again
+                unusable += skipped  # a shard without a row: deal the other clips again
+                plan = plan_data_set(config, unusable)
             _write_manifest(plan, notes, skipped)
             plan.work.publish()
     return PrepareReport(open_dataset(target), num_reused=num_reused)

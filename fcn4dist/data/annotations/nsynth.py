@@ -25,7 +25,6 @@ QUALITIES = (  # in the order of the ten numbers of `qualities`
     "reverb",
     "tempo-synced",
 )
-NOTE_S = 4.0
 
 
 def load(place: Path, data: DataConfig) -> Annotations:
