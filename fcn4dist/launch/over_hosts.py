@@ -29,8 +29,9 @@ from fcn4dist.job.devices import HostDevices, list_ascend_devices
 from fcn4dist.job.events import WallClock
 from fcn4dist.job.plan import JobPlan, Launcher, Meeting, plan_as_json, plan_job
 from fcn4dist.job.ports import check_port, choose_port, is_free
+from fcn4dist.launch.attempt import run_attempt
 from fcn4dist.launch.job_end import RestartHistory, end_of
-from fcn4dist.launch.pipeline import LaunchRequest, run_attempt, survey
+from fcn4dist.launch.pipeline import LaunchRequest, survey
 from fcn4dist.launch.report_at_end import reported
 from fcn4dist.launch.resume import check_resumable
 from fcn4dist.launch.training_data import check_data, is_demo, resolve_data

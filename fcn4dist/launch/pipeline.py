@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import signal
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,15 +15,11 @@ from fcn4dist.config import RunConfig, format_config, keep_batches, override_con
 from fcn4dist.files import save_json, save_text
 from fcn4dist.job.console import JobConsole
 from fcn4dist.job.devices import HostDevices, require_mindspore, resolve_target, survey_host
-from fcn4dist.job.events import Event, EventLog, Inbox, RunWatcher, Stalled, Started, WallClock, WatchedFiles
+from fcn4dist.job.events import WallClock
 from fcn4dist.job.plan import JobPlan, Launcher, Meeting, plan_as_json, plan_job
 from fcn4dist.job.ports import check_port, choose_port, is_free
-from fcn4dist.job.stacks import dump_with_py_spy, remove_empty_stacks
 from fcn4dist.job.state import SCHEDULER, Outcome
-from fcn4dist.job.supervisor import Supervisor
-from fcn4dist.job.usage import UsageRecorder
-from fcn4dist.job.vitals import Vitals
-from fcn4dist.job.worker_env import strip_stale
+from fcn4dist.launch.attempt import run_attempt
 from fcn4dist.launch.job_end import RestartHistory, report_outcome
 from fcn4dist.launch.report_at_end import reported
 from fcn4dist.launch.resume import check_resumable
@@ -38,7 +32,6 @@ from fcn4dist.run.view import live_drawing
 
 if TYPE_CHECKING:
     from fcn4dist.hosts.place import Place
-    from fcn4dist.hosts.session import Session
     from fcn4dist.launch.training_data import ShownProgress
 
 PORT_TRIES = 5  # how often a port that was lost to another program is replaced
@@ -193,62 +186,6 @@ def _run_to_the_end(
         if not history.restarts_after(outcome, plan, has_progress=shown.has_progress):
             break
     report_outcome(outcome, plan, shown, console, history.refusal)
-
-
-def run_attempt(
-    plan: JobPlan,
-    shown: JobConsole,
-    *,
-    grace_s: float,
-    stall_timeout_s: float | None = None,
-    phase_timeout_s: float | None = None,
-    session: Session | None = None,
-) -> Outcome:
-    """Start the processes of `plan` and stay until none is left.
-
-    Without `stall_timeout_s` and `phase_timeout_s` there is no watchdog; `session`: with the launchers of other hosts.
-    """
-    run_dir, clock = plan.run_dir, WallClock()
-    inbox = Inbox()
-    if session is not None:
-        session.attach(inbox, clock)
-    vitals, usage = Vitals(inbox, clock), UsageRecorder(run_dir.usage, clock, plan.attempt)
-    pids: dict[str, int] = {}
-
-    def listen(event: Event) -> None:
-        vitals.on_event(event)
-        usage.on_event(event)
-        shown.on_event(event)
-        if isinstance(event, Started):
-            pids[event.process] = event.pid
-        elif isinstance(event, Stalled):
-            dump_with_py_spy(pids, run_dir.logs(plan.attempt))
-
-    supervisor = Supervisor(
-        plan.processes,
-        strip_stale(os.environ),
-        grace_s=grace_s,
-        stall_timeout_s=stall_timeout_s,
-        phase_timeout_s=phase_timeout_s,
-        event_log=EventLog(run_dir.events, plan.attempt),
-        inbox=inbox,
-        clock=clock,
-        listener=listen,
-        peers=session,
-    )
-    errors = {spec.name: run_dir.error(plan.attempt, spec.name) for spec in plan.processes}
-    pulses = {worker.process.name: run_dir.pulse(plan.attempt, worker.process.name) for worker in plan.workers}
-    metrics = run_dir.metrics(plan.meeting.first_rank)
-    files = WatchedFiles(metrics, run_dir.evaluation, errors, pulses, plan.meeting.world_size)
-    with RunWatcher(files, inbox, clock) as watcher, vitals, usage:
-        outcome = supervisor.run()
-    with contextlib.suppress(OSError):
-        watcher.poll()  # what rank 0 wrote last
-    while not inbox.empty():
-        shown.on_event(inbox.get())
-    remove_empty_stacks(run_dir.logs(plan.attempt))
-    killed = [exited.process for exited in outcome.failures if exited.status.signal == signal.SIGKILL]
-    return replace(outcome, memory=vitals.memory_of(killed))
 
 
 def lost_port(plan: JobPlan, outcome: Outcome) -> bool:

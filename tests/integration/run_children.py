@@ -21,7 +21,8 @@ from fcn4dist.job.events import STOP_SIGNALS, WallClock
 from fcn4dist.job.plan import JobPlan, Meeting, WorkerSpec
 from fcn4dist.job.process import ProcessSpec
 from fcn4dist.job.rank import Rank
-from fcn4dist.launch.pipeline import report_outcome, run_attempt
+from fcn4dist.launch.attempt import run_attempt
+from fcn4dist.launch.pipeline import report_outcome
 from fcn4dist.run.folder import RunDir
 from fcn4dist.run.terminal import build_console
 
