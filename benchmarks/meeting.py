@@ -95,7 +95,7 @@ def join_as_process(rank: int, num_launchers: int, port: int, config: dict[str, 
 
 def be_master(port: int, num_hosts: int, devices: int) -> None:
     """Lead a job until all hosts have the rank table; print the seconds, and the most memory that this process had."""
-    import fcn4dist.launch.over_hosts  # noqa: F401 - what a launcher has loaded
+    import fcn4dist.launch.pipeline  # noqa: F401 - what a launcher has loaded
 
     config = shared_config(load_config())
     session = MasterSession(card(0, num_hosts, devices, HOST, config), port, SECRET, None)
@@ -107,7 +107,7 @@ def be_master(port: int, num_hosts: int, devices: int) -> None:
         table = build_job_table(layout, [found.server for found in readies if found.server is not None])
         return Go(scheduler_host=HOST, scheduler_port=port + 1, attempt=1, config=config, rank_table=table)
 
-    session.agree(ready(0, devices), decide, lambda _text: None)
+    session.begin(decide(session.gather(ready(0, devices), lambda _text: None)))
     for _ in range(num_hosts - 1):
         mail = session._mail.get(timeout=LIMIT_S)
         assert mail.message == {"type": "done"}, mail

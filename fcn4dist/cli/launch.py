@@ -70,7 +70,7 @@ def launch(
     by signal n.
     """
     from fcn4dist.hosts.place import HostOptions, find_place
-    from fcn4dist.launch.pipeline import LaunchRequest, launch_job, show_dry_run
+    from fcn4dist.launch.host_job import LaunchRequest
     from fcn4dist.run.terminal import build_console
 
     place = find_place(HostOptions(master_port=master_port, **host_options), os.environ, imagined=dry_run)
@@ -82,20 +82,27 @@ def launch(
         raise ConfigError(f"--resume {resume}: node 0 has this run's config; give --config and --set there")
     config = apply_options(config, devices, device_target, data, max_restarts)
     request = LaunchRequest(
-        resume or run_dir, resume is not None, master_port, dry_run, devices, rank_table, job_secret_file, shows_ranks
+        run_dir=resume or run_dir,
+        resume=resume is not None,
+        master_port=master_port,
+        devices=devices,
+        rank_table=rank_table,
+        job_secret_file=job_secret_file,
+        shows_ranks=shows_ranks,
+        place=place,
+        has_config=has_config,
     )
     if as_json and not dry_run:
         raise ConfigError("--json: goes with --dry-run")
     if dry_run:
-        show_dry_run(config, request, build_console(sys.stdout), place, as_json=as_json)
-        return
-    progress = ConsoleProgress(is_quiet=bool(context.params.get("quiet")))
-    if place is None:
-        launch_job(config, request, build_console(sys.stdout), progress)
-        return
-    from fcn4dist.launch.over_hosts import HostRequest, launch_on_hosts
+        from fcn4dist.launch.dry_run import show_dry_run
 
-    launch_on_hosts(config, HostRequest(place, request, has_config), build_console(sys.stdout), progress)
+        show_dry_run(config, request, build_console(sys.stdout), as_json=as_json)
+        return
+    from fcn4dist.launch.pipeline import launch as launch_job
+
+    progress = ConsoleProgress(is_quiet=bool(context.params.get("quiet")))
+    click.echo(launch_job(config, request, build_console(sys.stderr), progress))
 
 
 def config_to_resume(context: click.Context, run_dir: Path, *, force: bool, node: int = 0) -> RunConfig:

@@ -89,9 +89,14 @@ def check_job_table(
 ) -> None:
     """Hold a given table to the job: number of ranks and hosts; where it is exported also this host's own entry.
 
+    One host alone may have any address.
+
     A host without an address, which only a dry run has, is known by its first rank. Raises RankTableError naming `where`,
     what was found and what was expected.
     """
+    if len(layout.nodes) == 1:
+        _check_table_of_one_host(table, where, device_ids, is_exported=is_exported)
+        return
     if table.world_size != layout.world_size:
         raise RankTableError(f"{where}: {table.world_size} ranks in it, the job has {layout.world_size}")
     counts = [len(server.devices) for server in table.servers]
@@ -112,7 +117,7 @@ def check_job_table(
         raise RankTableError(f"{where}: server {own.server_id} has {found}; the job has there {wanted_text}")
 
 
-def check_table_of_one_host(table: RankTable, where: str, device_ids: Sequence[int], *, is_exported: bool) -> None:
+def _check_table_of_one_host(table: RankTable, where: str, device_ids: Sequence[int], *, is_exported: bool) -> None:
     """Hold a given table to a job on this host alone: as many ranks, and where it is exported the same devices.
 
     Raises RankTableError naming `where`.

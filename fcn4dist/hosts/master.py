@@ -7,8 +7,7 @@ import logging
 import queue
 import signal
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,13 +18,11 @@ from fcn4dist.hosts.session import (
     GIVE_UP_S,
     AttemptMessages,
     Kind,
-    Restarts,
+    MeetingSession,
     Say,
-    Session,
     Verdict,
     error_of,
     failed_message,
-    never,
     verdict_message,
 )
 from fcn4dist.hosts.transport import Hub, Mail, at
@@ -41,7 +38,7 @@ LOOK_S = 0.05
 REMIND_S = 15.0  # between lines that say who is still missing
 
 
-class MasterSession(Session):
+class MasterSession(MeetingSession):
     """Collects the hosts, tells them the plan, passes the first failure on to all, and gives the verdict."""
 
     def __init__(self, card: HostCard, port: int, secret: bytes, names: Sequence[str] | None) -> None:
@@ -113,8 +110,8 @@ class MasterSession(Session):
         """Let the others prepare the demo set, or find it prepared."""
         self._tell_all({"type": "prepared"})
 
-    def agree(self, ready: Readiness, decide: Callable[[list[Readiness]], Go], say: Say) -> Go:
-        """Wait until all hosts are ready, decide and tell them to begin."""
+    def gather(self, ready: Readiness, say: Say) -> list[Readiness]:
+        """Wait until all hosts are ready; one that cannot be is told to all and raised."""
         readies = {0: ready}
         while len(readies) < len(self.layout.nodes):
             try:
@@ -137,10 +134,11 @@ class MasterSession(Session):
                     readies[rank] = parse_told(Readiness, mail.message.get("ready"), self.layout.title(rank))
                 except JobError as error:
                     self._fail(error)
-        try:
-            go = decide([readies[rank] for rank in sorted(readies)])
-        except Fcn4distError as error:
-            self._fail(error)
+        return [readies[rank] for rank in sorted(readies)]
+
+    def begin(self, go: Go | None) -> Go:
+        """Tell all hosts to begin."""
+        assert go is not None, "the master decides"
         self._tell_all({"type": "go", "go": go.model_dump()})
         return go
 
@@ -235,8 +233,8 @@ class MasterSession(Session):
         if self._first is None:
             self._first = verdict
 
-    def conclude(self, kind: Kind, failure: dict[str, Any] | None, restarts: Restarts = never) -> Verdict:
-        """Give the verdict: the first host that began to end has the culprit; and tell everybody."""
+    def conclude(self, kind: Kind, failure: dict[str, Any] | None) -> Verdict:
+        """Return how the job ended: the first host that began to end has the culprit."""
         with self._lock:
             self._failures[0] = failure
             first, stalls = self._first, dict(self._stalls)
@@ -252,14 +250,16 @@ class MasterSession(Session):
             held = [r for r, seen in stalls.items() if {*seen.pulses, *seen.suspended} & set(stall.suspects[:1])]
             rank = held[0] if held else verdict.node_rank
             verdict = Verdict("failure", rank, None, "the job hung", self._failures.get(rank), stall.to_json())
-        verdict = replace(verdict, restart_in_s=restarts(verdict))
+        return verdict
+
+    def pronounce(self, verdict: Verdict) -> None:
+        """Tell everybody; hosts that go away after a verdict that ends the job are no news."""
         with self._lock:
             self._is_over = verdict.restart_in_s is None
             if not self._is_over:
                 self._first, self._failures, self._stalls = None, {}, {}
                 self._begin_again()
         self._tell_all(verdict_message(verdict))
-        return verdict
 
 
 def compare_clocks(title: str, mail: Mail) -> str | None:

@@ -6,7 +6,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,11 @@ from fcn4dist.hosts.roster import Go, HostCard, Layout, Readiness, parse_told
 from fcn4dist.hosts.session import (
     VERDICT_S,
     Kind,
-    Restarts,
+    MeetingSession,
     Say,
-    Session,
     Verdict,
     error_of,
     failed_message,
-    never,
     verdict_of,
 )
 from fcn4dist.hosts.transport import Line, Mail, at
@@ -33,8 +31,10 @@ log = logging.getLogger(__name__)
 MASTER = "node-0"
 
 
-class MemberSession(Session):
+class MemberSession(MeetingSession):
     """Joins the master, does what it says, and tells it how this host's ranks fare."""
+
+    is_chief = False
 
     def __init__(self, card: HostCard, master: tuple[Sequence[str], int], secret: bytes) -> None:
         """Prepare to join the master at any of its addresses, at that port."""
@@ -64,10 +64,15 @@ class MemberSession(Session):
         """Wait for the master's word that its data is prepared."""
         self._wait_for("prepared")
 
-    def agree(self, ready: Readiness, decide: Callable[[list[Readiness]], Go], say: Say) -> Go:
-        """Say that this host is ready and wait for the master's word; `decide` is the master's."""
+    def gather(self, ready: Readiness, say: Say) -> list[Readiness]:
+        """Say that this host is ready; the others' words are the master's."""
         self._tell({"type": "ready", "ready": ready.model_dump()})
-        go: Go = parse_told(Go, self._wait_for("go").get("go"), self.layout.title(0))
+        return [ready]
+
+    def begin(self, go: Go | None) -> Go:
+        """Wait for the master's word."""
+        go = parse_told(Go, self._wait_for("go").get("go"), self.layout.title(0))
+        assert go is not None
         first = self.layout.nodes[self.card.node_rank].first_rank
         self._left = {f"rank-{first + i}" for i in range(self.card.devices)}
         return go
@@ -153,7 +158,7 @@ class MemberSession(Session):
             self._has_verdict.clear()
             super()._begin_again()
 
-    def conclude(self, kind: Kind, failure: dict[str, Any] | None, restarts: Restarts = never) -> Verdict:
+    def conclude(self, kind: Kind, failure: dict[str, Any] | None) -> Verdict:
         """Report this host's end, and return the master's verdict, or what is known here when the master is gone."""
         if self._verdict is None:
             self._tell({"type": "ended", "failure": failure})

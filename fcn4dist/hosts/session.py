@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from fcn4dist.errors import Fcn4distError, JobError, UserError
+from fcn4dist.errors import Fcn4distError, Interrupted, JobError, UserError
 from fcn4dist.hosts.roster import Go, HostCard, Layout, Readiness
 from fcn4dist.hosts.transport import Mail, Transport
 from fcn4dist.hosts.wire import Message
@@ -52,76 +52,67 @@ class Verdict:
     restart_in_s: float | None = None  # all hosts start again after this; None: the job is over
 
 
-Restarts = Callable[[Verdict], "float | None"]  # the delay before all hosts start again, or None
-
-
-def never(_verdict: Verdict) -> float | None:
-    """Start nothing again."""
-    return None
-
-
 class Session(ABC):
-    """What the master's and the members' sessions share. The supervisor's loop calls `hear` and `send`."""
+    """A host's part in a job, whether it has others or is alone: what the pipeline of a launch speaks to.
+
+    The supervisor's loop calls `hear` and `send`.
+    """
+
+    is_chief = True  # decides for all hosts
 
     def __init__(self, card: HostCard) -> None:
         self.card = card
         self.layout: Layout
         self.peers: tuple[str, ...] = ()  # the other launchers, as the supervisor calls them
-        self._transport: Transport
-        self._mail: queue.SimpleQueue[Mail] = queue.SimpleQueue()
-        self._lock = threading.RLock()
-        self._inbox: Inbox | None = None
-        self._clock: Clock
         self._cause: tuple[Kind, int | None, str] | None = None  # why this host began to stop
-        self._ended: set[str] = set()  # peers whose exit was reported
-        self._gone: list[Mail] = []  # connections that ended while the job ran
-        self._attempt = 0  # of this session
 
     @abstractmethod
     def join(self, limit_s: float, run_dir: str, say: Say) -> Layout:
         """Meet the other hosts; returns when all are there. Raises ConfigError or JobError."""
 
-    def wait_for_master_data(self) -> None:  # noqa: B027 - only one side has something to do
+    def wait_for_master_data(self) -> None:  # noqa: B027 - only a member has something to do
         """Wait until node 0 has prepared its data: hosts that share the demo's cache must not prepare it at once."""
 
-    def tell_prepared(self) -> None:  # noqa: B027 - only one side has something to do
+    def tell_prepared(self) -> None:  # noqa: B027 - only a master has something to do
         """Say that this host has prepared its data, where others may wait for it."""
 
     @abstractmethod
-    def agree(self, ready: Readiness, decide: Callable[[list[Readiness]], Go], say: Say) -> Go:
-        """Say that this host is ready and return the master's word to begin; `decide` runs on the master."""
+    def gather(self, ready: Readiness, say: Say) -> list[Readiness]:
+        """Say that this host is ready; on the chief, return what all hosts say, in the order of their numbers.
 
-    @abstractmethod
-    def conclude(self, kind: Kind, failure: dict[str, Any] | None, restarts: Restarts = never) -> Verdict:
-        """Tell how this host's part ended and return how the job did; `restarts` runs on the master.
-
-        With a verdict that says to start again the session is ready for the next `agree`.
+        Raises JobError or UserError when a host is gone or cannot take part.
         """
 
     @abstractmethod
-    def give_up(self, error: Fcn4distError) -> None:
-        """Tell the others that this host cannot take part."""
-
-    def give_up_after(self, seconds: float) -> None:
-        """Take a host for gone when nothing was heard from it for so long (launch.peer_timeout_s)."""
-        self._transport.silence_s = seconds
+    def begin(self, go: Go | None) -> Go:
+        """Return the chief's word to begin: its own `go`, which it tells the others, or the one that a member waits for."""
 
     @abstractmethod
-    def watch_scheduler(self, port: int, mark: Path) -> None:
+    def conclude(self, kind: Kind, failure: dict[str, Any] | None) -> Verdict:
+        """Tell how this host's part ended and return how the job did; on the chief `pronounce` must follow."""
+
+    def pronounce(self, verdict: Verdict) -> None:  # noqa: B027 - only a master has somebody to tell
+        """Tell the others the chief's verdict; one that says to start again is followed by the next `gather`."""
+
+    def give_up(self, error: Fcn4distError) -> None:  # noqa: B027 - alone there is nobody to tell
+        """Tell the others that this host cannot take part."""
+
+    def give_up_after(self, seconds: float) -> None:  # noqa: B027
+        """Take a host for gone when nothing was heard from it for so long (launch.peer_timeout_s)."""
+
+    def watch_scheduler(self, port: int, mark: Path) -> None:  # noqa: B027
         """Let this host's ranks know by the file `mark` when MindSpore's scheduler listens; the master tells the members."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """Close all connections; what was said before is still sent."""
-        self._transport.close()
 
     # while the job runs
 
-    def attach(self, inbox: Inbox, clock: Clock) -> None:
+    def attach(self, inbox: Inbox, clock: Clock) -> None:  # noqa: B027
         """From now on put what the others do into `inbox`."""
-        with self._lock:
-            self._inbox, self._clock = inbox, clock
-            while not self._mail.empty():
-                self._on_mail(self._mail.get())
+
+    def send(self, action: Send) -> None:  # noqa: B027
+        """Pass a signal of the supervisor on to a peer."""
 
     def hear(self, event: Event) -> None:
         """Take note of an event of this host, before the supervisor decides about it."""
@@ -143,9 +134,35 @@ class Session(ABC):
         """Why this host began to stop: kind, signal, and what happened in a few words."""
         return self._cause or ("failure", None, "")
 
-    @abstractmethod
-    def send(self, action: Send) -> None:
-        """Pass a signal of the supervisor on to a peer."""
+
+class MeetingSession(Session):
+    """What the master's and the members' sessions share: mail, which becomes events while the job runs."""
+
+    def __init__(self, card: HostCard) -> None:
+        super().__init__(card)
+        self._transport: Transport
+        self._mail: queue.SimpleQueue[Mail] = queue.SimpleQueue()
+        self._lock = threading.RLock()
+        self._inbox: Inbox | None = None
+        self._clock: Clock
+        self._ended: set[str] = set()  # peers whose exit was reported
+        self._gone: list[Mail] = []  # connections that ended while the job ran
+        self._attempt = 0  # of this session
+
+    def give_up_after(self, seconds: float) -> None:
+        """Pass the limit on to the connections."""
+        self._transport.silence_s = seconds
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._transport.close()
+
+    def attach(self, inbox: Inbox, clock: Clock) -> None:
+        """Begin with the mail that came before."""
+        with self._lock:
+            self._inbox, self._clock = inbox, clock
+            while not self._mail.empty():
+                self._on_mail(self._mail.get())
 
     def _receive(self, mail: Mail) -> None:
         """Take mail in the transport's thread: before the job runs it is kept for the main thread."""
@@ -194,8 +211,10 @@ def failed_message(error: Fcn4distError) -> Message:
 
 def error_of(message: Message) -> Fcn4distError:
     """Return the error that `failed_message` wrote."""
-    text = str(message.get("message", ""))
-    return UserError(text) if message.get("exit_code") == UserError.exit_code else JobError(text)
+    text, code = str(message.get("message", "")), message.get("exit_code")
+    if isinstance(code, int) and code > 128:
+        return Interrupted(code - 128, text)
+    return UserError(text) if code == UserError.exit_code else JobError(text)
 
 
 def verdict_message(verdict: Verdict) -> Message:

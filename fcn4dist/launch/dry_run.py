@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
@@ -11,22 +12,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from fcn4dist.ascend.addresses import is_routable
 from fcn4dist.ascend.rank_table.parse import load_accepted_table
 from fcn4dist.ascend.rank_table.rules.fields import is_address
 from fcn4dist.ascend.rank_table.schema import RankTable
 from fcn4dist.config import RunConfig, override_config, plan_batches
 from fcn4dist.errors import RankTableError
-from fcn4dist.hosts.job_table import check_job_table, check_table_of_one_host, find_server, load_given_table
+from fcn4dist.hosts.job_table import check_job_table, find_server, load_given_table
 from fcn4dist.hosts.place import Place, resolve_for_job
 from fcn4dist.hosts.roster import Layout, Node
 from fcn4dist.hosts.wire import MIN_SECRET, SECRET
 from fcn4dist.job.devices import HostDevices, list_ascend_devices
 from fcn4dist.job.plan import JobPlan, Launcher, Meeting, format_job, format_processes, plan_as_json, plan_job
 from fcn4dist.job.ports import LOOPBACK, choose_port
+from fcn4dist.launch.host_job import LaunchRequest, survey
 from fcn4dist.launch.training_data import check_data, is_demo, lay_demo_under
 from fcn4dist.model.memory_estimate import MemoryEstimate, estimate_memory, format_memory
-from fcn4dist.run.attempts import next_attempt
+from fcn4dist.run.attempts import check_run_dir, dated_folder, next_attempt
 from fcn4dist.run.folder import RunDir
 
 MAX_LOOKUPS = 32  # names at once: one that nobody knows may take seconds
@@ -44,6 +48,22 @@ class DryRun:
     shards: list[tuple[str, int]]  # name, rows; of the training part
     memory: MemoryEstimate
     notes: list[str]
+
+
+def show_dry_run(config: RunConfig, request: LaunchRequest, console: Console, *, as_json: bool = False) -> None:
+    """Print what `launch` would do with these options, on one host or several; nothing is started or written.
+
+    Raises UserError for what launch would refuse.
+    """
+    place = request.place
+    if place is not None and place.devices is not None and request.devices is None:
+        config = override_config(config, launch={"devices": place.devices})
+    run_dir = RunDir((request.run_dir or dated_folder()).absolute())
+    check_run_dir(run_dir, resume=request.resume)
+    host = survey(config, imagined=True)
+    job = imagine_job(config, run_dir.path, host, place, master_port=request.master_port, rank_table=request.rank_table)
+    text = json.dumps(as_document(job), indent=1) if as_json else format_dry_run(job)
+    console.file.write(text + "\n")  # rich would take seconds over a thousand ranks
 
 
 def imagine_job(
@@ -183,12 +203,9 @@ def _describe_table(
         return True, [f"rank table: generated at the start from the NPUs of all hosts, into {in_run}"]
     path, is_exported = Path(rank_table), host.target == "Ascend"
     table = load_given_table(path, host.target, os.environ, in_run, imagined=True)
-    if len(layout.nodes) == 1:
-        check_table_of_one_host(table, rank_table, devices[0], is_exported=is_exported)
-    else:
-        known = _address_as_table(layout, addresses, table)
-        for rank in range(len(layout.nodes)):
-            check_job_table(table, rank_table, known, rank, devices[rank], is_exported=is_exported)
+    known = _address_as_table(layout, addresses, table)
+    for rank in range(len(layout.nodes)):
+        check_job_table(table, rank_table, known, rank, devices[rank], is_exported=is_exported)
     notes = []
     if not is_exported:
         try:
@@ -209,7 +226,7 @@ def _address_as_table(layout: Layout, addresses: Sequence[Sequence[str]], table:
     return Layout(nodes=nodes, run_dir=layout.run_dir)
 
 
-def as_json(job: DryRun) -> dict[str, Any]:
+def as_document(job: DryRun) -> dict[str, Any]:
     """Return the dry run as one document: the plan of every host, positions of every rank, memory, notes."""
     first = plan_as_json(job.plans[0], job.num_clips)
     batches = job.plans[0].batches

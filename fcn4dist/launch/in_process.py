@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fcn4dist.config import RunConfig, format_config, keep_batches, plan_batches
+from fcn4dist.config import RunConfig, format_config, plan_batches
 from fcn4dist.errors import Interrupted
 from fcn4dist.files import save_json, save_text
 from fcn4dist.job.devices import require_mindspore, resolve_target
@@ -15,9 +15,8 @@ from fcn4dist.job.events import WallClock
 from fcn4dist.job.process import signal_name
 from fcn4dist.job.rank import SINGLE
 from fcn4dist.job.usage import UsageRecorder, own_processes
-from fcn4dist.launch.report_at_end import reported
-from fcn4dist.launch.resume import check_resumable
-from fcn4dist.launch.training_data import check_data, resolve_data
+from fcn4dist.launch.endings import reported
+from fcn4dist.launch.host_job import prepare_data
 from fcn4dist.run.attempts import check_run_dir, dated_folder, locked, writing
 from fcn4dist.run.checkpoints import has_checkpoint
 from fcn4dist.run.environment import describe_environment
@@ -42,17 +41,11 @@ def train_here(
         require_tensorboard()
     target = resolve_target(config.launch.device_target)
     prepare_imports(target)  # preparing data may load MindSpore, too
-    batches = plan_batches(config.train, SINGLE.world_size)
+    plan_batches(config.train, SINGLE.world_size)
     run = RunDir((run_dir or dated_folder()).absolute())
     check_run_dir(run, resume=resume)
     with locked(run):
-        config = resolve_data(config, run, say, progress)
-        data = check_data(config, batches)
-        if (note := data.length_note) is not None:
-            say(f"note: {note}")
-        if resume:
-            check_resumable(run, config, data)
-        config = keep_batches(config, batches)
+        config, data = prepare_data(config, run, SINGLE.world_size, say, progress, resume=resume)
         with writing(run):
             save_text(run.config, format_config(config))
             save_json(run.environment, describe_environment())

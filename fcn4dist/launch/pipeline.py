@@ -1,194 +1,173 @@
-"""The pipeline of `fcn4dist launch`: check, plan, run, tell how it went."""
+"""The pipeline of `fcn4dist launch`, on one host and on many: prepare -> agree -> attempt -> conclude -> tell."""
 
 from __future__ import annotations
 
-import json
+import contextlib
+import functools
+import importlib.metadata
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from fcn4dist.config import RunConfig, format_config, keep_batches, override_config, plan_batches
-from fcn4dist.files import save_json, save_text
-from fcn4dist.job.console import JobConsole
-from fcn4dist.job.devices import HostDevices, require_mindspore, resolve_target, survey_host
+from fcn4dist import __version__
+from fcn4dist.config import RunConfig, override_config
+from fcn4dist.errors import Fcn4distError
+from fcn4dist.hosts.local import LocalSession
+from fcn4dist.hosts.place import resolve_master
+from fcn4dist.hosts.roster import HostCard, Readiness, shared_config
+from fcn4dist.hosts.session import Say, Session
+from fcn4dist.job.devices import HostDevices
 from fcn4dist.job.events import WallClock
-from fcn4dist.job.plan import JobPlan, Launcher, Meeting, plan_as_json, plan_job
-from fcn4dist.job.ports import check_port, choose_port, is_free
-from fcn4dist.job.state import SCHEDULER, Outcome
+from fcn4dist.job.ports import LOOPBACK, check_port
+from fcn4dist.job.state import Outcome
+from fcn4dist.launch import endings
 from fcn4dist.launch.attempt import run_attempt
-from fcn4dist.launch.job_end import RestartHistory, report_outcome
-from fcn4dist.launch.report_at_end import reported
-from fcn4dist.launch.resume import check_resumable
-from fcn4dist.launch.training_data import check_data, resolve_data
-from fcn4dist.run.attempts import check_run_dir, dated_folder, locked, next_attempt, writing
-from fcn4dist.run.environment import describe_environment
+from fcn4dist.launch.host_job import HostJob, LaunchRequest, choose_devices, say_on, survey
+from fcn4dist.run.attempts import check_run_dir, dated_folder, locked, next_attempt
 from fcn4dist.run.event_files import event_files, require_tensorboard
 from fcn4dist.run.folder import RunDir
-from fcn4dist.run.view import live_drawing
+from fcn4dist.run.terminal import format_duration
 
 if TYPE_CHECKING:
-    from fcn4dist.hosts.place import Place
     from fcn4dist.launch.training_data import ShownProgress
 
-PORT_TRIES = 5  # how often a port that was lost to another program is replaced
+Attempt = Callable[..., Outcome]  # run_attempt, or what a test plays in its place
 
 
-@dataclass(frozen=True)
-class LaunchRequest:
-    """What the user asked for beside the config."""
+def launch(config: RunConfig, request: LaunchRequest, console: Console, progress: ShownProgress | None = None) -> str:
+    """Train on this host's devices, with the launchers of the other hosts where there are any; return the last line.
 
-    run_dir: Path | None = None  # None: runs/<date and time>
-    resume: bool = False  # run_dir is a run to continue
-    master_port: int | None = None  # None: a free one
-    dry_run: bool = False
-    devices: int | None = None  # of --devices; what a host file or an operator says comes after it
-    rank_table: str = "auto"  # auto, none, or a file
-    job_secret_file: Path | None = None
-    shows_ranks: bool = False  # a line a rank on the live console
-
-
-def launch_job(
-    config: RunConfig, request: LaunchRequest, console: Console, progress: ShownProgress | None = None
-) -> None:
-    """Train with `config.launch.devices` processes on this host; returns when all of them have ended well.
-
-    Raises UserError before anything starts when the input is wrong, JobError naming the process that failed first, and
-    Interrupted when a signal ended the job.
+    Raises UserError before anything starts when the input is wrong or the hosts disagree, JobError naming what failed first, and
+    Interrupted when a signal to any of the launchers ended the job.
     """
 
-    def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    if request.dry_run:
-        show_dry_run(config, request, console)
-        return
-    if config.launch.tensorboard:
-        require_tensorboard()
-    num_ranks = config.launch.devices
-    host = survey(config, imagined=False)
-    plan_batches(config.train, num_ranks)
-    run_dir = RunDir((request.run_dir or dated_folder()).absolute())
-    check_run_dir(run_dir, resume=request.resume)
-    if request.master_port is not None:
-        check_port(request.master_port)
-    table = _check_rank_table(request, host, run_dir, say)
-    with locked(run_dir):
-        config = resolve_data(config, run_dir, say, progress)
-        batches = plan_batches(config.train, num_ranks)
-        data = check_data(config, batches)
-        if (note := data.length_note) is not None:
-            say(f"note: {note}")
-        if request.resume:
-            check_resumable(run_dir, config, data)
-        config = keep_batches(config, batches)
-        with writing(run_dir):
-            save_text(run_dir.config, format_config(config))
-            save_json(run_dir.environment, describe_environment())
-            run_dir.failure.unlink(missing_ok=True)
-            if table is not None:  # the run keeps what it was started with
-                save_text(run_dir.rank_table, table.read_text(encoding="utf-8"))
-        exported = None if table is None else str(run_dir.rank_table)
-        with reported(run_dir, say), event_files(run_dir, is_wanted=config.launch.tensorboard):
-            _run_to_the_end(config, run_dir, host, request, data.num_rows("train"), console, exported)
-
-
-def _check_rank_table(
-    request: LaunchRequest, host: HostDevices, run_dir: RunDir, say: Callable[[str], None]
-) -> Path | None:
-    """Return the rank table that the workers get; one host needs none, so only one that was given, and on Ascend."""
-    if request.rank_table in ("auto", "none"):
-        return None
-    from fcn4dist.hosts.job_table import check_table_of_one_host, load_given_table
-
-    is_exported = host.target == "Ascend"
-    table = load_given_table(Path(request.rank_table), host.target, os.environ, run_dir.rank_table)
-    check_table_of_one_host(table, request.rank_table, host.devices, is_exported=is_exported)
-    if not is_exported:
-        say(f"{request.rank_table}: {table.world_size} ranks as in the job; not exported, since CPU needs none")
-        return None
-    return Path(request.rank_table)
-
-
-def survey(config: RunConfig, *, imagined: bool) -> HostDevices:
-    """Return the devices of this host that the job uses; `imagined`: of a host that has all that is asked for."""
-    wanted = config.launch.device_target
-    if not imagined:
-        require_mindspore()
-    target = "Ascend" if imagined and wanted == "Ascend" else resolve_target(wanted)
-    return survey_host(target, config.launch.devices, bind_cores=config.launch.bind_cores, imagined=imagined)
-
-
-def show_dry_run(
-    config: RunConfig, request: LaunchRequest, console: Console, place: Place | None = None, *, as_json: bool = False
-) -> None:
-    """Print what `launch` would do with these options, on one host or several; nothing is started or written.
-
-    Raises UserError for what launch would refuse.
-    """
-    from fcn4dist.launch import dry_run  # the demo's config, manifests and rank tables load here
-
+    say, place = functools.partial(say_on, console), request.place
     if place is not None and place.devices is not None and request.devices is None:
         config = override_config(config, launch={"devices": place.devices})
-    run_dir = RunDir((request.run_dir or dated_folder()).absolute())
-    check_run_dir(run_dir, resume=request.resume)
-    host = survey(config, imagined=True)
-    job = dry_run.imagine_job(
-        config, run_dir.path, host, place, master_port=request.master_port, rank_table=request.rank_table
+    has_events = config.launch.tensorboard and request.is_chief  # where rank 0 writes its metrics
+    if has_events:
+        require_tensorboard()
+    host = choose_devices(survey(config, imagined=False), place)
+    run_path = request.run_dir or dated_folder()
+    if request.is_chief:
+        check_run_dir(RunDir(run_path.absolute()), resume=request.resume)
+    with contextlib.closing(open_session(config, request, host, say)) as session:
+        session.give_up_after(config.launch.peer_timeout_s)
+        layout = session.join(config.launch.join_timeout_s, str(run_path), say)
+        if place is not None:
+            say(f"{len(layout.nodes)} hosts, {layout.world_size} ranks; here: {layout.nodes[place.node_rank].ranks}")
+        path = (request.run_dir or Path(layout.run_dir)).absolute()
+        job = HostJob(config, request, host, session, RunDir(path, session.card.node_rank), console)
+        with contextlib.ExitStack() as stack:
+            with told(session):
+                if not request.is_chief and not request.resume:  # this host has not run another job there
+                    check_run_dir(job.run_dir, resume=False)
+                stack.enter_context(locked(job.run_dir))
+                ready = job.prepare(progress)
+            if request.is_chief:
+                stack.enter_context(endings.reported(job.run_dir, say))
+            stack.enter_context(event_files(job.run_dir, is_wanted=has_events))
+            return run_to_the_end(job, ready)
+
+
+def open_session(config: RunConfig, request: LaunchRequest, host: HostDevices, say: Say) -> Session:
+    """Return this host's session; on the master of several it listens already. Raises ConfigError."""
+    place = request.place
+    if place is None:
+        if request.master_port is not None:
+            check_port(request.master_port)
+        return LocalSession(introduce(config, request, host, LOOPBACK))
+    from fcn4dist.hosts.master import MasterSession  # asyncio and ssl load here, not for one host
+    from fcn4dist.hosts.member import MemberSession
+    from fcn4dist.hosts.wire import load_secret
+
+    secret = load_secret(request.job_secret_file, os.environ)
+    addresses = resolve_master(place)
+    say(f"node {place.node_rank} of {place.num_nodes} hosts, by {place.source}")
+    card = introduce(config, request, host, addresses[0])
+    if not place.is_master:
+        return MemberSession(card, (addresses, place.master_port), secret)
+    check_port(place.master_port, addresses[0])
+    return MasterSession(card, place.master_port, secret, place.names)
+
+
+def introduce(config: RunConfig, request: LaunchRequest, host: HostDevices, address: str) -> HostCard:
+    """Return what this host says of itself."""
+    place = request.place
+    return HostCard(
+        node_rank=0 if place is None else place.node_rank,
+        num_nodes=1 if place is None else place.num_nodes,
+        host=socket.gethostname(),
+        address=address,
+        devices=len(host.devices),
+        target=host.target,
+        resume=request.resume,
+        rank_table="file" if request.given_table is not None else request.rank_table,
+        versions={"fcn4dist": __version__, "mindspore": importlib.metadata.version("mindspore")},
+        config=shared_config(config) if request.has_config else None,
+        expected=None if place is None or place.expected is None else list(place.expected),
     )
-    text = json.dumps(dry_run.as_json(job), indent=1) if as_json else dry_run.format_dry_run(job)
-    console.file.write(text + "\n")  # rich would take seconds over a thousand ranks
 
 
-def _run_to_the_end(
-    config: RunConfig,
-    run_dir: RunDir,
-    host: HostDevices,
-    request: LaunchRequest,
-    num_clips: int | None,
-    console: Console,
-    rank_table: str | None,
-) -> None:
-    """Run attempts until one ends well, is stopped, or fails with no restart left, and report that one."""
-    clock, history = WallClock(), RestartHistory(config.launch.max_restarts, console)
-    started_s = clock()
+@contextlib.contextmanager
+def told(session: Session) -> Iterator[None]:
+    """Tell the other hosts of an error here, so that all say it at once."""
+    try:
+        yield
+    except Fcn4distError as error:
+        session.give_up(error)
+        raise
+
+
+def run_to_the_end(job: HostJob, ready: Readiness, attempt: Attempt = run_attempt) -> str:
+    """Run attempts until one ends well, is stopped, or fails with no restart left; tell how that one went.
+
+    `attempt` starts the processes of a plan and stays until none is left.
+    """
+    session, layout = job.session, job.session.layout
+    num_restarts, started_s = 0, WallClock()()
     while True:
-        lost: frozenset[int] = frozenset()
-        for _ in range(PORT_TRIES):  # another program may take the port that was chosen
-            port = request.master_port or choose_port(avoid=lost)
-            launcher = Launcher(os.getpid(), os.environ, next_attempt(run_dir))
-            plan = plan_job(
-                config, run_dir, host, Meeting.on_one_host(config.launch.devices, port), launcher, rank_table
-            )
-            with writing(run_dir):
-                save_json(run_dir.plan, plan_as_json(plan, num_clips))
-            shown = JobConsole(
-                *(console, clock),
-                world_size=plan.meeting.world_size,
-                started_s=started_s,
-                num_restarts=history.num_restarts,
-                draw=live_drawing(run_dir, with_ranks=request.shows_ranks),
-            )
+        with endings.said_how_to_go_on(job.run_dir, layout, has_run=num_restarts > 0):
+            readies = session.gather(ready, job.say)
+            with told(session):
+                go = job.decide(readies) if session.is_chief else None
+            go = session.begin(go)
+        with told(session):
+            plan = job.accept(go)
+            shown = job.console_of(plan, started_s, num_restarts)
+            limits = job.config.launch
             with shown:
-                launch = config.launch
-                outcome = run_attempt(
+                outcome = attempt(
                     *(plan, shown),
-                    grace_s=launch.grace_s,
-                    stall_timeout_s=launch.stall_timeout_s,
-                    phase_timeout_s=launch.phase_timeout_s,
+                    grace_s=limits.grace_s,
+                    stall_timeout_s=limits.stall_timeout_s,
+                    phase_timeout_s=limits.phase_timeout_s,
+                    session=session,
                 )
-            if request.master_port is not None or shown.has_progress or not lost_port(plan, outcome):
-                break
-            lost |= {port}
-        if not history.restarts_after(outcome, plan, has_progress=shown.has_progress):
-            break
-    report_outcome(outcome, plan, shown, console, history.refusal)
-
-
-def lost_port(plan: JobPlan, outcome: Outcome) -> bool:
-    """Whether the scheduler failed because another program took its port between our choice and its start."""
-    failed = {exited.process for exited in (*outcome.failures, *outcome.consequences)}
-    return outcome.kind == "failure" and SCHEDULER in failed and not is_free(plan.meeting.scheduler_port)
+        kind = "success" if endings.is_finished(outcome, plan) else outcome.kind
+        failure = endings.find_own_failure(outcome, job.run_dir, plan.attempt, job.node.name)
+        verdict = session.conclude(kind, None if failure is None else asdict(failure))
+        refusal = ""
+        if session.is_chief:
+            decision = job.decide_restart(verdict, outcome, plan, has_progress=shown.has_progress)
+            verdict, refusal = replace(verdict, restart_in_s=decision.delay_s), decision.reason
+            session.pronounce(verdict)
+        if verdict.restart_in_s is None:
+            endings.tell(verdict, layout, plan, refusal)
+            elapsed = format_duration(WallClock()() - started_s)
+            own_part = f"done: {job.node.ranks}, {elapsed}; {job.run_dir.path}"
+            return shown.summary(job.run_dir) if session.is_chief else own_part
+        with told(session):
+            if verdict.restart_in_s > 0:
+                num_restarts += 1
+                culprit = endings.failure_of(verdict, layout, plan.attempt)
+                job.say(endings.note_restart(culprit, plan, num_restarts, limits.max_restarts, verdict.restart_in_s))
+                endings.wait_for_restart(verdict.restart_in_s, plan, layout)
+            else:
+                job.say(f"port {plan.meeting.scheduler_port} was taken by another program; starting with another one")
+        ready = ready.model_copy(update={"attempt": next_attempt(job.run_dir)})

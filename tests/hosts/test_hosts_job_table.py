@@ -13,7 +13,6 @@ from fcn4dist.errors import RankTableError
 from fcn4dist.hosts.job_table import (
     build_job_table,
     check_job_table,
-    check_table_of_one_host,
     load_given_table,
 )
 from fcn4dist.hosts.roster import Layout, Node
@@ -93,11 +92,16 @@ def test_on_cpu_only_the_counts_are_held_to_the_job() -> None:
 
 def test_a_table_for_one_host() -> None:
     one = load_given_table(EXAMPLES / "1x8.json", "CPU", {}, Path("rank_table.json"))
-    check_table_of_one_host(one, "t.json", range(8), is_exported=True)
+
+    def check(devices: range, *, is_exported: bool) -> None:
+        alone = layout(["127.0.0.1"], [len(devices)])
+        check_job_table(one, "t.json", alone, 0, devices, is_exported=is_exported)
+
+    check(range(8), is_exported=True)
     with pytest.raises(RankTableError, match=r"t.json: 8 ranks on 1 servers in it, the job has 2 on this one"):
-        check_table_of_one_host(one, "t.json", range(2), is_exported=False)
+        check(range(2), is_exported=False)
     with pytest.raises(RankTableError, match=r"rank 0 on device 0, .*; the job has rank 0 on device 8"):
-        check_table_of_one_host(one, "t.json", range(8, 16), is_exported=True)
+        check(range(8, 16), is_exported=True)
 
 
 def test_a_file_that_is_no_rank_table(tmp_path: Path) -> None:

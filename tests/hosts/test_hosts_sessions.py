@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from fcn4dist.hosts import transport
 from fcn4dist.hosts.master import MasterSession, compare_clocks
 from fcn4dist.hosts.member import MemberSession
 from fcn4dist.hosts.roster import Go, HostCard, Readiness
-from fcn4dist.hosts.session import GIVE_UP_S, VERDICT_S, Session, Verdict
+from fcn4dist.hosts.session import GIVE_UP_S, VERDICT_S, Kind, Session, Verdict
 from fcn4dist.hosts.transport import Mail
 from fcn4dist.hosts.wire import Wire, greet_as_member
 from fcn4dist.job.events import Event, Exited, Inbox, PeerEnds, PeerStalls, Signalled, Stalled
@@ -30,6 +31,7 @@ from fcn4dist.job.ports import choose_port
 from fcn4dist.job.process import ExitStatus
 from fcn4dist.job.stall import Stall, parse_stall
 from fcn4dist.job.state import FAILURE_GRACE_S, Send
+from fcn4dist.launch.pipeline import told
 from fcn4dist.run.pulse import Pulse
 from fcn4dist.train.bring_up import wait_until_listening
 
@@ -107,7 +109,24 @@ def join(session: Session, limit_s: float = 10) -> Callable[[], Any]:
 
 
 def agree(session: Session, decide: Callable[[list[Readiness]], Go] = lambda _readies: GO) -> Callable[[], Any]:
-    return lambda: session.agree(READY, decide, lambda _text: None)
+    def work() -> Go:
+        readies = session.gather(READY, lambda _text: None)
+        with told(session):
+            go = decide(readies) if session.is_chief else None
+        return session.begin(go)
+
+    return work
+
+
+def conclude(
+    session: Session, kind: Kind, failure: dict[str, Any] | None, restart_in_s: float | None = None
+) -> Verdict:
+    """Return the verdict as all hosts have it."""
+    verdict = session.conclude(kind, failure)
+    if session.is_chief:
+        verdict = replace(verdict, restart_in_s=restart_in_s)
+        session.pronounce(verdict)
+    return verdict
 
 
 def running(meeting: Meeting) -> tuple[MasterSession, MemberSession, Inbox, Inbox]:
@@ -444,7 +463,7 @@ def test_a_refusal_by_the_master_reaches_the_members(meeting: Meeting) -> None:
         raise ConfigError("another data set")
 
     errors = together(agree(master, refuse), agree(member))
-    assert [str(error) for error in errors] == ["another data set"] * 2
+    assert [str(error) for error in errors] == ["another data set", "host-0 (node 0, rank 0): another data set"]
 
 
 def test_a_failure_on_a_member_stops_the_master_and_has_one_verdict(meeting: Meeting) -> None:
@@ -455,7 +474,7 @@ def test_a_failure_on_a_member_stops_the_master_and_has_one_verdict(meeting: Mee
     event = next_event(heard)
     assert isinstance(event, PeerEnds)
     assert (event.process, event.signal) == ("node-1", None)
-    verdicts = together(lambda: member.conclude("failure", FAILURE), lambda: _conclude_after_exit(master, heard))
+    verdicts = together(lambda: conclude(member, "failure", FAILURE), lambda: _conclude_after_exit(master, heard))
     assert verdicts[0] == verdicts[1]
     assert verdicts[0] == Verdict("failure", 1, None, "rank-1 ended: killed by SIGKILL", FAILURE)
 
@@ -464,7 +483,7 @@ def _conclude_after_exit(master: MasterSession, heard: Inbox) -> Verdict:
     event = next_event(heard)
     assert isinstance(event, Exited)
     assert event.process == "node-1"
-    return master.conclude("failure", None)
+    return conclude(master, "failure", None)
 
 
 @pytest.mark.parametrize("finder", [0, 1])
@@ -479,7 +498,7 @@ def test_a_hang_is_judged_by_what_all_hosts_see(meeting: Meeting, finder: int) -
     sessions[1 - finder].hear(Stalled(1.1, stalls[1 - finder]))
     assert isinstance(next_event(inboxes[finder]), PeerStalls)
     master.send(Send("node-1", signal.SIGTERM))  # the master's 2 s are over first
-    verdicts = together(lambda: member.conclude("failure", FAILURE), lambda: _conclude_after_exit(master, heard))
+    verdicts = together(lambda: conclude(member, "failure", FAILURE), lambda: _conclude_after_exit(master, heard))
     assert verdicts[0] == verdicts[1]
     assert (verdicts[0].kind, verdicts[0].node_rank, verdicts[0].failure) == ("failure", 1, FAILURE)
     assert parse_stall(verdicts[0].stall).suspects == ("rank-1",)
@@ -494,8 +513,8 @@ def test_a_member_waits_for_a_master_that_is_slow_to_its_verdict(meeting: Meetin
     next_event(own)
     waits: list[float | None] = []
     member._has_verdict.wait = waits.append  # type: ignore[assignment, method-assign]
-    member.conclude("signal", None)
-    member.conclude("failure", None)
+    conclude(member, "signal", None)
+    conclude(member, "failure", None)
     assert waits == [None, VERDICT_S]
 
 
@@ -504,9 +523,7 @@ def test_a_failure_that_is_followed_by_a_restart_lets_both_agree_anew(meeting: M
     member.hear(Exited(1.0, "rank-1", ExitStatus(1)))
     member.send(Send("node-0", signal.SIGTERM))
     next_event(heard)
-    verdicts = together(
-        lambda: member.conclude("failure", FAILURE), lambda: master.conclude("failure", None, lambda _: 1.5)
-    )
+    verdicts = together(lambda: conclude(member, "failure", FAILURE), lambda: conclude(master, "failure", None, 1.5))
     assert verdicts[0] == verdicts[1]
     assert verdicts[0].restart_in_s == 1.5
     assert together(agree(master), agree(member)) == [GO, GO]
@@ -516,8 +533,8 @@ def test_a_failure_that_is_followed_by_a_restart_lets_both_agree_anew(meeting: M
         session.attach(inbox, time.time)
     member.hear(Exited(2.0, "rank-1", ExitStatus(0)))
     assert next_event(heard).process == "node-1"  # type: ignore[union-attr]
-    assert master.conclude("success", None) == Verdict("success")
-    assert member.conclude("success", None) == Verdict("success")
+    assert conclude(master, "success", None) == Verdict("success")
+    assert conclude(member, "success", None) == Verdict("success")
 
 
 @pytest.mark.parametrize("gone", [0, 1])
@@ -526,7 +543,7 @@ def test_a_launcher_that_goes_away_before_a_restart_is_noticed(meeting: Meeting,
     member.hear(Exited(1.0, "rank-1", ExitStatus(1)))
     member.send(Send("node-0", signal.SIGTERM))
     next_event(heard)
-    together(lambda: member.conclude("failure", FAILURE), lambda: master.conclude("failure", None, lambda _: 1.0))
+    together(lambda: conclude(member, "failure", FAILURE), lambda: conclude(master, "failure", None, 1.0))
     sessions: list[Session] = [master, member]
     sessions[gone].close()
     with pytest.raises(JobError, match=r"the launcher of .* is gone"):
@@ -546,7 +563,7 @@ def test_a_failure_on_the_master_stops_the_member(meeting: Meeting) -> None:
     master.hear(Exited(1.0, "rank-0", ExitStatus(7)))
     master.send(Send("node-1", signal.SIGTERM))
     assert isinstance(next_event(heard), PeerEnds)
-    verdicts = together(lambda: member.conclude("failure", None), lambda: master.conclude("failure", FAILURE))
+    verdicts = together(lambda: conclude(member, "failure", None), lambda: conclude(master, "failure", FAILURE))
     assert verdicts == [Verdict("failure", 0, None, "rank-0 ended: exit code 7", FAILURE)] * 2
 
 
@@ -560,7 +577,7 @@ def test_ranks_that_cannot_be_started_stop_the_other_host(meeting: Meeting, node
     failing.give_up(JobError("rank-0: cannot be started"))
     assert isinstance(next_event(inbox), PeerEnds)
     assert isinstance(next_event(inbox), Exited)
-    verdict = other.conclude("failure", None)
+    verdict = conclude(other, "failure", None)
     assert (verdict.kind, verdict.node_rank) == ("failure", node)
     assert "rank-0: cannot be started" in verdict.text
 
@@ -572,7 +589,7 @@ def test_a_signal_travels_with_its_number(meeting: Meeting) -> None:
     event = next_event(heard)
     assert isinstance(event, PeerEnds)
     assert event.signal == signal.SIGINT
-    verdicts = together(lambda: member.conclude("signal", None), lambda: master.conclude("signal", None))
+    verdicts = together(lambda: conclude(member, "signal", None), lambda: conclude(master, "signal", None))
     assert verdicts == [Verdict("signal", 1, signal.SIGINT)] * 2
 
 
@@ -583,11 +600,11 @@ def test_success_is_joint(meeting: Meeting, caplog: pytest.LogCaptureFixture) ->
     assert isinstance(done, Exited)
     assert (done.process, done.status) == ("node-1", ExitStatus(0))
     assert own.empty()  # the member waits for the others
-    assert master.conclude("success", None) == Verdict("success")
+    assert conclude(master, "success", None) == Verdict("success")
     released = next_event(own)
     assert isinstance(released, Exited)
     assert released.status == ExitStatus(0)
-    assert member.conclude("success", None) == Verdict("success")
+    assert conclude(member, "success", None) == Verdict("success")
     member.close()
     until(lambda: not master._hub._talks)
     assert not caplog.records  # that it goes away now is no news
@@ -598,9 +615,9 @@ def test_a_failure_of_the_master_reaches_a_member_that_was_done(meeting: Meeting
     member.hear(Exited(1.0, "rank-1", ExitStatus(0)))
     next_event(heard)
     master.hear(Exited(2.0, "rank-0", ExitStatus(1)))
-    master.conclude("failure", FAILURE)
+    conclude(master, "failure", FAILURE)
     assert isinstance(next_event(own), PeerEnds)
-    assert member.conclude("failure", None).failure == FAILURE
+    assert conclude(member, "failure", None).failure == FAILURE
 
 
 @pytest.mark.parametrize("gone", [0, 1])
@@ -616,7 +633,7 @@ def test_a_launcher_that_dies_is_noticed_at_once(meeting: Meeting, gone: int) ->
     assert time.monotonic() - start < 5
     other = sessions[1 - gone]
     assert isinstance(other, Session)
-    verdict = other.conclude("failure", None)
+    verdict = conclude(other, "failure", None)
     assert (verdict.kind, verdict.node_rank) == ("lost", gone)
 
 
@@ -632,7 +649,7 @@ def test_a_host_that_falls_silent_is_given_up(meeting: Meeting, monkeypatch: pyt
     assert isinstance(next_event(heard), PeerEnds)
     # both hosts are silent, so either may give up first, and the other one then finds the connection closed
     reasons = ("nothing heard for 0.5 s (launch.peer_timeout_s)", "the connection was closed")
-    assert master.conclude("failure", None).text in reasons
+    assert conclude(master, "failure", None).text in reasons
 
 
 def test_a_host_that_does_not_end_is_given_up(meeting: Meeting, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,19 +10,23 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from fcn4dist.config import BatchPlan
 from fcn4dist.errors import Fcn4distError
+from fcn4dist.hosts.local import LocalSession
+from fcn4dist.hosts.roster import HostCard
 from fcn4dist.job.console import JobConsole
 from fcn4dist.job.devices import CoreShare
 from fcn4dist.job.events import STOP_SIGNALS, WallClock
 from fcn4dist.job.plan import JobPlan, Meeting, WorkerSpec
 from fcn4dist.job.process import ProcessSpec
 from fcn4dist.job.rank import Rank
+from fcn4dist.launch import endings
 from fcn4dist.launch.attempt import run_attempt
-from fcn4dist.launch.pipeline import report_outcome
 from fcn4dist.run.folder import RunDir
 from fcn4dist.run.terminal import build_console
 
@@ -53,9 +57,18 @@ def main(run: Path, grace_s: float, programs: dict[str, str]) -> None:
     meeting = Meeting.on_one_host(len(ranks), 23456)
     plan = JobPlan(run_dir, 1, "CPU", meeting, BatchPlan(len(ranks), len(ranks)), scheduler, tuple(workers))
     console = build_console(sys.stdout, width=200)
+    card = HostCard(
+        node_rank=0, num_nodes=1, host=socket.gethostname(), address="127.0.0.1", devices=len(ranks), target="CPU",
+        resume=False, rank_table="auto", versions={}, config=None,
+    )  # fmt: skip
+    session = LocalSession(card)
+    layout = session.join(10, str(run), print)
     with JobConsole(console, WallClock(), world_size=len(ranks)) as shown:
-        outcome = run_attempt(plan, shown, grace_s=grace_s)
-    report_outcome(outcome, plan, shown, console)
+        outcome = run_attempt(plan, shown, grace_s=grace_s, session=session)
+    failure = endings.find_own_failure(outcome, run_dir, 1, card.host)
+    kind = "success" if endings.is_finished(outcome, plan) else outcome.kind
+    endings.tell(session.conclude(kind, None if failure is None else asdict(failure)), layout, plan)
+    sys.stdout.write(shown.summary(run_dir) + "\n")
 
 
 if __name__ == "__main__":

@@ -14,11 +14,13 @@ import pytest
 from bare_set import make_bare_set
 from rich.console import Console
 
-import fcn4dist.launch.pipeline
+import fcn4dist.launch.host_job
 from fcn4dist.config import RunConfig, load_config, override_config
 from fcn4dist.errors import ConfigError, DataError, JobError, RankTableError
 from fcn4dist.job import plan
-from fcn4dist.launch.pipeline import LaunchRequest, launch_job
+from fcn4dist.launch.dry_run import show_dry_run
+from fcn4dist.launch.host_job import LaunchRequest
+from fcn4dist.launch.pipeline import launch as launch_job
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,8 +37,9 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
 
 def launch(config: RunConfig, run_dir: Path, **options: object) -> str:
     output = io.StringIO()
-    launch_job(config, LaunchRequest(run_dir, **options), Console(file=output, width=200))  # type: ignore[arg-type]
-    return output.getvalue()
+    request = LaunchRequest(run_dir, **options)  # type: ignore[arg-type]
+    last_line = launch_job(config, request, Console(file=output, width=200))
+    return f"{output.getvalue()}{last_line}\n"
 
 
 def test_a_job_from_config_to_summary(config: RunConfig, tmp_path: Path) -> None:
@@ -172,11 +175,11 @@ def test_a_job_that_dies_twice_in_the_same_way_before_its_first_step_is_given_up
 def test_a_port_lost_to_another_program_is_replaced(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    choose = fcn4dist.launch.pipeline.choose_port
+    choose = fcn4dist.launch.host_job.choose_port
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         lost = stranger.getsockname()[1]
         monkeypatch.setattr(
-            fcn4dist.launch.pipeline, "choose_port", lambda avoid: choose(avoid=avoid) if avoid else lost
+            fcn4dist.launch.host_job, "choose_port", lambda avoid: choose(avoid=avoid) if avoid else lost
         )  # chosen a moment before the stranger took it
         output = launch(config, tmp_path / "run")
     assert "done: " in output
@@ -228,9 +231,10 @@ def test_a_run_directory_that_cannot_be_written_is_refused(config: RunConfig, tm
 
 def test_a_dry_run_writes_nothing(config: RunConfig, tmp_path: Path) -> None:
     before = sorted(tmp_path.rglob("*"))
-    output = launch(config, tmp_path / "runs" / "one", dry_run=True)
-    assert "2 ranks on CPU" in output
-    assert "nothing was started or written" in output
+    output = io.StringIO()
+    show_dry_run(config, LaunchRequest(tmp_path / "runs" / "one"), Console(file=output, width=200))
+    assert "2 ranks on CPU" in output.getvalue()
+    assert "nothing was started or written" in output.getvalue()
     assert sorted(tmp_path.rglob("*")) == before
 
 

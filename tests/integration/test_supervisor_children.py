@@ -256,7 +256,8 @@ def test_a_signal_ends_the_job_with_128_plus_n(start: Callable[..., Job], number
     job.popen.send_signal(number)
     code, output = job.wait()
     assert code == expected
-    assert f"ended by {signal.Signals(number).name}; go on with: fcn4dist launch --resume {job.run}" in output
+    name = signal.Signals(number).name
+    assert f"ended by {name}; nothing was saved yet: fcn4dist launch --resume {job.run} begins anew" in output
     assert (job.run / "logs/attempt-1/rank-0.log").read_text() == "stopping\n"
     assert not (job.run / "failure.json").exists()
     job.assert_nothing_left()

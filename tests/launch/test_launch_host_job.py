@@ -10,8 +10,8 @@ from fcn4dist.hosts.place import Place
 from fcn4dist.hosts.roster import shared_config
 from fcn4dist.job.devices import CoreShare, HostDevices
 from fcn4dist.job.ports import is_free
-from fcn4dist.launch import over_hosts as launch_hosts
-from fcn4dist.launch.over_hosts import choose_devices, choose_scheduler_port, merge_config
+from fcn4dist.launch import host_job
+from fcn4dist.launch.host_job import choose_devices, choose_scheduler_port, merge_config
 
 
 def test_a_host_keeps_its_own_paths_and_devices() -> None:
@@ -23,18 +23,25 @@ def test_a_host_keeps_its_own_paths_and_devices() -> None:
 
 
 def test_the_schedulers_port_is_the_next_one_where_it_is_free() -> None:
+    def choose(launchers_port: int, lost: frozenset[int] = frozenset()) -> int:
+        place = Place(2, 0, "127.0.0.1", launchers_port, "--nodes")
+        return choose_scheduler_port("127.0.0.1", launchers_port + 1, place, lost)
+
     port = next(p for p in range(21000, 22000) if is_free(p + 1))
-    assert choose_scheduler_port("127.0.0.1", port) == port + 1
-    assert choose_scheduler_port("127.0.0.1", 8117) not in range(8118, 12214)  # MindSpore's own
-    assert 20000 <= choose_scheduler_port("127.0.0.1", 65535) < 30000
+    assert choose(port) == port + 1
+    assert choose(port, frozenset({port + 1})) not in (port, port + 1)  # lost to another program
+    assert choose(8117) not in range(8118, 12214)  # MindSpore's own
+    assert 20000 <= choose(65535) < 30000
+    assert choose_scheduler_port("127.0.0.1", 23456, None) == 23456
+    assert 20000 <= choose_scheduler_port("127.0.0.1", None, None) < 30000
 
 
 def test_devices_of_a_host_file(monkeypatch: pytest.MonkeyPatch) -> None:
     host = HostDevices("Ascend", (0, 1), (CoreShare((), 1),) * 2, avx512_guard=False)
     place = Place(2, 0, "a", 29400, "--hostfile hosts", devices=2, device_ids=(4, 5))
-    monkeypatch.setattr(launch_hosts, "list_ascend_devices", lambda _environ: (4, 5, 6))
+    monkeypatch.setattr(host_job, "list_ascend_devices", lambda _environ: (4, 5, 6))
     assert choose_devices(host, place).devices == (4, 5)
-    monkeypatch.setattr(launch_hosts, "list_ascend_devices", lambda _environ: (0, 1))
+    monkeypatch.setattr(host_job, "list_ascend_devices", lambda _environ: (0, 1))
     with pytest.raises(ConfigError, match=r"--hostfile hosts: device 4 is not among this host's \[0, 1\]"):
         choose_devices(host, place)
     with pytest.raises(ConfigError, match=r"--devices 2: --hostfile hosts gives this host 3"):

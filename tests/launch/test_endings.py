@@ -6,15 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from fcn4dist.errors import Interrupted, JobError, UserError
+from fcn4dist.config import BatchPlan
+from fcn4dist.errors import Fcn4distError, Interrupted, JobError, UserError
+from fcn4dist.files import save_json
 from fcn4dist.hosts.roster import Layout, Node
 from fcn4dist.hosts.session import Verdict
+from fcn4dist.job.devices import CoreShare
 from fcn4dist.job.events import Exited
-from fcn4dist.job.failure import FailedProcess, Failure, WorkerError
-from fcn4dist.job.process import ExitStatus
+from fcn4dist.job.failure import FailedProcess, Failure, WorkerError, format_failure
+from fcn4dist.job.oom import BY_CGROUP, NOT_BY_KERNEL
+from fcn4dist.job.plan import JobPlan, Meeting, WorkerSpec
+from fcn4dist.job.process import ExitStatus, ProcessSpec
+from fcn4dist.job.rank import Rank
 from fcn4dist.job.stall import Stall
 from fcn4dist.job.state import Outcome
-from fcn4dist.launch.verdict import explain_verdict, failure_of, find_own_failure, said_how_to_go_on
+from fcn4dist.launch.endings import advise, failure_of, find_own_failure, is_finished, said_how_to_go_on, tell
 from fcn4dist.run.folder import RunDir
 from fcn4dist.run.pulse import Pulse
 from fcn4dist.run.state import RankEnd
@@ -28,6 +34,25 @@ LAYOUT = Layout(
 )
 
 
+ALONE = Layout(nodes=LAYOUT.nodes[:1], run_dir="runs/x")
+FULL = WorkerError(1.0, "JobError", "the checkpoint could not be written: No space left on device", "Traceback", 1)
+
+
+def plan_of(run: RunDir, *, is_chief: bool = False) -> JobPlan:
+    workers = tuple(
+        WorkerSpec(Rank(number, 3, number), CoreShare((), 1), ProcessSpec(f"rank-{number}", ())) for number in range(3)
+    )
+    meeting = replace(Meeting.on_one_host(3, 23456), runs_scheduler=is_chief)
+    return JobPlan(run, 1, "CPU", meeting, BatchPlan(8, 2), None, workers)
+
+
+def told(verdict: Verdict, run: RunDir, layout: Layout = LAYOUT, *, is_chief: bool = False) -> Exception:
+    """Return what the launcher of a host raises at the end."""
+    with pytest.raises(Fcn4distError) as raised:
+        tell(verdict, layout, plan_of(run, is_chief=is_chief))
+    return raised.value
+
+
 def failure(exit_code: int = 1, error: WorkerError | None = None) -> Failure:
     culprit = FailedProcess("rank-2", 2, "host-b", exit_code, None, None, error, "/r/rank-2.log", ["last words"])
     return Failure(1, 5.0, culprit, ())
@@ -35,7 +60,7 @@ def failure(exit_code: int = 1, error: WorkerError | None = None) -> Failure:
 
 def test_the_verdict_names_host_and_rank_on_every_host(tmp_path: Path) -> None:
     run = RunDir(tmp_path, node=1)
-    error = explain_verdict(Verdict("failure", 1, failure=asdict(failure())), LAYOUT, run, 1)
+    error = told(Verdict("failure", 1, failure=asdict(failure())), run)
     assert isinstance(error, JobError)
     assert "rank 2 on host-b (node 1, rank 2) failed first: exit code 1" in str(error)
     assert "last words" in str(error)
@@ -45,13 +70,13 @@ def test_the_verdict_names_host_and_rank_on_every_host(tmp_path: Path) -> None:
 
 def test_a_users_mistake_on_another_host_is_one_here(tmp_path: Path) -> None:
     mistake = WorkerError(5.0, "DataError", "shard 3 is damaged", "Traceback ...", 2)
-    error = explain_verdict(Verdict("failure", 1, failure=asdict(failure(2, mistake))), LAYOUT, RunDir(tmp_path), 1)
+    error = told(Verdict("failure", 1, failure=asdict(failure(2, mistake))), RunDir(tmp_path))
     assert isinstance(error, UserError)
     assert str(error) == "host-b (node 1, rank 2): shard 3 is damaged"
 
 
 def test_a_launcher_that_is_gone_is_named(tmp_path: Path) -> None:
-    error = explain_verdict(Verdict("lost", 0, text="the connection was closed"), LAYOUT, RunDir(tmp_path), 1)
+    error = told(Verdict("lost", 0, text="the connection was closed"), RunDir(tmp_path))
     assert isinstance(error, JobError)
     first, how = str(error).splitlines()
     assert first.startswith("the launcher of host-a (node 0, ranks 0-1) is gone: the connection was closed; ")
@@ -62,22 +87,81 @@ def test_a_launcher_that_is_gone_is_named(tmp_path: Path) -> None:
 
 
 def test_a_failure_without_details_still_names_the_host(tmp_path: Path) -> None:
-    error = explain_verdict(Verdict("failure", 1, text="rank-2 failed"), LAYOUT, RunDir(tmp_path), 1)
+    error = told(Verdict("failure", 1, text="rank-2 failed"), RunDir(tmp_path))
     first, how = str(error).splitlines()
     assert first == "host-b (node 1, rank 2) failed first: rank-2 failed; the job was ended on all hosts"
     assert how.startswith(f"  next: fcn4dist launch --resume {tmp_path} on every host")
 
 
 def test_a_signal_ends_all_hosts_with_its_code(tmp_path: Path) -> None:
-    error = explain_verdict(Verdict("signal", 1, 15), LAYOUT, RunDir(tmp_path), 1)
+    error = told(Verdict("signal", 1, 15), RunDir(tmp_path))
     assert isinstance(error, Interrupted)
     assert error.exit_code == 143
     assert "ended by SIGTERM on host-b (node 1, rank 2)" in str(error)
 
 
 def test_a_stop_on_request_says_where_it_goes_on(tmp_path: Path) -> None:
-    error = explain_verdict(Verdict("signal", 1, 10), LAYOUT, RunDir(tmp_path), 1, end=RankEnd(12, 60, 0))
+    run = RunDir(tmp_path)
+    stopped_at(run, 12)
+    error = told(Verdict("signal", 1, 10), run)
     assert "stopped by SIGUSR1 on host-b (node 1, rank 2) after step 12 of 60, checkpoint saved on node 0" in str(error)
+
+
+def stopped_at(run: RunDir, step: int, stopped_by: int | None = 0) -> None:
+    run.logs(1).mkdir(parents=True, exist_ok=True)
+    save_json(run.end(1, "rank-0"), asdict(RankEnd(step, 60, stopped_by)))
+
+
+def test_an_end_before_the_first_checkpoint_says_that_nothing_was_saved(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    error = told(Verdict("signal", 0, 2), run, ALONE, is_chief=True)
+    assert str(error) == (f"ended by SIGINT; nothing was saved yet: fcn4dist launch --resume {tmp_path} begins anew")
+    (run.checkpoints / "step-00000120").mkdir(parents=True)
+    error = told(Verdict("signal", 0, 2), run, ALONE, is_chief=True)
+    assert str(error) == f"ended by SIGINT; go on with: fcn4dist launch --resume {tmp_path}"
+
+
+def test_a_rank_that_was_asked_to_stop_stops_the_job_on_one_host_and_on_many(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    stopped_at(run, 12, 10)
+    for layout in (ALONE, LAYOUT):
+        error = told(Verdict("success"), run, layout)
+        assert isinstance(error, Interrupted)
+        assert (error.exit_code, str(error).split(";")[0][:43]) == (138, "stopped by SIGUSR1 after step 12 of 60, che")
+
+
+def test_a_signal_that_comes_when_all_is_done_changes_nothing(tmp_path: Path) -> None:
+    run, killed = RunDir(tmp_path), Exited(2.0, "rank-0", ExitStatus(None, 15))
+    stopped_at(run, 60, None)
+    assert is_finished(Outcome("signal", 15), plan_of(run))
+    assert not is_finished(Outcome("signal", 15, consequences=(killed,)), plan_of(run))
+    stopped_at(run, 12)
+    assert not is_finished(Outcome("signal", 15), plan_of(run))
+
+
+@pytest.mark.parametrize(
+    ("hint", "error", "stall", "advice"),
+    [
+        (BY_CGROUP, None, None, "it needs less memory with a smaller train.device_batch"),
+        (None, FULL, None, "make room on the disk of "),
+        (None, None, "no step was finished for 600 s: ...", "see in the stacks what it waits for"),
+        (NOT_BY_KERNEL, None, None, None),
+    ],
+)
+def test_the_advice_follows_the_cause_and_ends_with_how_to_go_on(
+    tmp_path: Path, hint: str | None, error: WorkerError | None, stall: str | None, advice: str | None
+) -> None:
+    (tmp_path / "checkpoints" / "step-00000120").mkdir(parents=True)
+    culprit = FailedProcess("rank-1", 1, "node-a", None, "SIGKILL", hint, error, "rank-1.log", [], 3 << 30, stall)
+    found = Failure(1, 5.0, culprit, ())
+    *first, last = advise(found, plan_of(RunDir(tmp_path)), ALONE)
+    assert last == f"fcn4dist launch --resume {tmp_path} goes on from step-00000120; --max-restarts N does so by itself"
+    assert len(first) == (advice is not None)
+    assert advice is None or first[0].startswith(advice)
+    assert advise(found, plan_of(RunDir(tmp_path)), LAYOUT)[:-1] == tuple(first)
+    screen = format_failure(found, RunDir(tmp_path))
+    assert screen.startswith("rank 1 on node-a failed first: ")
+    assert "its peak memory: 3.00 GB" in screen
 
 
 def test_only_what_failed_by_itself_is_this_hosts_failure(tmp_path: Path) -> None:
@@ -101,20 +185,20 @@ def test_a_hang_names_the_rank_that_all_hosts_see_standing_apart(tmp_path: Path)
     assert account is not None
     stall = Stall(61, {"rank-0": Pulse("step", 8), "rank-1": Pulse("step", 8), "rank-2": Pulse("step", 7)}).to_json()
     verdict = Verdict("failure", 1, None, "the job hung", asdict(account), stall)
-    text = str(explain_verdict(verdict, LAYOUT, run, 1))
+    text = str(told(verdict, run))
     assert text.startswith(
         "rank 2 on host-b (node 1, rank 2) failed first: the job hung: no step was finished for 61 s: "
     )
     assert str(run.log(1, "rank-2")) in text
     assert json.loads(run.failure.read_text())["culprit"]["host"] == "host-b"
-    unknown = str(explain_verdict(replace(verdict, failure=None), LAYOUT, run, 1))
+    unknown = str(told(replace(verdict, failure=None), run))
     assert unknown.startswith("rank 2 on host-b (node 1, rank 2) failed first: the job hung: ")
 
 
 def test_a_hang_in_which_no_rank_of_any_host_stands_apart_names_the_collective(tmp_path: Path) -> None:
     stall = Stall(61, {f"rank-{n}": Pulse("step", 8) for n in range(3)}).to_json()
     verdict = Verdict("failure", 0, None, "the job hung", None, stall)
-    text = str(explain_verdict(verdict, LAYOUT, RunDir(tmp_path), 1))
+    text = str(told(verdict, RunDir(tmp_path)))
     assert text.startswith("the job hung in the collective of step 8 on all hosts, and no rank stands apart: ")
     assert failure_of(verdict, LAYOUT, 1).kind == "the collective of step 8: hung"
 
@@ -125,10 +209,10 @@ def test_a_launcher_that_dies_between_two_attempts_ends_the_job_and_it_says_how_
         pytest.raises(
             JobError, match=rf"is gone: .*\n  next: fcn4dist launch --resume {tmp_path} on every host"
         ) as raised,
-        said_how_to_go_on(RunDir(tmp_path), has_run=True),
+        said_how_to_go_on(RunDir(tmp_path), LAYOUT, has_run=True),
     ):
         raise gone
     assert "--max-restarts does not bring back" in str(raised.value)
-    with pytest.raises(JobError) as before, said_how_to_go_on(RunDir(tmp_path), has_run=False):
+    with pytest.raises(JobError) as before, said_how_to_go_on(RunDir(tmp_path), LAYOUT, has_run=False):
         raise gone
     assert before.value is gone

@@ -10,7 +10,7 @@ import pytest
 
 from fcn4dist.config import format_config, load_config
 from fcn4dist.errors import JobError
-from fcn4dist.launch.report_at_end import leave_report, reported
+from fcn4dist.launch.endings import leave_report, reported
 from fcn4dist.run.folder import RunDir
 
 

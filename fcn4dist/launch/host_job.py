@@ -1,0 +1,289 @@
+"""This host's part of a job: the devices, data and rank table that it brings, what it decides as the chief, what it writes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from fcn4dist.config import RunConfig, build_config, format_config, keep_batches, plan_batches
+from fcn4dist.errors import ConfigError
+from fcn4dist.files import digest_file, save_json, save_text
+from fcn4dist.hosts.place import Place
+from fcn4dist.hosts.roster import LOCAL_KEYS, Go, Readiness, check_same_data, shared_config
+from fcn4dist.hosts.session import Say, Session, Verdict
+from fcn4dist.job.console import JobConsole
+from fcn4dist.job.devices import HostDevices, list_ascend_devices, require_mindspore, resolve_target, survey_host
+from fcn4dist.job.events import WallClock
+from fcn4dist.job.plan import JobPlan, Launcher, Meeting, plan_as_json, plan_job
+from fcn4dist.job.ports import check_port, choose_port, is_free
+from fcn4dist.job.state import Outcome
+from fcn4dist.launch import endings
+from fcn4dist.launch.resume import check_resumable
+from fcn4dist.launch.training_data import check_data, is_demo, resolve_data
+from fcn4dist.run.attempts import next_attempt, writing
+from fcn4dist.run.environment import describe_environment
+from fcn4dist.run.folder import RunDir
+from fcn4dist.run.view import live_drawing
+
+if TYPE_CHECKING:
+    from fcn4dist.data.dataset import DataSet
+    from fcn4dist.launch.training_data import ShownProgress
+
+
+@dataclass(frozen=True)
+class LaunchRequest:
+    """What the user asked for beside the config."""
+
+    run_dir: Path | None = None  # None: runs/<date and time>, on a member the master's
+    resume: bool = False  # run_dir is a run to continue
+    master_port: int | None = None  # of one host's scheduler; None: a free one
+    devices: int | None = None  # of --devices; what a host file or an operator says comes after it
+    rank_table: str = "auto"  # auto, none, or a file
+    job_secret_file: Path | None = None
+    shows_ranks: bool = False  # a line a rank on the live console
+    place: Place | None = None  # among several hosts; None: this one is alone
+    has_config: bool = True  # False: this host resumes a run whose config only node 0 has
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether rank 0 runs here."""
+        return self.place is None or self.place.is_master
+
+    @property
+    def given_table(self) -> Path | None:
+        """The rank table that the user named."""
+        return None if self.rank_table in ("auto", "none") else Path(self.rank_table)
+
+
+def say_on(console: Console, text: str) -> None:
+    """Print a line as it is."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def survey(config: RunConfig, *, imagined: bool) -> HostDevices:
+    """Return the devices of this host that the job uses; `imagined`: of a host that has all that is asked for."""
+    wanted = config.launch.device_target
+    if not imagined:
+        require_mindspore()
+    target = "Ascend" if imagined and wanted == "Ascend" else resolve_target(wanted)
+    return survey_host(target, config.launch.devices, bind_cores=config.launch.bind_cores, imagined=imagined)
+
+
+def choose_devices(host: HostDevices, place: Place | None) -> HostDevices:
+    """Return the devices that a host file lists for this host, where it lists any; CPU has none to choose.
+
+    Raises ConfigError when --devices says another number, or a listed NPU is not there.
+    """
+    listed = None if place is None else place.device_ids
+    if place is None or listed is None:
+        return host
+    if len(listed) != len(host.devices):
+        raise ConfigError(f"--devices {len(host.devices)}: {place.source} gives this host {len(listed)}")
+    if host.target == "CPU":
+        return host
+    present = list_ascend_devices(os.environ)
+    if absent := [device for device in listed if device not in present]:
+        raise ConfigError(f"{place.source}: device {absent[0]} is not among this host's {list(present)}")
+    return replace(host, devices=listed)
+
+
+class HostJob:
+    """This host's part of the job, once all hosts are there."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        request: LaunchRequest,
+        host: HostDevices,
+        session: Session,
+        run_dir: RunDir,
+        console: Console,
+    ) -> None:
+        self.config, self.request, self.host, self.session, self.run_dir = config, request, host, session, run_dir
+        self.console = console
+        self.node = session.layout.nodes[session.card.node_rank]
+        self._num_clips: int | None = None
+        self._history: list[endings.FailedAttempt] = []
+        self._lost_ports: frozenset[int] = frozenset()
+
+    def say(self, text: str) -> None:
+        """Print a line for the user."""
+        say_on(self.console, text)
+
+    def prepare(self, progress: ShownProgress | None) -> Readiness:
+        """Resolve and check the rank table and the data here."""
+        request, layout, data = self.request, self.session.layout, self.config.data
+        if len(layout.nodes) > 1 and data.records_dir is None and data.source_dir is not None:
+            raise ConfigError(
+                "data.records_dir: not set; over several hosts run `fcn4dist prepare` once, and name its folder on all"
+            )
+        table = self._check_given_table()
+        if is_demo(self.config):
+            self.session.wait_for_master_data()
+        self.config, found = prepare_data(
+            *(self.config, self.run_dir, layout.world_size, self.say, progress),
+            resume=request.resume,
+            is_chief=request.is_chief,
+        )
+        self._num_clips = found.num_rows("train")
+        self.session.tell_prepared()
+        return Readiness(
+            attempt=next_attempt(self.run_dir),
+            data=found.identity() if len(layout.nodes) > 1 else {},
+            data_dir=str(found.path),
+            rank_table_sha256=table,
+            server=self._own_server(),
+        )
+
+    def _check_given_table(self) -> str | None:
+        path = self.request.given_table
+        if path is None:
+            return None
+        from fcn4dist.hosts.job_table import check_job_table, load_given_table
+
+        is_exported = self.host.target == "Ascend"
+        table = load_given_table(path, self.host.target, os.environ, self.run_dir.rank_table)
+        where = (self.session.layout, self.session.card.node_rank, self.host.devices)
+        check_job_table(table, str(path), *where, is_exported=is_exported)
+        if not is_exported:
+            self.say(f"{path}: {table.world_size} ranks as in the job; not exported, since CPU needs none")
+        return digest_file(path)
+
+    def _own_server(self) -> dict[str, Any] | None:
+        is_alone = len(self.session.layout.nodes) == 1
+        if is_alone or self.host.target == "CPU" or self.request.rank_table != "auto":
+            return None
+        from fcn4dist.hosts.job_table import find_own_server
+
+        return find_own_server(self.host.devices, self.node.address, os.environ, self.run_dir.rank_table)
+
+    def decide(self, readies: Sequence[Readiness]) -> Go:
+        """Decide on the chief what all hosts begin with."""
+        layout, place = self.session.layout, self.request.place
+        check_same_data(layout, readies)
+        servers = [ready.server for ready in readies if ready.server is not None]
+        if servers:
+            from fcn4dist.hosts.job_table import build_job_table
+        wanted = self.request.master_port if place is None else place.master_port + 1
+        return Go(
+            scheduler_host=self.node.address,
+            scheduler_port=choose_scheduler_port(self.node.address, wanted, place, self._lost_ports),
+            attempt=max(ready.attempt for ready in readies),
+            config=shared_config(self.config),
+            rank_table=build_job_table(layout, servers) if servers else None,
+        )
+
+    def accept(self, go: Go) -> JobPlan:
+        """Take the chief's word: write the run directory, and return what runs on this host."""
+        run_dir, layout = self.run_dir, self.session.layout
+        self.config = merge_config(go.config, self.config)
+        meeting = Meeting(
+            scheduler_host=go.scheduler_host,
+            scheduler_port=go.scheduler_port,
+            own_ip=self.node.address,
+            world_size=layout.world_size,
+            first_rank=self.node.first_rank,
+            runs_scheduler=self.session.is_chief,
+        )
+        launcher, table = Launcher(os.getpid(), os.environ, go.attempt), self.request.given_table
+        with writing(run_dir):
+            exported: str | None = str(run_dir.rank_table)  # the run keeps what it was started with
+            if go.rank_table is not None:
+                save_json(run_dir.rank_table, go.rank_table)
+            elif table is not None and self.host.target == "Ascend":
+                save_text(run_dir.rank_table, table.read_text(encoding="utf-8"))
+            else:
+                exported = None
+            plan = plan_job(self.config, run_dir, self.host, meeting, launcher, exported)
+            self.session.give_up_after(self.config.launch.peer_timeout_s)
+            self.session.watch_scheduler(go.scheduler_port, run_dir.listening(go.attempt))
+            save_text(run_dir.config, format_config(self.config))
+            save_json(run_dir.environment, describe_environment())
+            run_dir.failure.unlink(missing_ok=True)
+            save_json(run_dir.plan, plan_as_json(plan, self._num_clips))
+        return plan
+
+    def console_of(self, plan: JobPlan, started_s: float, num_restarts: int) -> JobConsole:
+        """Return what shows an attempt."""
+        return JobConsole(
+            *(self.console, WallClock()),
+            world_size=len(plan.workers),
+            started_s=started_s,
+            num_restarts=num_restarts,
+            draw=live_drawing(self.run_dir, with_ranks=self.request.shows_ranks),
+        )
+
+    def decide_restart(
+        self, verdict: Verdict, outcome: Outcome, plan: JobPlan, *, has_progress: bool
+    ) -> endings.Decision:
+        """Decide on the chief what follows from a verdict; a launcher that is gone does not come back by itself."""
+        if verdict.kind != "failure":
+            return endings.Decision()
+        failure = endings.failure_of(verdict, self.session.layout, plan.attempt)
+        port = plan.meeting.scheduler_port
+        is_given = self.request.place is None and self.request.master_port is not None
+        is_lost = endings.scheduler_failed(outcome) and not (
+            has_progress or is_given or is_free(port, self.node.address)
+        )
+        if is_lost:
+            self._lost_ports |= {port}
+        self._history.append(endings.FailedAttempt(failure.kind, failure.is_user_error, has_progress, is_lost))
+        return endings.decide_restart(self._history, self.config.launch.max_restarts)
+
+
+def prepare_data(
+    config: RunConfig,
+    run_dir: RunDir,
+    world_size: int,
+    say: Say,
+    progress: ShownProgress | None,
+    *,
+    resume: bool,
+    is_chief: bool = True,
+) -> tuple[RunConfig, DataSet]:
+    """Return the config with all that its data decides, and the data, checked; of a run to resume, against its checkpoint.
+
+    Raises UserError for what contradicts. Of several hosts only the chief has the checkpoints and the config that counts.
+    """
+    plan_batches(config.train, world_size)  # refused before any work
+    config = resolve_data(config, run_dir, say, progress, num_ranks=world_size)
+    batches = plan_batches(config.train, world_size)
+    data = check_data(config, batches if is_chief else None)
+    if is_chief and (note := data.length_note) is not None:
+        say(f"note: {note}")
+    if is_chief and resume:
+        check_resumable(run_dir, config, data)
+    return keep_batches(config, batches), data
+
+
+def choose_scheduler_port(
+    address: str, wanted: int | None, place: Place | None, lost: frozenset[int] = frozenset()
+) -> int:
+    """Return the port of MindSpore's scheduler: a free one, on several hosts the one behind the launchers' where it can be had.
+
+    So that a firewall can be told. One that the user named for one host is taken as it is.
+    """
+    if place is None:
+        return wanted or choose_port(avoid=lost)
+    assert wanted is not None
+    avoid = lost | {place.master_port}
+    with contextlib.suppress(ConfigError):
+        check_port(wanted, address)
+        if wanted not in avoid and is_free(wanted, address):
+            return wanted
+    return choose_port(address, avoid=avoid)
+
+
+def merge_config(decided: dict[str, Any], own: RunConfig) -> RunConfig:
+    """Return the job's config with this host's own paths and devices in it."""
+    local = own.model_dump(mode="json")
+    values = {section: dict(keys) for section, keys in decided.items()}
+    for section, keys in LOCAL_KEYS.items():
+        values[section].update({key: local[section][key] for key in keys})
+    return build_config(values, where="the config of node 0")
