@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[1] / "fcn4dist"
@@ -32,17 +33,21 @@ def imports_of(file: Path) -> set[str]:
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module == "fcn4dist":
-            found |= {f"fcn4dist.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= names & MODULES or {node.module}
     return found
+
+
+def name_of(file: Path) -> str:
+    return ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
 
 
 def room_of(module: str) -> str:
     return module.split(".")[1] if "." in module else ""
 
 
+MODULES = {name_of(file) for file in PACKAGE.rglob("*.py")}
 FILES = {file.relative_to(PACKAGE): imports_of(file) for file in sorted(PACKAGE.rglob("*.py"))}
 
 
@@ -58,6 +63,11 @@ def test_imports_go_down_and_mindspore_is_paid_for_only_where_it_is_used() -> No
                 if room_of(module) != room and not is_below:
                     wrong.append(f"{file} imports {module}, which is not below it")
     assert not wrong
+
+
+def test_no_circle_of_files() -> None:
+    imports = {name_of(PACKAGE / file): imported & MODULES for file, imported in FILES.items()}
+    tuple(TopologicalSorter(imports).static_order())  # raises CycleError, which names the circle
 
 
 def test_every_file_has_a_room() -> None:

@@ -69,7 +69,7 @@ def launch(
     job after the current step, with a checkpoint. Exit codes: 0 done, 1 a process failed, 2 the input is wrong, 128+n ended
     by signal n.
     """
-    from fcn4dist.hosts.place import HostOptions, find_place
+    from fcn4dist.hosts.find_place import HostOptions, find_place
     from fcn4dist.launch.host_job import LaunchRequest
     from fcn4dist.run.terminal import build_console
 

@@ -80,7 +80,7 @@ def tag(
     no MindSpore is needed. A file that cannot be used is named and the others are tagged; the exit code is then 2.
     """
     from fcn4dist.data.audio import UnusableClipError
-    from fcn4dist.export.scorer import open_scorer
+    from fcn4dist.export.open_scorer import open_scorer
     from fcn4dist.tag.tagger import plan_windows, tag_file
     from fcn4dist.tag.taggram import check_picture, draw_taggram
 

@@ -13,14 +13,13 @@ from typing import Any, cast
 from numpy.typing import NDArray
 
 from fcn4dist.config import RunConfig
-from fcn4dist.data.annotations import locate_clips
+from fcn4dist.data.annotations import load_chosen_annotations, locate_clips
 from fcn4dist.data.annotations.clips import Annotations
 from fcn4dist.data.annotations.magnatagatune import explain_known_bad
 from fcn4dist.data.manifest import LedgerClip
 from fcn4dist.data.shard_job import ClipFile, FeatureSpec, ShardJob
 from fcn4dist.data.shards import RowFormat
 from fcn4dist.data.splits import Split, SplitPart, split_clips
-from fcn4dist.data.tags import load_table
 from fcn4dist.data.work_folder import WorkFolder
 from fcn4dist.errors import ConfigError, DataError
 
@@ -63,7 +62,7 @@ def plan_data_set(config: RunConfig, unusable: Sequence[LedgerClip] = ()) -> Dat
     for key, (name, option) in {**needed, "records_dir": ("records_dir", "--output")}.items():
         if getattr(data, name) is None:
             raise ConfigError(f"data.{key}: not given; set it in the config or with {option}")
-    annotations, synonyms = load_table(data)
+    annotations, synonyms = load_chosen_annotations(data)
     files = locate_clips(annotations, cast(Path, data.source_dir), data.source_suffix)
     split = split_clips(annotations, data.split, data.seed, clean=data.clean)
     work = WorkFolder(Path(os.path.realpath(cast(Path, data.records_dir))))

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from fcn4dist.config import AnnotationFormat, DataConfig
-from fcn4dist.data.annotations import Annotations, load_annotations
+from fcn4dist.data.annotations import Annotations, load_annotations, load_chosen_annotations
 from fcn4dist.data.annotations.magnatagatune import explain_known_bad
 from fcn4dist.data.leaks import LeakReport, find_leaks, format_leaks, warn_of_leaks
 from fcn4dist.data.manifest import digest_clip_list
 from fcn4dist.data.splits import Split, SplitPart, SplitRule, parse_split_name, split_clips
-from fcn4dist.data.tags import load_table
 
 SHORT = 12  # hex digits of a checksum in print
 
@@ -66,7 +65,7 @@ def report_split(data: DataConfig) -> SplitReport:
     Raises ConfigError for a missing table, DataError for one, or a split, that cannot be used.
     """
     is_clean = data.clean or parse_split_name(data.split)[1]
-    table = load_table(data)[0] if is_clean else load_annotations(data)
+    table = load_chosen_annotations(data)[0] if is_clean else load_annotations(data)
     split = split_clips(table, data.split, data.seed, clean=data.clean, needs_train=False)
     return SplitReport(
         annotations=table.file,

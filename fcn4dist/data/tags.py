@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from fcn4dist.config import DataConfig
 from fcn4dist.errors import DataError, quoted
 
 if TYPE_CHECKING:
@@ -35,22 +34,6 @@ class SynonymGroup:
 
     names: tuple[str, ...]
     line: int  # of the file, for messages
-
-
-def load_table(data: DataConfig) -> tuple[Annotations, list[list[str]] | None]:
-    """Read data.annotations, merge data.synonyms and choose data.tags; return them and the groups that were merged.
-
-    Raises ConfigError where no annotations are named, DataError for those that cannot be used.
-    """
-    from fcn4dist.data.annotations import load_annotations  # NumPy loads here
-
-    annotations = load_annotations(data)
-    if data.synonyms is None:
-        return select_tags(annotations, data.tags), None
-    file = find_synonyms(data.synonyms, annotations)
-    annotations, merged = merge_synonyms(annotations, load_synonyms(file), file)
-    chosen = select_tags(annotations, data.tags)
-    return chosen, [names for names in merged if names[0] in chosen.tags]
 
 
 def load_tags(file: Path) -> list[str]:

@@ -78,11 +78,13 @@ def _examine_audio(config: RunConfig) -> DataFound:
         missing, named = ("data.audio_dir", annotations) if audio_dir is None else ("data.annotations", audio_dir)
         remedy = "set both, or name a prepared data set with --data"
         return DataFound(Check("data", "error", f"{missing} is not set, only {named} is", remedy))
-    from fcn4dist.data.annotations import locate_clips  # NumPy loads here
+    from fcn4dist.data.annotations import (
+        load_chosen_annotations,
+        locate_clips,  # NumPy loads here
+    )
     from fcn4dist.data.dataset import describe_lengths
-    from fcn4dist.data.tags import load_table
 
-    table, _ = load_table(config.data)
+    table, _ = load_chosen_annotations(config.data)
     clips = locate_clips(table, audio_dir, config.data.source_suffix)
     unreadable = [clip for clip in clips if not os.access(clip, os.R_OK)]
     item_bytes = 4 if config.data.feature_dtype == "float32" else 2

@@ -10,8 +10,8 @@ import pytest
 from made_annotations import make_annotations
 
 from fcn4dist.config import DataConfig
-from fcn4dist.data.annotations import Annotations
-from fcn4dist.data.tags import find_synonyms, load_synonyms, load_table, merge_synonyms
+from fcn4dist.data.annotations import Annotations, load_chosen_annotations
+from fcn4dist.data.tags import find_synonyms, load_synonyms, merge_synonyms
 from fcn4dist.errors import DataError
 
 TAGS = ["beats", "rock", "female", "beat", "women"]
@@ -100,8 +100,8 @@ def test_the_shipped_list_merges_magnatagatunes_tags(shared_data: Path, caplog: 
     file = Path(__file__).resolve().parents[2] / "configs" / "mtt_synonyms.txt"
     annotations = shared_data / "magnatagatune" / "annotations_val_test.csv"
     data = DataConfig(annotations=annotations, synonyms=file, tags=20)
-    merged, groups = load_table(data)
-    plain, none = load_table(DataConfig(annotations=annotations))
+    merged, groups = load_chosen_annotations(data)
+    plain, none = load_chosen_annotations(DataConfig(annotations=annotations))
     assert none is None
     assert groups is not None
     assert sorted(next(names for names in groups if names[0] == "female")) == ["female", "female voice", "woman"]

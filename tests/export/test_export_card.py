@@ -14,7 +14,7 @@ from fcn4dist.config import load_config, override_config
 from fcn4dist.errors import CheckpointError, ConfigError
 from fcn4dist.export.card import card_file, load_card
 from fcn4dist.export.onnx_scorer import OnnxScorer
-from fcn4dist.export.scorer import open_scorer
+from fcn4dist.export.open_scorer import open_scorer
 
 
 def change(file: Path, **values: Any) -> None:

@@ -10,7 +10,8 @@ import pytest
 
 from fcn4dist.errors import ConfigError
 from fcn4dist.hosts import place, schedulers
-from fcn4dist.hosts.place import HostOptions, Place, find_place, resolve_master
+from fcn4dist.hosts.find_place import HostOptions, find_place
+from fcn4dist.hosts.place import Place, resolve_master
 from fcn4dist.hosts.schedulers import expand_nodelist
 
 OWN = "192.0.2.7"

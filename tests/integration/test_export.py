@@ -128,7 +128,7 @@ def test_the_module_of_the_docs_loads_the_weights(exported: dict[str, Path]) -> 
 
 
 def test_all_tag_alike(run: Path, exported: dict[str, Path], tmp_path: Path) -> None:
-    from fcn4dist.export.scorer import open_scorer
+    from fcn4dist.export.open_scorer import open_scorer
     from fcn4dist.tag.tagger import plan_windows, tag_file
 
     soundfile.write(tmp_path / "a.flac", np.random.default_rng(0).normal(0, 0.1, 44_100 * 6), 44_100)

@@ -12,6 +12,7 @@ from fcn4dist.config import AnnotationFormat, DataConfig
 from fcn4dist.data.annotations import audioset, esc50, fma, fsd50k, gtzan, jamendo, msd, nsynth, openmic, table
 from fcn4dist.data.annotations.clips import Annotations
 from fcn4dist.data.annotations.rows import read_head
+from fcn4dist.data.tags import find_synonyms, load_synonyms, merge_synonyms, select_tags
 from fcn4dist.errors import ConfigError, DataError
 
 _log = logging.getLogger(__name__)
@@ -125,3 +126,17 @@ def locate_clips(annotations: Annotations, audio_dir: Path, suffix: str | None =
         if (before := files.setdefault(path, row)) != row:
             raise DataError(f"{annotations.place(row)}: {path} is also the file of {annotations.place(before)}")
     return [audio_dir / path for path in files]
+
+
+def load_chosen_annotations(data: DataConfig) -> tuple[Annotations, list[list[str]] | None]:
+    """Read data.annotations, merge data.synonyms and choose data.tags; return them and the groups that were merged.
+
+    Raises ConfigError where no annotations are named, DataError for those that cannot be used.
+    """
+    annotations = load_annotations(data)
+    if data.synonyms is None:
+        return select_tags(annotations, data.tags), None
+    file = find_synonyms(data.synonyms, annotations)
+    annotations, merged = merge_synonyms(annotations, load_synonyms(file), file)
+    chosen = select_tags(annotations, data.tags)
+    return chosen, [names for names in merged if names[0] in chosen.tags]
