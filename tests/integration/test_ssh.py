@@ -72,7 +72,7 @@ def test_two_hosts_train_together(hosts: FakeHosts, tiny_shards: Path, tmp_path:
     command = recipe(hosts, tmp_path, hosts.addresses, "--data", tiny_shards)
     result = run_recipe(command, tmp_path, **variables(tmp_path))
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "2 hosts, 2 ranks" in result.stdout
+    assert "2 hosts, 2 ranks" in result.stderr
     assert "ROC-AUC" in result.stdout
     steps = [(tmp_path / f"run/metrics/rank-{rank}.jsonl").read_text().splitlines() for rank in range(2)]
     assert len(steps[0]) == len(steps[1]) == 5

@@ -135,8 +135,8 @@ def test_two_hosts_train_to_the_weights_of_one(
     outputs = [launcher.communicate(timeout=150) for launcher in two_hosts.launchers]
     assert [launcher.returncode for launcher in two_hosts.launchers] == [0, 0], outputs
     for node in range(2):
-        assert "rank 3 on host-b failed first: killed by SIGKILL" in outputs[node][0]
-        assert "restart 1 of 1 in 1 s, from " in outputs[node][0]
+        assert "rank 3 on host-b failed first: killed by SIGKILL" in outputs[node][1]
+        assert "restart 1 of 1 in 1 s, from " in outputs[node][1]
         for attempt in (1, 2):  # only the other host's ranks need to be told that the scheduler listens
             logs = two_hosts.run_dir(node) / "logs" / f"attempt-{attempt}"
             assert (logs / "scheduler.listens").exists() == (node == 1)
