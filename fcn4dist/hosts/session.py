@@ -20,8 +20,8 @@ from fcn4dist.hosts.transport import Mail, Transport
 from fcn4dist.hosts.wire import Message
 from fcn4dist.job.events import Clock, Event, Exited, Inbox, PeerEnds, Reported, Signalled, Stalled
 from fcn4dist.job.oom import DMESG_LIMIT_S
-from fcn4dist.job.poller import JOIN_S
 from fcn4dist.job.process import ExitStatus
+from fcn4dist.job.sampler import JOIN_S
 from fcn4dist.job.state import FAILURE_GRACE_S, STACK_GRACE_S, Send
 
 WRAP_UP_S = (

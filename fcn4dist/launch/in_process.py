@@ -14,7 +14,7 @@ from fcn4dist.job.devices import require_mindspore, resolve_target
 from fcn4dist.job.events import WallClock
 from fcn4dist.job.process import signal_name
 from fcn4dist.job.rank import SINGLE
-from fcn4dist.job.usage import UsageRecorder, own_processes
+from fcn4dist.job.sampler import Sampler, UsageRecorder, own_processes
 from fcn4dist.launch.report_at_end import reported
 from fcn4dist.launch.resume import check_resumable
 from fcn4dist.launch.training_data import check_data, resolve_data
@@ -60,7 +60,7 @@ def train_here(
         from fcn4dist.train.loop import train  # MindSpore loads here, after all that can be refused without it
 
         stop, resumes = StopRequest(also=(signal.SIGINT,)), resume and has_checkpoint(run.checkpoints)
-        usage = UsageRecorder(run.usage, WallClock(), 1, own_processes())
+        usage = Sampler(UsageRecorder(run.usage, WallClock(), 1, own_processes()))
         with reported(run, say), usage, event_files(run, is_wanted=config.launch.tensorboard):
             report = train(config, run, data, SINGLE, resume=resumes, stop=stop)
     if report.stopped_by is not None:
