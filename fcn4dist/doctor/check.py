@@ -46,11 +46,6 @@ class Surroundings:
         return self.root / "usr/local/Ascend"
 
     @property
-    def cgroup(self) -> Path:
-        """The mount point of the control groups."""
-        return self.root / "sys/fs/cgroup"
-
-    @property
     def host_paths(self) -> HostPaths:
         """The places where the devices of this host are described."""
         tools = (self.toolkit / "driver/tools", self.root / "usr/local/sbin")

@@ -5,13 +5,12 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-from pathlib import Path
 
 from fcn4dist.config import BatchPlan, RunConfig
 from fcn4dist.doctor.check import GIB, Check, Surroundings, format_bytes
 from fcn4dist.doctor.software import parse_version
-from fcn4dist.job.cgroup import own_groups
-from fcn4dist.job.devices import Target, cpu_quota, needs_avx512_guard, usable_cores
+from fcn4dist.job.cgroup import cpu_quota, memory_left
+from fcn4dist.job.devices import Target, needs_avx512_guard, usable_cores
 from fcn4dist.model.memory_estimate import estimate_memory
 
 SLOW_ON_AVX512 = ((2, 9), (2, 11))  # from, below: their oneDNN 3.10 computes convolutions in reference code
@@ -42,7 +41,7 @@ def check_cpu(mindspore: str | None, target: Target, around: Surroundings) -> Ch
 
 def check_cores(target: Target, num_ranks: int, around: Surroundings) -> Check:
     """Check that every rank of this host has a core."""
-    cores, quota = len(usable_cores()), cpu_quota(around.cgroup)
+    cores, quota = len(usable_cores()), cpu_quota(around.root)
     online = os.cpu_count() or cores
     limits = f" of {online} (affinity)" if cores < online else ""
     limits += f", the container's quota is {quota:g}" if quota is not None and quota < cores else ""
@@ -89,35 +88,15 @@ def estimate_bytes(config: RunConfig, batches: BatchPlan) -> float:
 def available_memory(around: Surroundings) -> tuple[float | None, str]:
     """Return the bytes that this process may still take and what limits them: the machine or its control group."""
     free: float | None = None
-    source = "machine"
     try:
         match = re.search(r"^MemAvailable:\s+(\d+) kB", (around.root / "proc/meminfo").read_text(), re.MULTILINE)
         free = int(match[1]) * 1024.0 if match else None
     except OSError:
         pass
-    for folder in own_groups("memory", around.root):  # any of them may limit
-        left = _left_in(folder)
-        if left is not None and (free is None or left < free):
-            free, source = left, "container or job limit"
-    return free, source
-
-
-def _left_in(folder: Path) -> float | None:
-    """Return limit - used + reclaimable cache of a control group (v2 or v1), None without a limit."""
-    for limit_name, used_name in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
-        try:
-            limit = int((folder / limit_name).read_text())
-            used = int((folder / used_name).read_text())
-        except (OSError, ValueError):  # not there, or "max"
-            continue
-        if limit >= 1 << 60:  # v1's way to say "no limit"
-            return None
-        try:
-            cache = re.search(r"^(?:total_)?inactive_file (\d+)$", (folder / "memory.stat").read_text(), re.MULTILINE)
-        except OSError:
-            cache = None
-        return max(0.0, float(limit - used + (int(cache[1]) if cache else 0)))
-    return None
+    left = memory_left(around.root)
+    if left is not None and (free is None or left < free):
+        return left, "container or job limit"
+    return free, "machine"
 
 
 def check_shm(around: Surroundings) -> Check:

@@ -20,23 +20,18 @@ from fcn4dist.hosts.transport import Mail, Transport
 from fcn4dist.hosts.wire import Message
 from fcn4dist.job.events import Clock, Event, Exited, Inbox, PeerEnds, Reported, Signalled, Stalled
 from fcn4dist.job.oom import DMESG_LIMIT_S
-from fcn4dist.job.poller import JOIN_S
 from fcn4dist.job.process import ExitStatus
+from fcn4dist.job.sampler import JOIN_S
 from fcn4dist.job.state import FAILURE_GRACE_S, STACK_GRACE_S, Send
 
 WRAP_UP_S = (
-    3 * JOIN_S + DMESG_LIMIT_S + 2.0
+    JOIN_S + DMESG_LIMIT_S + 2.0
 )  # a launcher's, from the end of its ranks to its account: threads, dmesg, files
 GIVE_UP_S = FAILURE_GRACE_S + WRAP_UP_S  # how long the master waits for a host that should have ended at once
 VERDICT_S = STACK_GRACE_S + FAILURE_GRACE_S + GIVE_UP_S + WRAP_UP_S  # how long a member waits: what the master may take
 Say = Callable[[str], None]
 Kind = Literal["success", "failure", "signal", "lost"]
-AttemptMessages = (
-    "stopping",
-    "done",
-    "ended",
-    "stalled",
-)  # what a member says of an attempt; the next one may have begun by then
+AttemptMessages = ("stopping", "done", "ended", "stalled")  # of a member; the next attempt may have begun by then
 
 
 @dataclass(frozen=True)

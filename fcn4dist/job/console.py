@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 
-from fcn4dist.job.events import Beat, Clock, Evaluated, Event, Progress, Signalled, Stalled, Started, StartWaits
+from fcn4dist.job.events import Beat, Clock, Event, Scored, Signalled, Stalled, Started, StartWaits, Stepped
 from fcn4dist.job.process import signal_name
 from fcn4dist.run.folder import RunDir
 from fcn4dist.run.terminal import (
@@ -77,7 +77,7 @@ class JobConsole:
                 self._compiling.add(event.process)
             else:
                 self._has_stepped |= event.process in self._compiling
-        elif isinstance(event, Progress) and "loss" in event.record:
+        elif isinstance(event, Stepped) and "loss" in event.record:
             self._last = event.record
             self._show(format_step(event.record), event.at_s)
         elif isinstance(event, Signalled):
@@ -88,7 +88,7 @@ class JobConsole:
             self._print(f"{event.stall}; the stacks of all ranks go into the logs")
         elif isinstance(event, StartWaits):
             self._print(event.line)
-        elif isinstance(event, Evaluated):
+        elif isinstance(event, Scored):
             self._evaluation = event.evaluation
             self._print(format_evaluation(event.evaluation))
 

@@ -14,7 +14,7 @@ from typing import Literal
 import psutil
 
 from fcn4dist.errors import NO_MINDSPORE, DeviceError
-from fcn4dist.job.cgroup import own_groups
+from fcn4dist.job.cgroup import cpu_quota
 
 Target = Literal["Ascend", "CPU"]
 TOOLKIT = Path("/usr/local/Ascend")  # where the CANN packages install themselves
@@ -121,30 +121,6 @@ def parse_numbers(text: str, *, where: str) -> list[int]:
 def usable_cores() -> tuple[int, ...]:
     """Return the logical cores that this process may run on, ascending."""
     return tuple(sorted(psutil.Process().cpu_affinity()))
-
-
-def cpu_quota(cgroup: Path | None = None) -> float | None:
-    """Return how many cores' worth of time this process is granted (cgroup v2 or v1), or None without a limit.
-
-    The smallest of its own group's and of those above it; `cgroup`: of the groups at this mount instead.
-    """
-    folders = own_groups("cpu") if cgroup is None else [cgroup, cgroup / "cpu"]
-    return min((quota for folder in folders if (quota := _read_quota(folder)) is not None), default=None)
-
-
-def _read_quota(folder: Path) -> float | None:
-    try:
-        quota, period = (folder / "cpu.max").read_text().split()
-    except (OSError, ValueError):
-        try:
-            quota = (folder / "cpu.cfs_quota_us").read_text().strip()
-            period = (folder / "cpu.cfs_period_us").read_text().strip()
-        except OSError:
-            return None
-    try:
-        return int(quota) / int(period) if int(quota) > 0 and int(period) > 0 else None
-    except ValueError:  # "max"
-        return None
 
 
 def divide_cores(

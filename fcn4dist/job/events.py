@@ -1,26 +1,23 @@
-"""What the supervisor hears about, as values; where it comes from; and the record of it in RUN/events.jsonl."""
+"""What the supervisor hears about, as values; the clock they are told by; and the record of them in RUN/events.jsonl."""
 
 from __future__ import annotations
 
 import functools
 import json
 import logging
-import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import SimpleQueue
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
-from fcn4dist.job.poller import Poller
 from fcn4dist.job.process import ExitStatus, signal_name
 from fcn4dist.job.stall import Stall
-from fcn4dist.job.start_watch import StartWatch
-from fcn4dist.run.pulse import Pulse, parse_pulse
+from fcn4dist.run.pulse import Pulse
 
 log = logging.getLogger(__name__)
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)  # SIGUSR1: Slurm, before the time limit
@@ -42,6 +39,7 @@ class Exited:
     at_s: float
     process: str
     status: ExitStatus
+    peak_bytes: int | None = None  # of its resident set; None: it is not reaped yet, or a launcher of another host
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class Signalled:
 
 
 @dataclass(frozen=True)
-class Progress:
+class Stepped:
     """A rank wrote a line into its metrics."""
 
     at_s: float
@@ -62,8 +60,8 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Evaluated:
-    """RUN/evaluation.json is new."""
+class Scored:
+    """An evaluation was written: RUN/evaluation.json is new."""
 
     at_s: float
     evaluation: dict[str, Any]
@@ -137,16 +135,9 @@ class StartWaits:
 
 
 Told = Started | Exited | Signalled | Reported | PeerEnds | PeerStalls | Suspended | Stalled | StartWaits
-Event = Told | Progress | Evaluated | Beat | Looked
+Event = Told | Stepped | Scored | Beat | Looked
+Clock = Callable[[], float]  # returns seconds; differences are durations
 Inbox = SimpleQueue[Event]  # SimpleQueue.put may be called from a signal handler, Queue.put may not
-
-
-class Clock(Protocol):
-    """Where the supervisor reads the time."""
-
-    def __call__(self) -> float:
-        """Return seconds; differences are durations."""
-        ...
 
 
 @functools.cache
@@ -192,107 +183,6 @@ def signals_into(inbox: Inbox, clock: Clock) -> Iterator[None]:
             signal.signal(number, before[number])
 
 
-@dataclass(frozen=True)
-class WatchedFiles:
-    """Where the processes of the job write what the launcher wants to hear about."""
-
-    metrics: Path  # of rank 0
-    evaluation: Path
-    errors: Mapping[str, Path]  # process -> the exception that ends it
-    pulses: Mapping[str, Path] = field(default_factory=dict)  # rank -> what it is doing
-    world_size: int = 1  # ranks of the job, those of other hosts included
-
-
-class RunWatcher(Poller):
-    """Reads what the ranks write into the run directory, from now on, and puts it into the inbox."""
-
-    POLL_S = 0.25
-
-    def __init__(self, files: WatchedFiles, inbox: Inbox, clock: Clock) -> None:
-        super().__init__("watch-run")
-        self._metrics, self._evaluation = files.metrics, files.evaluation
-        self._errors = dict(files.errors)
-        self._pulses: dict[str, Pulse | None] = dict.fromkeys(files.pulses)
-        self._pulse_files = files.pulses
-        self._inbox, self._clock = inbox, clock
-        self._start = StartWatch.begin(clock(), files.pulses, files.world_size)
-        self._inode, self._offset = self._place()
-        self._partial = b""
-        self._evaluated = self._stamp(files.evaluation)
-
-    def pause_s(self) -> float:
-        """Return the seconds until the next look."""
-        return self.POLL_S
-
-    def poll(self) -> None:
-        """Put an event for every beat, whole line, evaluation and exception written since the last call.
-
-        Raises OSError where the folder cannot be read; the next call goes on from there.
-        """
-        self._poll_pulses()
-        for line in self._new_lines():
-            try:
-                record = json.loads(line)
-            except ValueError:
-                log.warning("%s: not JSON: %.80r", self._metrics, line)
-                continue
-            self._inbox.put(Progress(self._clock(), 0, record))
-        if (stamp := self._stamp(self._evaluation)) != self._evaluated:
-            self._evaluated = stamp
-            try:
-                self._inbox.put(Evaluated(self._clock(), json.loads(self._evaluation.read_text())))
-            except (OSError, ValueError) as error:
-                log.warning("%s: %s", self._evaluation, error)
-        for process in [name for name, path in self._errors.items() if path.exists()]:
-            del self._errors[process]
-            self._inbox.put(Reported(self._clock(), process))
-
-    def _poll_pulses(self) -> None:
-        for process, last in self._pulses.items():
-            try:
-                pulse = parse_pulse(self._pulse_files[process].read_bytes())
-            except FileNotFoundError:  # its process starts Python
-                continue
-            if pulse is not None and pulse != last:
-                self._pulses[process] = pulse
-                self._start.on_pulse(self._clock(), process, pulse)
-                self._inbox.put(Beat(self._clock(), process, pulse))
-        if self._pulses:
-            self._inbox.put(Looked(self._clock()))
-        if (wait := self._start.line(self._clock())) is not None:
-            self._inbox.put(StartWaits(self._clock(), wait))
-
-    def _new_lines(self) -> list[bytes]:
-        inode, size = self._place()
-        if inode != self._inode or size < self._offset:
-            # a resumed worker has cut off the steps that it does again: what is left was told already
-            start = size if size <= self._offset else 0
-            self._inode, self._offset, self._partial = inode, start, b""
-        if size <= self._offset:
-            return []
-        with self._metrics.open("rb") as file:
-            file.seek(self._offset)
-            block = file.read()
-        self._offset += len(block)
-        *lines, self._partial = (self._partial + block).split(b"\n")
-        return [line for line in lines if line.strip()]
-
-    def _place(self) -> tuple[int, int]:
-        try:
-            found = os.stat(self._metrics)
-        except FileNotFoundError:
-            return 0, 0
-        return found.st_ino, found.st_size
-
-    @staticmethod
-    def _stamp(path: Path) -> tuple[int, int]:
-        try:
-            found = os.stat(path)
-        except FileNotFoundError:
-            return 0, 0
-        return found.st_ino, found.st_mtime_ns
-
-
 class EventLog:
     """RUN/events.jsonl: one object a line, appended, over all attempts."""
 
@@ -304,7 +194,7 @@ class EventLog:
 
         A full disk must not end the supervision: it is logged and the job goes on.
         """
-        if isinstance(event, Progress | Evaluated | Beat | Looked):
+        if isinstance(event, Stepped | Scored | Beat | Looked):
             return
         line = json.dumps({"attempt": self._attempt, **(event if isinstance(event, dict) else _as_json(event))})
         try:
@@ -320,6 +210,7 @@ def _as_json(event: Told) -> dict[str, Any]:
     if isinstance(event, Exited):
         values["exit_code"], number = event.status.code, event.status.signal
         values["signal"] = None if number is None else signal_name(number)
+        values["peak_memory_bytes"] = values.pop("peak_bytes")
         del values["status"]
     elif isinstance(event, Stalled):
         values["stall"] = event.stall.to_json()

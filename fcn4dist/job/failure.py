@@ -15,7 +15,6 @@ from typing import Any
 from fcn4dist.errors import Fcn4distError
 from fcn4dist.files import save_json
 from fcn4dist.job.events import Exited, WallClock
-from fcn4dist.job.oom import MemoryUse
 from fcn4dist.job.process import ExitStatus, signal_name
 from fcn4dist.job.stall import Stall
 from fcn4dist.job.state import RANK, SCHEDULER, Outcome
@@ -158,9 +157,8 @@ def explain_failure(outcome: Outcome, run_dir: RunDir, attempt: int, host: str) 
             code, number, hint = error.exit_code, None, None  # it was ending already when it was told to
         elif exited.process in told_to_end and number in (signal.SIGTERM, signal.SIGKILL, STACK_SIGNAL):
             hint = ENDED_BY_US
-        used = outcome.memory.get(exited.process, MemoryUse())
-        if number == signal.SIGKILL and hint != ENDED_BY_US and used.oom is not None:
-            hint = used.oom
+        if number == signal.SIGKILL and hint != ENDED_BY_US:
+            hint = outcome.killers.get(exited.process, hint)
         return FailedProcess(
             process=exited.process,
             rank=None if exited.process == SCHEDULER else int(exited.process.removeprefix("rank-")),
@@ -171,7 +169,7 @@ def explain_failure(outcome: Outcome, run_dir: RunDir, attempt: int, host: str) 
             error=error,
             log=str(log),
             last_lines=tail(log),
-            peak_memory_bytes=used.peak_bytes,
+            peak_memory_bytes=exited.peak_bytes,
             stall=str(outcome.stall) if is_apart and exited is first else None,
         )
 

@@ -53,7 +53,8 @@ def signal_name(number: int) -> str:
 def die_with_parent() -> None:
     """Have the kernel kill this process when the thread that started it dies; a later `exec` keeps that. Linux only.
 
-    Called between fork and exec: a worker that did it itself would outlive its launcher when it is suspended while it starts.
+    Called between fork and exec, so that nobody knows a process that is not tied yet. `setpriv --pdeathsig` is a moment later: of
+    100 children that were suspended at once 6 outlived their launcher, here none. 2.1 ms a process, it 0.15 ms (docs/log.md).
     """
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
@@ -81,21 +82,32 @@ class Process:
         self.pid = self._popen.pid
         self._is_reaped = False
 
-    def watch(self, on_exit: Callable[[str, ExitStatus], None]) -> None:
-        """Call `on_exit(name, status)` from a thread of its own when the child ends; it stays a zombie until `reap`."""
-        threading.Thread(target=self._wait, args=(on_exit,), name=f"wait-{self.name}", daemon=True).start()
+    def watch(self, on_exit: Callable[[str, ExitStatus], None], on_held: Callable[[str, bool], None]) -> None:
+        """Listen to the child from a thread of its own.
 
-    def _wait(self, on_exit: Callable[[str, ExitStatus], None]) -> None:
-        # WNOWAIT keeps the process id taken, so that signals to its group cannot meet a stranger
+        Calls `on_held(name, is_suspended)` when the kernel suspends it or lets it go on, and `on_exit(name, status)` when it
+        ends; it stays a zombie until `reap`.
+        """
+        threading.Thread(target=self._wait, args=(on_exit, on_held), name=f"wait-{self.name}", daemon=True).start()
+
+    def _wait(self, on_exit: Callable[[str, ExitStatus], None], on_held: Callable[[str, bool], None]) -> None:
         try:
-            ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+            while True:
+                # WNOWAIT keeps the process id taken, so that signals to its group cannot meet a stranger
+                found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WSTOPPED | os.WCONTINUED | os.WNOWAIT)
+                assert found is not None
+                if found.si_code not in (os.CLD_STOPPED, os.CLD_CONTINUED):
+                    break
+                # taken by a call that cannot take the end; None: it has gone on, or ended, since the line above
+                taken = os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WCONTINUED | os.WNOHANG)
+                if taken is not None:
+                    on_held(self.name, taken.si_code == os.CLD_STOPPED)
         except ChildProcessError:  # reaped meanwhile: nobody listens any more
             return
-        assert ended is not None
-        if ended.si_code == os.CLD_EXITED:
-            on_exit(self.name, ExitStatus(ended.si_status))
+        if found.si_code == os.CLD_EXITED:
+            on_exit(self.name, ExitStatus(found.si_status))
         else:
-            on_exit(self.name, ExitStatus(None, ended.si_status))
+            on_exit(self.name, ExitStatus(None, found.si_status))
 
     def send(self, number: int, *, whole_group: bool = True) -> None:
         """Send a signal to the child's whole group, or to it alone; nothing happens when all of it has ended."""
@@ -103,9 +115,13 @@ class Process:
             with contextlib.suppress(ProcessLookupError):
                 (os.killpg if whole_group else os.kill)(self.pid, number)
 
-    def reap(self) -> None:
-        """Kill what the ended child left behind in its group, and remove the zombie; waits if it still runs."""
+    def reap(self) -> int:
+        """Kill what the child left behind in its group, remove the zombie, and return its peak resident set in bytes; once.
+
+        Waits if the child still runs. The kernel counts the launcher's own memory at the fork as the least peak.
+        """
         self.send(signal.SIGKILL)
-        if not self._is_reaped:
-            self._popen.wait()
-            self._is_reaped = True
+        _, status, used = os.wait4(self.pid, 0)
+        self._is_reaped = True
+        self._popen.returncode = os.waitstatus_to_exitcode(status)  # else Popen would wait for whoever has this id next
+        return used.ru_maxrss * 1024

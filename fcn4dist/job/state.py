@@ -19,7 +19,6 @@ from fcn4dist.job.events import (
     Started,
     Suspended,
 )
-from fcn4dist.job.oom import MemoryUse
 from fcn4dist.job.stall import Stall, StallWatch
 from fcn4dist.run.pulse import STACK_SIGNAL
 
@@ -50,9 +49,7 @@ class Outcome:
     failures: tuple[Exited, ...] = ()  # processes that failed before they were told to stop, earliest first
     consequences: tuple[Exited, ...] = ()  # processes that failed after it
     stall: Stall | None = None  # the job failed because it hung
-    memory: Mapping[str, MemoryUse] = field(
-        default_factory=dict
-    )  # of the processes that ended badly, where it was watched
+    killers: Mapping[str, str] = field(default_factory=dict)  # process -> who sent its SIGKILL, where that is known
 
 
 @dataclass

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
 from fcn4dist.errors import JobError
-from fcn4dist.job.events import Clock, Event, EventLog, Exited, Inbox, Stalled, Started, WallClock, signals_into
+from fcn4dist.job.events import (
+    Clock,
+    Event,
+    EventLog,
+    Exited,
+    Inbox,
+    Stalled,
+    Started,
+    Suspended,
+    WallClock,
+    signals_into,
+)
 from fcn4dist.job.process import ExitStatus, Process, ProcessSpec
 from fcn4dist.job.state import JobState, Outcome, Send
 
@@ -77,10 +89,13 @@ class Supervisor:
         except OSError as error:
             raise JobError(f"{spec.name}: cannot be started: {error}") from None
         self._take(Started(self._clock(), spec.name, process.pid))
-        process.watch(self._heard_exit)
+        process.watch(self._heard_exit, self._heard_suspension)
 
     def _heard_exit(self, name: str, status: ExitStatus) -> None:
         self._inbox.put(Exited(self._clock(), name, status))
+
+    def _heard_suspension(self, name: str, is_suspended: bool) -> None:
+        self._inbox.put(Suspended(self._clock(), name, is_suspended))
 
     def _turn(self) -> None:
         """Wait for one event or the next deadline, and act."""
@@ -99,7 +114,7 @@ class Supervisor:
 
     def _take(self, event: Event) -> None:
         if isinstance(event, Exited):
-            self._group.reap(event.process)
+            event = replace(event, peak_bytes=self._group.reap(event.process))
         if self._peers is not None:
             self._peers.hear(event)
         self._send(self._state.on_event(event))
@@ -145,7 +160,6 @@ class ProcessGroup:
         if action.process in self._processes:
             self._processes[action.process].send(action.signal, whole_group=action.whole_group)
 
-    def reap(self, name: str) -> None:
-        """Remove an ended process and kill what it left in its group."""
-        if name in self._processes:
-            self._processes.pop(name).reap()
+    def reap(self, name: str) -> int | None:
+        """Remove an ended process, kill what it left in its group, and return its peak memory; None: it is not of this host."""
+        return self._processes.pop(name).reap() if name in self._processes else None

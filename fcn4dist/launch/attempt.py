@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fcn4dist.job.console import JobConsole
-from fcn4dist.job.events import Event, EventLog, Inbox, RunWatcher, Stalled, Started, WallClock, WatchedFiles
+from fcn4dist.job.events import Event, EventLog, Inbox, Started, WallClock
+from fcn4dist.job.oom import OomRecord
 from fcn4dist.job.plan import JobPlan
-from fcn4dist.job.stacks import dump_with_py_spy, remove_empty_stacks
+from fcn4dist.job.sampler import RunWatcher, Sampler, UsageRecorder, WatchedFiles
 from fcn4dist.job.state import Outcome
 from fcn4dist.job.supervisor import Supervisor
-from fcn4dist.job.usage import UsageRecorder
-from fcn4dist.job.vitals import Vitals
 from fcn4dist.job.worker_env import strip_stale
 
 if TYPE_CHECKING:
@@ -39,17 +38,14 @@ def run_attempt(
     inbox = Inbox()
     if session is not None:
         session.attach(inbox, clock)
-    vitals, usage = Vitals(inbox, clock), UsageRecorder(run_dir.usage, clock, plan.attempt)
+    usage, oom = UsageRecorder(run_dir.usage, clock, plan.attempt), OomRecord()
     pids: dict[str, int] = {}
 
     def listen(event: Event) -> None:
-        vitals.on_event(event)
         usage.on_event(event)
         shown.on_event(event)
         if isinstance(event, Started):
             pids[event.process] = event.pid
-        elif isinstance(event, Stalled):
-            dump_with_py_spy(pids, run_dir.logs(plan.attempt))
 
     supervisor = Supervisor(
         plan.processes,
@@ -67,12 +63,18 @@ def run_attempt(
     pulses = {worker.process.name: run_dir.pulse(plan.attempt, worker.process.name) for worker in plan.workers}
     metrics = run_dir.metrics(plan.meeting.first_rank)
     files = WatchedFiles(metrics, run_dir.evaluation, errors, pulses, plan.meeting.world_size)
-    with RunWatcher(files, inbox, clock) as watcher, vitals, usage:
+    with Sampler(usage, RunWatcher(files, inbox, clock)):
         outcome = supervisor.run()
-    with contextlib.suppress(OSError):
-        watcher.poll()  # what rank 0 wrote last
     while not inbox.empty():
         shown.on_event(inbox.get())
     remove_empty_stacks(run_dir.logs(plan.attempt))
     killed = [exited.process for exited in outcome.failures if exited.status.signal == signal.SIGKILL]
-    return replace(outcome, memory=vitals.memory_of(killed))
+    killers = {name: by for name in killed if name in pids and (by := oom.judge(pids[name])) is not None}
+    return replace(outcome, killers=killers)
+
+
+def remove_empty_stacks(folder: Path) -> None:
+    """Remove the files of an attempt's logs into which no process wrote a stack."""
+    for file in folder.glob("*.stack"):
+        if file.stat().st_size == 0:
+            file.unlink()

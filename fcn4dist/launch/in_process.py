@@ -14,7 +14,7 @@ from fcn4dist.job.devices import require_mindspore, resolve_target
 from fcn4dist.job.events import WallClock
 from fcn4dist.job.process import signal_name
 from fcn4dist.job.rank import SINGLE
-from fcn4dist.job.usage import UsageRecorder, own_processes
+from fcn4dist.job.sampler import Sampler, UsageRecorder, own_processes
 from fcn4dist.launch.endings import reported
 from fcn4dist.launch.host_job import prepare_data
 from fcn4dist.run.attempts import check_run_dir, dated_folder, locked, writing
@@ -53,7 +53,7 @@ def train_here(
         from fcn4dist.train.loop import train  # MindSpore loads here, after all that can be refused without it
 
         stop, resumes = StopRequest(also=(signal.SIGINT,)), resume and has_checkpoint(run.checkpoints)
-        usage = UsageRecorder(run.usage, WallClock(), 1, own_processes())
+        usage = Sampler(UsageRecorder(run.usage, WallClock(), 1, own_processes()))
         with reported(run, say), usage, event_files(run, is_wanted=config.launch.tensorboard):
             report = train(config, run, data, SINGLE, resume=resumes, stop=stop)
     if report.stopped_by is not None:

@@ -46,10 +46,12 @@ def test_no_avx512_needs_no_guard(machine: FakeMachine) -> None:
 
 
 def test_a_quota_below_the_ranks_is_a_warning(machine: FakeMachine) -> None:
-    machine.write("sys/fs/cgroup/cpu.max", "50000 100000\n")
+    machine.write("proc/self/mountinfo", "31 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw\n")
+    machine.write("proc/self/cgroup", "0::/slurm/job_7\n")
+    machine.write("sys/fs/cgroup/slurm/job_7/cpu.max", "50000 100000\n")
     check = check_cores("CPU", 1, machine.around)
     assert (check.status, "quota is 0.5" in check.message) == ("warning", True)
-    machine.write("sys/fs/cgroup/cpu.max", "max 100000\n")
+    machine.write("sys/fs/cgroup/slurm/job_7/cpu.max", "max 100000\n")
     assert check_cores("CPU", 1, machine.around).status == "ok"
     assert check_cores("CPU", len(os.sched_getaffinity(0)) + 1, machine.around).status == "warning"
 

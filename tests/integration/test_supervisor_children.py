@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import psutil
@@ -18,7 +19,7 @@ import pytest
 
 from fcn4dist.errors import JobError
 from fcn4dist.job.events import EventLog
-from fcn4dist.job.process import ProcessSpec
+from fcn4dist.job.process import ExitStatus, Process, ProcessSpec
 from fcn4dist.job.state import SECOND_SIGNAL_S
 from fcn4dist.job.supervisor import Supervisor
 
@@ -323,6 +324,63 @@ def test_a_child_that_was_suspended_before_it_could_tie_itself_dies_with_its_lau
         poll(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, "the stop")
         launcher.kill()
     poll(lambda: is_gone(pid), "the end of the child")
+
+
+def test_a_child_that_is_stopped_and_goes_on_is_heard_in_turn_and_its_end_once() -> None:
+    """Stopped before anybody listens, then again and again: no stop may hide the next, none may take the exit."""
+    child = Process(ProcessSpec("rank-0", ("sleep", "600")), os.environ)
+    heard: SimpleQueue[object] = SimpleQueue()
+    child.send(signal.SIGSTOP)
+    poll(lambda: psutil.Process(child.pid).status() == psutil.STATUS_STOPPED, "the stop")
+    child.watch(lambda _, status: heard.put(status), lambda _, is_suspended: heard.put(is_suspended))
+    assert heard.get(timeout=LIMIT_S) is True
+    for _ in range(20):
+        for number, is_suspended in ((signal.SIGCONT, False), (signal.SIGSTOP, True)):
+            child.send(number)
+            assert heard.get(timeout=LIMIT_S) is is_suspended
+    child.send(signal.SIGKILL)  # reaches a suspended process
+    assert heard.get(timeout=LIMIT_S) == ExitStatus(None, signal.SIGKILL)
+    assert psutil.Process(child.pid).status() == psutil.STATUS_ZOMBIE
+    child.reap()
+    assert not psutil.pid_exists(child.pid)
+    assert heard.empty()
+
+
+def test_a_child_that_flickers_is_heard_as_it_is_at_last() -> None:
+    child = Process(ProcessSpec("rank-0", ("sleep", "600")), os.environ)
+    heard: SimpleQueue[object] = SimpleQueue()
+    child.watch(lambda _, status: heard.put(status), lambda _, is_suspended: heard.put(is_suspended))
+    for _ in range(500):
+        child.send(signal.SIGSTOP)
+        child.send(signal.SIGCONT)
+    child.send(signal.SIGSTOP)
+    poll(lambda: psutil.Process(child.pid).status() == psutil.STATUS_STOPPED, "the last stop")
+    last: list[object] = []
+    poll(lambda: last.extend(heard.get() for _ in range(heard.qsize())) or last[-1:] == [True], "the news of it")
+    child.send(signal.SIGKILL)
+    assert heard.get(timeout=LIMIT_S) == ExitStatus(None, signal.SIGKILL)
+    child.reap()
+
+
+def test_a_suspended_rank_and_the_peak_memory_of_each_stand_in_the_record(start: Callable[..., Job]) -> None:
+    big = "\nx = bytearray(300 << 20); x[::4096] = x[::4096]; del x; (RUN / 'big').touch()" + WAITS
+    job = start(rank_0=big, rank_1=WAITS)
+    small, _ = job.pids("rank-1", "rank-0")
+    poll((job.run / "big").exists, "the memory of rank 0")
+
+    def suspensions() -> list[tuple[str, bool]]:
+        return [(e["process"], e["is_suspended"]) for e in job.events() if e["event"] == "suspended"]
+
+    for number, expected in ((signal.SIGSTOP, True), (signal.SIGCONT, False)):
+        os.kill(small, number)
+        poll(lambda expected=expected: suspensions()[-1:] == [("rank-1", expected)], "the news")  # type: ignore[misc]
+    os.kill(job.pids("rank-0")[0], signal.SIGKILL)
+    code, output = job.wait()
+    assert code == 1
+    assert "its peak memory: 0.3" in output
+    peaks = {e["process"]: e["peak_memory_bytes"] for e in job.events() if e["event"] == "exited"}
+    assert 300 << 20 < peaks["rank-0"] < 450 << 20
+    assert 0 < peaks["rank-1"] < 200 << 20
 
 
 def supervise(tmp_path: Path, *specs: ProcessSpec) -> Supervisor:

@@ -7,7 +7,6 @@ import pytest
 
 from fcn4dist.errors import DeviceError
 from fcn4dist.job.devices import (
-    cpu_quota,
     divide_cores,
     list_ascend_devices,
     needs_avx512_guard,
@@ -103,21 +102,6 @@ def test_a_quota_lowers_threads_not_cores() -> None:
 
 def test_unbound_ranks_have_threads_but_no_cores() -> None:
     assert [(s.cores, s.num_threads) for s in divide_cores(range(4), 2, bind=False)] == [((), 2), ((), 2)]
-
-
-def test_quota_of_both_cgroup_versions(tmp_path: Path) -> None:
-    assert cpu_quota(tmp_path) is None
-    (tmp_path / "cpu.max").write_text("150000 100000\n")
-    assert cpu_quota(tmp_path) == 1.5
-    (tmp_path / "cpu.max").write_text("max 100000\n")
-    assert cpu_quota(tmp_path) is None
-    first = tmp_path / "v1"
-    (first / "cpu").mkdir(parents=True)
-    (first / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
-    (first / "cpu" / "cpu.cfs_quota_us").write_text("400000\n")
-    assert cpu_quota(first) == 4.0
-    (first / "cpu" / "cpu.cfs_quota_us").write_text("-1\n")
-    assert cpu_quota(first) is None
 
 
 def test_avx512_is_read_from_the_flags(tmp_path: Path) -> None:

@@ -1,19 +1,11 @@
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from fcn4dist.job import oom as memory
-from fcn4dist.job.events import Exited, Inbox, Started, Suspended
-from fcn4dist.job.oom import BY_CGROUP, BY_COUNT, BY_KERNEL, NOT_BY_KERNEL, OomRecord, read_status
-from fcn4dist.job.process import ExitStatus
-from fcn4dist.job.vitals import Vitals
+from fcn4dist.job import oom
+from fcn4dist.job.oom import BY_CGROUP, BY_COUNT, BY_KERNEL, NOT_BY_KERNEL, OomRecord
 
 # two lines as kernel 6.1 writes them
 GLOBAL = "[ 812.1] Out of memory: Killed process 4711 (python) total-vm:9000000kB, anon-rss:8000000kB, UID:0"
@@ -50,46 +42,14 @@ def test_the_kernels_word_on_a_killed_process(
     limit: int | None,
     expected: str | None,
 ) -> None:
-    monkeypatch.setattr(memory, "read_kernel_log", lambda: OLD)
+    monkeypatch.setattr(oom, "read_kernel_log", lambda: OLD)
     write_events(tmp_path, 5, None if limit is None else 3)
     record = OomRecord(tmp_path)
-    monkeypatch.setattr(memory, "read_kernel_log", lambda: log)
+    monkeypatch.setattr(oom, "read_kernel_log", lambda: log)
     write_events(tmp_path, kills, limit)
     assert record.judge(4711) == expected
 
 
 def test_without_a_count_or_a_log_nothing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "read_kernel_log", lambda: None)
+    monkeypatch.setattr(oom, "read_kernel_log", lambda: None)
     assert OomRecord(tmp_path).judge(4711) is None
-
-
-def test_peak_and_suspension_of_a_real_process() -> None:
-    inbox, big = Inbox(), 100_000_000
-    vitals = Vitals(inbox, lambda: 5.0)
-    code = f"x = bytearray({big}); x[::4096] = x[::4096]; del x; print('ready', flush=True); input()"
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as child:
-        assert child.stdout is not None
-        child.stdout.readline()
-        vitals.on_event(Started(1.0, "rank-1", child.pid))
-        vitals.poll()
-        for number, letters, expected in ((signal.SIGSTOP, "T", True), (signal.SIGCONT, "SR", False)):
-            os.kill(child.pid, number)
-            end_s = time.monotonic() + 10
-            while (status := read_status(child.pid)) and status[0] not in letters:
-                assert time.monotonic() < end_s
-            vitals.poll()
-            vitals.poll()
-            assert inbox.get_nowait() == Suspended(5.0, "rank-1", expected)
-            assert inbox.empty()
-        child.kill()
-    vitals.on_event(Exited(9.0, "rank-1", ExitStatus(None, signal.SIGKILL)))
-    vitals.poll()
-    used = vitals.memory_of(["rank-1", "never started"])
-    assert used.keys() == {"rank-1"}
-    assert big < (used["rank-1"].peak_bytes or 0) < 3 * big
-
-
-def test_an_ended_process_has_no_status(tmp_path: Path) -> None:
-    assert read_status(1, tmp_path) is None

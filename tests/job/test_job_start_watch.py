@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from fcn4dist.job.console import JobConsole
-from fcn4dist.job.events import Event, RunWatcher, StartWaits, WatchedFiles
+from fcn4dist.job.events import Event, StartWaits
+from fcn4dist.job.sampler import RunWatcher, WatchedFiles
 from fcn4dist.job.start_watch import StartWatch
 from fcn4dist.run.pulse import Phase, Pulse, PulseFile
 
@@ -103,7 +104,7 @@ def test_the_watcher_of_a_run_says_it_from_the_pulses_of_the_ranks(tmp_path: Pat
     for name, phase in (("rank-0", "joining"), ("rank-1", "importing")):
         PulseFile(pulses[name]).beat(phase)  # type: ignore[arg-type]
     for clock[0] in (101.0, 105.0, 111.5, 112.0):
-        watcher.poll()
+        watcher.look()
     said = [event for event in (inbox.get() for _ in range(inbox.qsize())) if isinstance(event, StartWaits)]
     assert [event.at_s for event in said] == [111.5]
     assert said[0].line.startswith("rank 0 has waited 10 s for rank 1, which has not joined yet")

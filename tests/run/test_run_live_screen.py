@@ -28,7 +28,7 @@ from pathlib import Path
 from fcn4dist.cli.main import set_log_level
 from fcn4dist.job.console import JobConsole
 from fcn4dist.run.terminal import build_console
-from fcn4dist.job.events import Evaluated, Progress, Signalled, WallClock
+from fcn4dist.job.events import Scored, Stepped, Signalled, WallClock
 from fcn4dist.run.folder import RunDir
 from fcn4dist.run.view import live_drawing
 
@@ -50,7 +50,7 @@ print("300 listed, 300 written")
 """
 END = "\x04"
 TERMINALS = [("xterm-256color", 120, 30), ("tmux-256color", 80, 24), ("xterm-256color", 40, 12)]
-EVALUATION = "shown.on_event(Evaluated(1.0, {'split': 'val', 'num_scored': 80, 'roc_auc_macro': 0.9}))\n"
+EVALUATION = "shown.on_event(Scored(1.0, {'split': 'val', 'num_scored': 80, 'roc_auc_macro': 0.9}))\n"
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_lines_stand_above_the_one_picture_and_the_summary_in_its_place(
             reach_step(run, step)
             shown.read_until(f"step {step}/60")
         assert squeezed(shown.rows).startswith(squeezed([*kept, "run  2 ranks", "epoch 1  step 8/60"]))
-        shown.send("shown.on_event(Progress(1.0, 0, {'step': 60, 'loss': 0.125}))\n" + END)
+        shown.send("shown.on_event(Stepped(1.0, 0, {'step': 60, 'loss': 0.125}))\n" + END)
         assert shown.read_to_end() == 0
     summary = f"done: 60 steps, 0 s, last loss 0.1250, ROC-AUC 0.9000; {run.path}"
     found = squeezed(shown.rows)
