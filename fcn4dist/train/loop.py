@@ -64,7 +64,7 @@ def train(
                     with stop.shielded():  # a wish to stop waits for the next step in any case
                         evaluation, progress = validation.evaluate(progress)
                         if rank.is_chief:
-                            writer.restate(progress)
+                            writer.note_evaluation(progress)
                     continue
                 beat("data", progress.step + 1)
                 clips = next(feed)
