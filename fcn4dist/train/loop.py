@@ -14,8 +14,8 @@ from fcn4dist.run.folder import RunDir
 from fcn4dist.run.pulse import Phase, PulseFile
 from fcn4dist.train.checkpoint_writer import CheckpointWriter
 from fcn4dist.train.feed import iter_clips
+from fcn4dist.train.progress import learning_rate
 from fcn4dist.train.records import RankRecords
-from fcn4dist.train.schedule import learning_rate
 from fcn4dist.train.start import start_run
 from fcn4dist.train.stop_request import StopRequest
 from fcn4dist.train.validation import Validation
