@@ -28,6 +28,7 @@ import psutil
 from safetensors.numpy import load_file
 
 from benchmarks.chaos_plan import Kill, plan_kills
+from fcn4dist.run.checkpoints import find_newest
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT_S = 180.0  # for anything that has to happen; a machine under load starts MindSpore slowly
@@ -245,7 +246,7 @@ def differences(disturbed: Job, undisturbed: Job) -> Iterator[str]:
             yield f"step {step}: clips {found_clips.get(step)}, expected {expected_clips.get(step)}"
     for process in disturbed.processes():
         yield f"process {process.pid} is left: {' '.join(process.cmdline())}"
-    progress = [json.loads((folder / "state.json").read_text())["progress"] for folder in folders]
+    progress = [find_newest(job.run / "checkpoints")[1].progress for job in (disturbed, undisturbed)]
     if progress[0] != progress[1]:
         yield f"progress {progress[0]}, expected {progress[1]}"
 

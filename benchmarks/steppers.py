@@ -3,8 +3,9 @@
     python -m benchmarks.steppers KIND --batch N --threads T --cores 0,1
 
 prints "@ready", then for every line on stdin makes one step and prints its seconds and the peak memory in MB. Kinds: `ours` (one
-rank, without a job), `plain` (the recipe that one would write first with MindSpore), and `torch-` with `nchw` or `nhwc` and any
-of `-compiled`, `-bf16` and `-ddp`, which takes RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT.
+rank, without a job), `reduce` (the AllReduce of a step alone, in the job that the environment describes), `plain` (the recipe
+that one would write first with MindSpore), and `torch-` with `nchw` or `nhwc` and any of `-compiled`, `-bf16` and `-ddp`, which
+takes RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from typing import Any
 
 import click
 import numpy as np
+
+from benchmarks.scaling import ALLREDUCE_BYTES
 
 ROOT = Path(__file__).resolve().parents[1]
 NUM_TAGS = 50
@@ -56,7 +59,7 @@ class Stepper:
             environment[name] = str(len(cores))
         if not kind.startswith("torch") and needs_avx512_guard():
             environment.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
-        if kind == "ours":
+        if kind in ("ours", "reduce"):
             environment.setdefault("GLIBC_TUNABLES", MALLOC)
         command = [
             python,
@@ -100,6 +103,11 @@ class Stepper:
         self.popen.stdin.close()
         self.popen.wait(timeout=60)
 
+    def kill(self) -> None:
+        """End the process without waiting for what it has begun."""
+        self.popen.kill()
+        self.popen.wait()
+
     def _read(self, word: str) -> str:
         assert self.popen.stdout is not None
         for line in self.popen.stdout:
@@ -127,6 +135,26 @@ def build_ours(batch: int) -> Callable[[], object]:
     step = TrainStep(build_network(config.model, NUM_TAGS, "O0"), train, plan_batches(train, 1))
     mel_db, labels = random_batch(batch)
     return lambda: step(mel_db, labels, LR)
+
+
+def build_reduce(_batch: int) -> Callable[[], object]:
+    """The AllReduce of a step and nothing else: one flat tensor, as large as all gradients and statistics are."""
+    from fcn4dist.train.device import join_job, start_device
+
+    start_device("CPU", 0)
+    join_job(int(os.environ["MS_WORKER_NUM"]))  # the scheduler's process stays in here
+    from mindspore import Tensor, nn, ops
+
+    class Reduce(nn.Cell):
+        def __init__(self) -> None:
+            super().__init__()
+            self.reduce = ops.AllReduce(ops.ReduceOp.SUM)
+
+        def construct(self, flat: Tensor) -> Tensor:
+            return self.reduce(flat)[-1]
+
+    cell, flat = Reduce(), Tensor(np.ones(ALLREDUCE_BYTES // 4, np.float32))
+    return lambda: cell(flat).asnumpy()
 
 
 def build_plain(batch: int) -> Callable[[], object]:
@@ -200,7 +228,7 @@ def build_torch(kind: str, batch: int) -> Callable[[], object]:
 def main(kind: str, batch: int, cores: str) -> None:
     """Make a step for every line on stdin."""
     os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
-    builders = {"ours": build_ours, "plain": build_plain}
+    builders = {"ours": build_ours, "reduce": build_reduce, "plain": build_plain}
     step = builders[kind](batch) if kind in builders else build_torch(kind, batch)
     step()
     print("@ready", flush=True)

@@ -101,7 +101,6 @@ def render_run(files: RunFiles) -> str:
         evaluation_warnings=list_warnings(files.evaluation),
         more_figures=list_figures(files.evaluation),
         ranks=ranks,
-        reduce_is_timed=any(row.reduce_ms is not None for row in ranks.rows),
         attempts=list_attempts(files),
         events=list_events(files),
         config=differing_config(files),

@@ -4,9 +4,10 @@
                               optimizer.safetensors   Adam's moments, the loss scale and its counter
                               state.json              where the run stands, what the network is, a SHA-256 a file
     checkpoints/latest, checkpoints/best              the name of one folder
+    checkpoints/evaluated                             which of them have been evaluated since, and the best until then
 
-state.json proves itself too: its `state_sha256` is the digest of all its other keys, and its text is exactly what
-`format_state` writes.
+A folder is never changed once it is there. state.json proves itself too: its `state_sha256` is the digest of all its other
+keys, and its text is exactly what `format_state` writes.
 """
 
 from __future__ import annotations
@@ -19,15 +20,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from fcn4dist.config import MelConfig, ModelConfig
 from fcn4dist.errors import CheckpointError
-from fcn4dist.files import digest_file
+from fcn4dist.files import digest_file, save_json
 
 FORMAT_VERSION = 2
 UNPROVEN_VERSION = 1  # without state_sha256; still read
 STATE = "state.json"
+EVALUATED = "evaluated"
 PROOF = "state_sha256"
 EXPECTED = (
     "expected a checkpoint folder such as RUN/checkpoints/step-00000120, a run, or a file: .ckpt, .onnx or .mindir"
@@ -66,7 +68,18 @@ class Progress(BaseModel):
     num_overflows: int = 0
     best_score: float | None = None  # highest validation ROC-AUC so far
     best_step: int | None = None
-    is_evaluated: bool = True  # whether the evaluation that was due after `step` is done
+    is_evaluated: bool = (
+        True  # whether the evaluation that was due after `step` is done; of a checkpoint: when it was saved
+    )
+
+
+class Best(BaseModel):
+    """The best of a run up to one of its evaluations."""
+
+    model_config = ConfigDict(frozen=True)
+
+    best_score: float | None
+    best_step: int | None
 
 
 class Origin(BaseModel):
@@ -145,18 +158,39 @@ def named(folder: Path, pointer: str) -> Path | None:
 def find_newest(folder: Path) -> tuple[Path, State, list[str]]:
     """Return the newest checkpoint that proves whole, its state, and a line for each newer one that did not.
 
-    Raises CheckpointError when none is whole, and when the newest whole one is of a newer format.
+    The state's progress knows of an evaluation that was made after the checkpoint was saved. Raises CheckpointError when none
+    is whole, and when the newest whole one is of a newer format.
     """
     damaged: list[str] = []
     for path in reversed(list_checkpoints(folder)):
         try:
-            return path, load_state(path), damaged
+            state = load_state(path)
         except NewerFormatError:
             raise
         except CheckpointError as error:
             damaged.append(str(error))
+            continue
+        best = load_evaluated(folder).get(path.name)
+        if best is not None:
+            progress = state.progress.model_copy(update={"is_evaluated": True, **dict(best)})
+            state = state.model_copy(update={"progress": progress})
+        return path, state, damaged
     detail = "\n".join(damaged)
     raise CheckpointError(f"{folder}: no whole checkpoint here{': ' if detail else ''}{detail}")
+
+
+def load_evaluated(folder: Path) -> dict[str, Best]:
+    """Return checkpoint -> the best until its evaluation; nothing where it cannot be read: evaluating again does no harm."""
+    try:
+        return TypeAdapter(dict[str, Best]).validate_json((folder / EVALUATED).read_bytes())
+    except (OSError, ValueError):
+        return {}
+
+
+def save_evaluated(folder: Path, evaluated: dict[str, Best]) -> None:
+    """Note which checkpoints have been evaluated, without those that are gone. Raises OSError."""
+    kept = {name: best.model_dump() for name, best in evaluated.items() if (folder / name).is_dir()}
+    save_json(folder / EVALUATED, kept)
 
 
 def load_state(path: Path) -> State:

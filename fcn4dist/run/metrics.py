@@ -38,7 +38,6 @@ class StepRecord:
     num_overflows: int  # so far
     time_left_s: float | None  # at the pace of this session's steps; evaluations come on top
     clip_ids: list[int]  # this rank's clips
-    reduce_s: float | None = None  # of step_s: the AllReduce, the wait for slower ranks included; none if not timed
 
 
 class Pace:

@@ -190,7 +190,6 @@ COLUMNS: tuple[tuple[str, int, Callable[[RankView], str]], ...] = (
     ("step", 24, lambda view: _figure(value_of(view.record, "step"), 1, 0)),
     ("step ms", 40, _milliseconds("step_s")),
     ("data ms", 72, _milliseconds("data_wait_s")),
-    ("reduce ms", 80, _milliseconds("reduce_s")),
     ("memory", 50, _memory),
     ("CPU", 56, _cpu),
 )

@@ -26,6 +26,7 @@ from fcn4dist.model.stored import load_optimizer, load_weights
 from fcn4dist.run.checkpoints import (
     FORMAT_VERSION,
     STATE,
+    Best,
     ModelCard,
     Origin,
     Progress,
@@ -34,17 +35,19 @@ from fcn4dist.run.checkpoints import (
     format_state,
     has_checkpoint,
     list_checkpoints,
+    load_evaluated,
     load_state,
     named,
     remove_checkpoint,
     remove_leftovers,
     resolve_checkpoint,
+    save_evaluated,
     step_name,
 )
 
 __all__ = [
     "STATE", "Checkpoints", "ModelCard", "Origin", "Progress", "Snapshot", "State", "find_newest", "has_checkpoint",
-    "list_checkpoints", "load_optimizer", "load_state", "load_weights", "named", "read_parameters",
+    "list_checkpoints", "load_evaluated", "load_optimizer", "load_state", "load_weights", "named", "read_parameters",
     "resolve_checkpoint", "set_parameters", "step_name",
 ]  # fmt: skip
 
@@ -100,6 +103,9 @@ class Checkpoints:
             self._write_into(temporary, snapshot)
             if target.exists():  # a damaged one: training goes on from what is whole, so a good one is not met
                 remove_checkpoint(target)
+            evaluated = load_evaluated(self._folder)
+            if evaluated.pop(target.name, None) is not None:  # of the damaged one
+                save_evaluated(self._folder, evaluated)
             temporary.rename(target)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -108,16 +114,15 @@ class Checkpoints:
         self._drop_old()
         return target
 
-    def restate(self, progress: Progress) -> None:
-        """Replace the progress in the checkpoint of `progress.step`: its evaluation is done; the weights stay.
+    def note_evaluation(self, progress: Progress) -> None:
+        """Note that the checkpoint of `progress.step` is evaluated, beside it: the checkpoint itself stays as it is.
 
-        Points `best` to the best checkpoint. Raises OSError, and CheckpointError where that checkpoint is not whole.
+        Points `best` to the best checkpoint before, so that no note is there without it. Raises OSError.
         """
-        folder = self._folder / step_name(progress.step)
-        state = load_state(folder).model_copy(update={"progress": progress})
-        save_text(folder / STATE, format_state(state))
         if progress.best_step is not None and (self._folder / step_name(progress.best_step)).is_dir():
             self.mark_best(progress.best_step)
+        best = Best(best_score=progress.best_score, best_step=progress.best_step)
+        save_evaluated(self._folder, {**load_evaluated(self._folder), step_name(progress.step): best})
 
     def _write_into(self, folder: Path, snapshot: Snapshot) -> None:
         for name, arrays in (("weights", snapshot.weights), ("optimizer", snapshot.optimizer)):

@@ -12,7 +12,7 @@ from typing import Literal
 
 from mindspore import Parameter
 
-from fcn4dist.errors import CheckpointError, JobError
+from fcn4dist.errors import JobError
 from fcn4dist.train.checkpoint import Checkpoints, Progress, Snapshot
 
 logger = logging.getLogger(__name__)
@@ -41,10 +41,10 @@ class CheckpointWriter:
         self._start(lambda: self._checkpoints.write(snapshot), f"checkpoint-{progress.step}")
         self.waited_s += time.perf_counter() - start
 
-    def restate(self, progress: Progress) -> None:
-        """Note in the checkpoint of `progress.step` that its evaluation is done, after its write."""
+    def note_evaluation(self, progress: Progress) -> None:
+        """Note beside the checkpoint of `progress.step` that its evaluation is done, after its write."""
         self.wait()
-        self._start(lambda: self._checkpoints.restate(progress), f"restate-{progress.step}")
+        self._start(lambda: self._checkpoints.note_evaluation(progress), f"evaluated-{progress.step}")
 
     def check(self, *, is_end: bool = False) -> None:
         """Raise JobError (or warn) when the last write has failed; waits for nothing. At the end it is never a warning."""
@@ -77,7 +77,7 @@ class CheckpointWriter:
             os.nice(NICENESS)  # on Linux of this thread alone
             try:
                 write()
-            except (OSError, CheckpointError) as error:
+            except OSError as error:
                 self._error = error
             except Exception as error:  # whatever it is must reach the run, a thread would only print it
                 logger.exception("%s", name)

@@ -14,8 +14,8 @@ from fcn4dist.run.folder import RunDir
 from fcn4dist.run.pulse import Phase, PulseFile
 from fcn4dist.train.checkpoint_writer import CheckpointWriter
 from fcn4dist.train.feed import iter_clips
+from fcn4dist.train.progress import learning_rate
 from fcn4dist.train.records import RankRecords
-from fcn4dist.train.schedule import learning_rate
 from fcn4dist.train.start import start_run
 from fcn4dist.train.stop_request import StopRequest
 from fcn4dist.train.validation import Validation
@@ -64,7 +64,7 @@ def train(
                     with stop.shielded():  # a wish to stop waits for the next step in any case
                         evaluation, progress = validation.evaluate(progress)
                         if rank.is_chief:
-                            writer.restate(progress)
+                            writer.note_evaluation(progress)
                     continue
                 beat("data", progress.step + 1)
                 clips = next(feed)

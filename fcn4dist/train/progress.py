@@ -1,4 +1,4 @@
-"""The course of a run: how many steps it has, where it stands after each, when an evaluation is due, who may go on with it.
+"""The course of a run: how many steps it has and at what learning rate, where it stands after each, when an evaluation is due.
 
 Pure functions of numbers: no network, no files, no clock.
 """
@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from fcn4dist.config import BatchPlan, RunConfig
+from fcn4dist.config import BatchPlan, RunConfig, TrainConfig
 from fcn4dist.data.dataset import Split
 from fcn4dist.errors import DataError
 from fcn4dist.run.checkpoints import Origin, Progress
@@ -81,6 +81,20 @@ def plan_course(config: RunConfig, plan: BatchPlan, split: Split) -> Course:
         )
     num_steps = min(config.train.epochs * steps_per_epoch, config.train.max_steps or math.inf)
     return Course(plan, steps_per_epoch, int(num_steps), config.evaluate.every_epochs, config.train.seed)
+
+
+def learning_rate(train: TrainConfig, step: int, num_steps: int) -> float:
+    """Return the learning rate of `step` (0-based) in a run of `num_steps`; a resumed run needs nothing else.
+
+    Warm-up is linear: step i of w has (i + 1) / w of the full rate. Cosine falls from the full rate after the warm-up to 0 at
+    `num_steps` (Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983, without restarts).
+    """
+    if step < train.warmup_steps:
+        return train.lr * (step + 1) / train.warmup_steps
+    if train.schedule == "constant":
+        return train.lr
+    progress = (step - train.warmup_steps) / max(1, num_steps - train.warmup_steps)
+    return train.lr * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
 
 
 def check_same_run(saved: Progress, wanted: Progress, path: Path) -> None:

@@ -52,7 +52,6 @@ class RankRecords:
                 num_overflows=progress.num_overflows,
                 time_left_s=self._pace.time_left_s(step_s, self._course.num_steps - progress.step),
                 clip_ids=clips.clip_ids.tolist(),
-                reduce_s=result.reduce_s,
             )
         )
         if self._is_chief:  # the line that users of ModelZoo's LossMonitor search their logs for

@@ -28,7 +28,6 @@ from numpy.typing import NDArray
 
 from fcn4dist.config import BatchPlan, TrainConfig
 from fcn4dist.model.fcn4 import FCN4, batch_norms
-from fcn4dist.train.reduce_clock import ReduceClock
 
 DYNAMIC_START = 2.0**16  # first dynamic loss scale; doubled after WINDOW finite steps, halved at an overflow
 DYNAMIC_WINDOW = 1000
@@ -43,9 +42,6 @@ class StepResult:
     is_overflow: bool  # nothing was updated
     loss_scale: float  # that this step used
     is_stop: bool = False  # a rank was asked to stop after this step
-    reduce_s: float | None = (
-        None  # this rank's AllReduce, the wait for slower ranks included; none where it is not timed
-    )
 
 
 class TrainStep:
@@ -106,9 +102,8 @@ class TrainStep:
                 self._accumulate(Tensor(mel_db[part], ms.float32), Tensor(labels[part], ms.float32))
             loss, finite, stops = self._apply(stop)
             self._accumulate.clear()
-        is_stop = float(stops.asnumpy()) > 0  # the graph has run by now
-        reduce_s = self._update.reduce.take() if self._update.is_distributed else None
-        return StepResult(float(loss.asnumpy()), not bool(finite.asnumpy()), scale, is_stop, reduce_s)
+        is_stop = float(stops.asnumpy()) > 0
+        return StepResult(float(loss.asnumpy()), not bool(finite.asnumpy()), scale, is_stop)
 
 
 class LossScaler(nn.Cell):
@@ -176,7 +171,7 @@ class Update(nn.Cell):
         self.slices = slices_of([int(np.prod(shape)) for shape in shapes])
         self.shapes = tuple(shapes)
         if self.is_distributed:
-            self.reduce = ReduceClock()
+            self.reduce = ops.AllReduce(ops.ReduceOp.SUM)
 
     def construct(self, loss: Tensor, gradients: Any, num_known: Tensor, stop: Tensor) -> Any:
         """Return (mean unscaled loss, whether the update was made, the number of ranks that want to stop)."""

@@ -34,7 +34,10 @@ class Validation:
         self._split = self._open_split()
         self._network = FCN4(config.model, len(start.split.tags))
         self._is_patient = config.checkpoint.on_error == "continue"  # with a disk that refuses
-        self._records = EvaluationRecords(run, start.progress.step, is_patient=self._is_patient)
+        last_step = start.progress.step - (
+            not start.progress.is_evaluated
+        )  # an evaluation that is made again is written again
+        self._records = EvaluationRecords(run, last_step, is_patient=self._is_patient)
 
     def evaluate(self, progress: Progress) -> tuple[Evaluation | None, Progress]:
         """Evaluate the weights as they are; return the evaluation, and where the run stands after it.

@@ -24,7 +24,6 @@ from fcn4dist.run.folder import RunDir
 from fcn4dist.run.pulse import STACK_SIGNAL, PulseFile
 from fcn4dist.run.state import RankEnd
 from fcn4dist.train.bring_up import leave_if_orphaned, pin_to_cores, threads_in_turn, wait_until_listening
-from fcn4dist.train.short_sleeps import short_sleeps
 from fcn4dist.train.stop_request import StopRequest
 
 JOIN_LIMIT_S = 120.0
@@ -77,11 +76,6 @@ def stacks_into(path: Path) -> Iterator[None]:
 
 def join_as_scheduler(worker: WorkerEnv) -> None:
     """Introduce the ranks to each other; does not return when all of them have left well."""
-    if worker.target == "CPU":
-        from fcn4dist.train.scheduler import introduce_ranks
-
-        introduce_ranks()
-        return
     from fcn4dist.train.device import join_job, start_device
 
     start_device("CPU", 0)
@@ -107,7 +101,7 @@ def train_as_rank(worker: WorkerEnv, run: RunDir, attempt: int) -> None:
     pulse.beat("joining")
     wait_until_listening(worker.scheduler_host, worker.scheduler_port, JOIN_LIMIT_S, run.listening(attempt))
     if worker.target == "CPU":
-        with threads_in_turn(rank.index), short_sleeps():
+        with threads_in_turn(rank.index):
             join_job(worker.world_size)
     else:
         join_job(worker.world_size)

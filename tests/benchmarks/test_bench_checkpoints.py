@@ -15,7 +15,6 @@ def steps_of(longer: dict[int, float], waited: dict[int, float]) -> LaunchedStep
         step_s=[6.0 + longer.get(step, 0.0) for step in steps],
         data_wait_s=[0.0] * len(steps),
         checkpoint_wait_s=[waited.get(step, 0.0) for step in steps],
-        reduce_s=[0.3] * len(steps),
     )
 
 

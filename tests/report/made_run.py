@@ -81,11 +81,10 @@ def make_run(
 
 
 def write_steps(run: RunDir, num_steps: int, num_ranks: int) -> None:
-    """Rank r computes for 100 + 10 r ms, so the last rank is waited for; step 7 overflows."""
-    slowest = 0.1 + 0.01 * (num_ranks - 1)
+    """Rank r waits 2 + 10 r ms for data, so all wait for the last rank; step 7 overflows."""
+    step_s = 0.1 + 0.01 * num_ranks
     for rank in range(num_ranks):
         records = StepRecords(run.metrics(rank), 0)
-        own = 0.1 + 0.01 * rank
         for step in range(1, num_steps + 1):
             record = StepRecord(
                 step=step,
@@ -94,15 +93,14 @@ def write_steps(run: RunDir, num_steps: int, num_ranks: int) -> None:
                 lr=0.001,
                 loss_scale=1024.0,
                 overflow=step == 7,
-                samples_per_s=16 / (slowest + 0.007),
-                data_wait_s=0.002,
+                samples_per_s=16 / step_s,
+                data_wait_s=0.002 + 0.01 * rank,
                 checkpoint_wait_s=0.0,
-                step_s=slowest + 0.007,
+                step_s=step_s,
                 num_steps=num_steps,
                 num_overflows=int(step >= 7),
                 time_left_s=None if step == 1 else 1.0,
                 clip_ids=[step],
-                reduce_s=slowest - own + 0.005 if num_ranks > 1 else None,
             )
             records.add(replace(record))
         records.close()

@@ -96,7 +96,7 @@ def test_the_run_may_go_on_with_a_warning(
     monkeypatch.setattr(checkpoint, "_save_arrays", refuse)
     with caplog.at_level(logging.WARNING):
         writer.save(progress(1), [weight], [weight])
-        writer.restate(progress(1, best_score=0.5, best_step=1))
+        writer.note_evaluation(progress(1, best_score=0.5, best_step=1))
         writer.wait()
     assert "training goes on" in caplog.text
     writer.save(progress(2), [weight], [weight])
@@ -118,20 +118,51 @@ def test_an_error_that_nobody_thought_of_reaches_the_run_too(tmp_path: Path, mon
         writer.wait()
 
 
-def test_an_evaluation_is_noted_without_writing_the_weights_again(tmp_path: Path) -> None:
-    from fcn4dist.train.checkpoint import find_newest, named
+def test_an_evaluation_is_noted_beside_its_checkpoint(tmp_path: Path) -> None:
+    from fcn4dist.train.checkpoint import find_newest, load_state, named
 
     writer, weight = build(tmp_path), parameter(1.0)
     writer.save(progress(4, is_evaluated=False), [weight], [weight])
     writer.wait()
-    before = (tmp_path / "step-00000004" / "weights.safetensors").stat()
-    writer.restate(progress(4, best_score=0.75, best_step=4))
+    folder = tmp_path / "step-00000004"
+    before = [(file.read_bytes(), file.stat()) for file in sorted(folder.iterdir())]
+    writer.note_evaluation(progress(4, best_score=0.75, best_step=4))
     writer.wait()
-    after = (tmp_path / "step-00000004" / "weights.safetensors").stat()
-    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    after = [(file.read_bytes(), file.stat()) for file in sorted(folder.iterdir())]
+    for (data, stat), (data_now, stat_now) in zip(before, after, strict=True):
+        assert (data_now, stat_now.st_ino, stat_now.st_mtime_ns) == (data, stat.st_ino, stat.st_mtime_ns)
+    assert load_state(folder).progress.is_evaluated is False
     path, state, damaged = find_newest(tmp_path)
-    assert (state.progress.is_evaluated, state.progress.best_score, damaged) == (True, 0.75, [])
-    assert named(tmp_path, "best") == path
+    assert (path, state.progress, damaged) == (folder, progress(4, best_score=0.75, best_step=4), [])
+    assert named(tmp_path, "best") == folder
+
+
+def test_a_checkpoint_that_is_written_anew_is_not_the_one_that_was_evaluated(tmp_path: Path) -> None:
+    """It was deleted by hand, or found damaged, and training came to its step again."""
+    from fcn4dist.train.checkpoint import find_newest, load_evaluated
+
+    writer, weight = build(tmp_path), parameter(1.0)
+    for step in (2, 4):
+        writer.save(progress(step, is_evaluated=False), [weight], [weight])
+        writer.note_evaluation(progress(step, best_score=0.5, best_step=2))
+    writer.wait()
+    (tmp_path / "step-00000004" / "state.json").write_text("{}")
+    assert find_newest(tmp_path)[1].progress == progress(2, best_score=0.5, best_step=2)
+    writer.save(progress(4, is_evaluated=False), [weight], [weight])
+    writer.wait()
+    assert list(load_evaluated(tmp_path)) == ["step-00000002"]
+    assert find_newest(tmp_path)[1].progress == progress(4, is_evaluated=False)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"step-00000004": 1}', '{"step-00000004": {"best_score": "x"}}'])
+def test_without_a_note_that_can_be_read_the_evaluation_is_due(tmp_path: Path, text: str) -> None:
+    from fcn4dist.train.checkpoint import find_newest
+
+    writer, weight = build(tmp_path), parameter(1.0)
+    writer.save(progress(4, is_evaluated=False), [weight], [weight])
+    writer.wait()
+    (tmp_path / "evaluated").write_text(text)
+    assert find_newest(tmp_path)[1].progress == progress(4, is_evaluated=False)
 
 
 def test_leftovers_of_a_killed_writer_go_at_the_next_start(tmp_path: Path) -> None:

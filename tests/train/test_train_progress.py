@@ -9,7 +9,14 @@ import pytest
 from fcn4dist.config import BatchPlan, RunConfig, TrainConfig
 from fcn4dist.errors import DataError
 from fcn4dist.run.checkpoints import Origin
-from fcn4dist.train.progress import Course, after_evaluation, check_same_clips, check_same_run, plan_course
+from fcn4dist.train.progress import (
+    Course,
+    after_evaluation,
+    check_same_clips,
+    check_same_run,
+    learning_rate,
+    plan_course,
+)
 
 PLAN = BatchPlan(global_batch=8, world_size=2)
 
@@ -77,3 +84,20 @@ def test_a_run_goes_on_only_with_its_own_batches_and_clips() -> None:
     check_same_clips(Origin(), Origin(train_clips="ab"), path)  # an older checkpoint does not say
     with pytest.raises(DataError, match=r"trained on other clips \(checksum cd, the data set here has ab\)"):
         check_same_clips(Origin(train_clips="cd"), Origin(train_clips="ab"), path)
+
+
+def test_a_constant_rate() -> None:
+    assert {learning_rate(TrainConfig(lr=0.1), step, 100) for step in range(100)} == {0.1}
+
+
+def test_warmup_is_linear_and_ends_at_the_full_rate() -> None:
+    train = TrainConfig(lr=0.1, warmup_steps=4)
+    assert [learning_rate(train, step, 100) for step in range(5)] == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1])
+
+
+def test_cosine_falls_from_the_full_rate_through_half_to_nothing() -> None:
+    train = TrainConfig(lr=0.2, schedule="cosine", warmup_steps=10)
+    assert learning_rate(train, 10, 110) == pytest.approx(0.2)
+    assert learning_rate(train, 60, 110) == pytest.approx(0.1)
+    assert learning_rate(train, 110, 110) == pytest.approx(0.0)
+    assert learning_rate(train, 35, 110) == pytest.approx(0.2 * (2 + 2**0.5) / 4)
