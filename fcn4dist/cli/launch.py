@@ -101,13 +101,15 @@ def launch(
 def config_to_resume(context: click.Context, run_dir: Path, *, force: bool, node: int = 0) -> RunConfig:
     """Return the config of the run in `run_dir` with the command line's changes; the harmful ones are refused."""
     from fcn4dist.launch.resume import load_config_to_resume
+    from fcn4dist.launch.training_data import forget_defaults
 
     parameters = context.params
     if parameters.get("run_dir") is not None:
         raise ConfigError("--run-dir: --resume goes on in the run's own directory; leave it out")
-    return load_config_to_resume(
+    config = load_config_to_resume(
         RunDir(run_dir, node), parameters.get("config_file"), parameters.get("overrides") or (), force=force
     )
+    return forget_defaults(config)
 
 
 def apply_options(
