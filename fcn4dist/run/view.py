@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from fcn4dist.errors import shorten_name
 from fcn4dist.run.folder import RunDir
 from fcn4dist.run.pulse import Pulse, read_pulse
 from fcn4dist.run.state import RunState, newest_attempt, read_json, read_last_record, read_state, value_of
@@ -95,7 +96,7 @@ class Drawing:
 
 
 def _lines(snapshot: Snapshot, phase: str, width: int) -> list[RenderableType]:
-    head = [_printable(snapshot.name)]
+    head = [shorten_name(snapshot.name, NAME_CHARS)]
     if snapshot.state.attempt > 1:
         head.append(f"attempt {snapshot.state.attempt}")
     if snapshot.world_size is not None:
@@ -182,11 +183,6 @@ COLUMNS: tuple[tuple[str, int, Callable[[RankView], str]], ...] = (
 
 def _text(line: str, style: str = "") -> Text:
     return Text(line, style=style, no_wrap=True, overflow="ellipsis")
-
-
-def _printable(name: str) -> str:
-    line = "".join(c if c.isprintable() else "�" for c in name)
-    return line if len(line) <= NAME_CHARS else line[: NAME_CHARS - 1] + "…"
 
 
 def live_drawing(run: RunDir, *, with_ranks: bool = False) -> Callable[[], RenderableType]:
