@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fcn4dist.cli.options import config_options, json_option, verbosity_options
+from fcn4dist.cli.options import AnyPath, config_options, json_option, verbosity_options
 from fcn4dist.config import EvaluateConfig, RunConfig
 from fcn4dist.errors import ConfigError
 from fcn4dist.run.folder import RunDir
 
 if TYPE_CHECKING:
     from fcn4dist.evaluate.document import Evaluation
-
-AnyPath = click.Path(path_type=Path)
 
 
 @click.command()

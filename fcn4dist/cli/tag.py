@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fcn4dist.cli.options import config_options, json_option, verbosity_options
+from fcn4dist.cli.options import AnyPath, config_options, json_option, verbosity_options
 from fcn4dist.config import RunConfig
 from fcn4dist.errors import ConfigError, UserError, shorten_name
 
@@ -29,19 +29,17 @@ LIBSNDFILE = (
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, type=AnyPath, metavar="FILE...")
 @click.option(
     "--checkpoint",
     required=True,
-    type=click.Path(path_type=Path),
+    type=AnyPath,
     metavar="C",
     help="An .onnx or .mindir file with its card, a checkpoint folder, or a run (its best).",
 )
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="How many tags to print.")
 @click.option("--timeline", is_flag=True, help="Print the tags of every window, too.")
-@click.option(
-    "--picture", type=click.Path(path_type=Path), metavar="FILE", help="Draw tags over time: .png, .svg, .pdf."
-)
+@click.option("--picture", type=AnyPath, metavar="FILE", help="Draw tags over time: .png, .svg, .pdf.")
 @click.option(
     "--combine",
     type=click.Choice(["mean", "max"]),
