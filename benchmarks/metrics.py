@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.side_by_side import Row, alternate, both, report
-from fcn4dist.evaluate.auc import exact_aucs
+from fcn4dist.evaluate.metrics import exact_aucs
 
 NUM_CLIPS, NUM_TAGS = 25_863, 50
 

@@ -27,10 +27,14 @@ def quoted(name: str, limit: int = 80) -> str:
     return repr(shown)
 
 
-def shorten_name(name: str, width: int) -> str:
-    """Return at most `width` characters of a name; what is not printable (newlines, escape sequences) becomes a question mark."""
-    clean = "".join(letter if letter.isprintable() else "?" for letter in name[: width + 1])
-    return clean if len(clean) <= width else f"{clean[: width - 1]}…"
+def shorten_name(name: object, width: int = 80, *, keeps: str = "") -> str:
+    """Return at most `width` characters of a name or a text, safe on a terminal, in a picture and on a page.
+
+    What is not printable (newlines, control sequences, broken UTF-8) is escaped, but for what `keeps` has.
+    """
+    letters = str(name)[: width + 1]
+    shown = "".join(c if c.isprintable() or c in keeps else ascii(c)[1:-1] for c in letters)
+    return shown if len(shown) <= width else f"{shown[: width - 1]}…"
 
 
 class Fcn4distError(Exception):

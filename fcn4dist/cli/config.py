@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from fcn4dist.cli.options import config_options, json_option
+from fcn4dist.cli.options import AnyPath, config_options, json_option
 from fcn4dist.config import RunConfig, format_config
 from fcn4dist.errors import ConfigError, quoted
 from fcn4dist.files import save_text
@@ -27,8 +27,8 @@ def show(config: RunConfig, as_json: bool) -> None:
 
 
 @config.command(name="import-modelzoo")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Where to write (default: stdout).")
+@click.argument("file", type=AnyPath)
+@click.option("--output", type=AnyPath, metavar="FILE", help="Where to write (default: stdout).")
 def import_modelzoo(file: Path, output: Path | None) -> None:
     """Turn ModelZoo's default_config.yaml, or its older config.py, into a config of ours.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from fcn4dist.cli.options import config_options, json_option, verbosity_options
+from fcn4dist.cli.options import AnyPath, config_options, json_option, verbosity_options
 from fcn4dist.config import RunConfig, override_config
 
 
@@ -20,7 +20,7 @@ def data() -> None:
 @data.command()
 @click.option(
     "--annotations",
-    type=click.Path(path_type=Path),
+    type=AnyPath,
     metavar="PLACE",
     help="Annotations: a table, or the file or folder of a known set.",
 )
@@ -56,8 +56,8 @@ def splits(
 
 
 @data.command()
-@click.argument("folder", metavar="DATA", type=click.Path(path_type=Path))
-@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="Draw a picture: .png, .svg or .pdf.")
+@click.argument("folder", metavar="DATA", type=AnyPath)
+@click.option("--output", type=AnyPath, metavar="FILE", help="Draw a picture: .png, .svg or .pdf.")
 @json_option
 @verbosity_options
 def stats(folder: Path, output: Path | None, as_json: bool) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fcn4dist.cli.launch import apply_options
-from fcn4dist.cli.options import config_options, json_option, verbosity_options
+from fcn4dist.cli.options import AnyPath, config_options, device_target_option, json_option, verbosity_options
 from fcn4dist.config import RunConfig
 
 if TYPE_CHECKING:
@@ -21,13 +21,11 @@ COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
 
 @click.command()
 @click.option("--devices", type=int, metavar="N", help="Workers on this host.  [default: launch.devices]")
-@click.option("--rank-table", type=click.Path(path_type=Path), metavar="FILE", help="A rank table to check, too.")
-@click.option("--data", type=click.Path(path_type=Path), metavar="DIR", help="Prepared data set to check.")
-@click.option("--device-target", type=click.Choice(["auto", "Ascend", "CPU"]), help="[default: launch.device_target]")
-@click.option("--run-dir", type=click.Path(path_type=Path), metavar="DIR", default="runs", help="[default: runs]")
-@click.option(
-    "--hostfile", type=click.Path(path_type=Path), metavar="FILE", help="Hosts whose clocks are compared, by ssh."
-)
+@click.option("--rank-table", type=AnyPath, metavar="FILE", help="A rank table to check, too.")
+@click.option("--data", type=AnyPath, metavar="DIR", help="Prepared data set to check.")
+@device_target_option
+@click.option("--run-dir", type=AnyPath, metavar="DIR", default="runs", help="[default: runs]")
+@click.option("--hostfile", type=AnyPath, metavar="FILE", help="Hosts whose clocks are compared, by ssh.")
 @click.option("--quick", is_flag=True, help="Leave out what takes seconds: MindSpore's trial, digests of shards.")
 @config_options
 @json_option

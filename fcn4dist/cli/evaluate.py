@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fcn4dist.cli.options import config_options, json_option, verbosity_options
+from fcn4dist.cli.options import AnyPath, config_options, json_option, verbosity_options
 from fcn4dist.config import EvaluateConfig, RunConfig
 from fcn4dist.errors import ConfigError
 from fcn4dist.run.folder import RunDir
 
 if TYPE_CHECKING:
-    from fcn4dist.evaluate.evaluation import Evaluation
-
-AnyPath = click.Path(path_type=Path)
+    from fcn4dist.evaluate.document import Evaluation
 
 
 @click.command()
@@ -71,12 +69,12 @@ def evaluate(
     else:
         assert scores_path is not None
         evaluation, source = _measure(scores_path, data_dir, split, thresholds, config.evaluate)
-    from fcn4dist.evaluate.evaluation import format_evaluation, save_evaluation
+    from fcn4dist.evaluate.document import EvaluationFiles, format_evaluation
     from fcn4dist.evaluate.text import tabulate_evaluation
 
     if output is not None:
         with _named(output):
-            save_evaluation(evaluation, output / "evaluation.json", output / "scores.npz", checkpoint=source)
+            EvaluationFiles.in_folder(output).save(evaluation, source)
     if as_json:
         click.echo(json.dumps(format_evaluation(evaluation, source), indent=2))
     else:
@@ -134,8 +132,8 @@ def _score(
 def _measure(
     path: Path, data_dir: Path | None, split: str | None, thresholds: Path | None, config: EvaluateConfig
 ) -> tuple[Evaluation, str | None]:
+    from fcn4dist.evaluate.document import load_score_source
     from fcn4dist.evaluate.evaluation import evaluate_scores
-    from fcn4dist.evaluate.score_file import load_score_source
     from fcn4dist.evaluate.thresholds import load_thresholds
 
     source = load_score_source(path, data_dir)
@@ -143,14 +141,14 @@ def _measure(
     evaluation = evaluate_scores(
         source.scores, source.tags, source.describe(split), source.tracks, given, config.num_resamples, config.seed
     )
-    checkpoint: Any = source.evaluation.get("checkpoint")
+    checkpoint: Any = source.evaluation.document.get("checkpoint")
     return evaluation, checkpoint
 
 
 def _compare(paths: tuple[Path, Path], data_dir: Path | None, config: EvaluateConfig, as_json: bool) -> None:
     from fcn4dist.evaluate.bootstrap import Resampling
     from fcn4dist.evaluate.compare import compare, format_comparison
-    from fcn4dist.evaluate.score_file import load_score_source
+    from fcn4dist.evaluate.document import load_score_source
 
     if config.num_resamples == 0:
         raise click.UsageError("evaluate.num_resamples is 0: a comparison needs resamples")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from fcn4dist.cli.options import config_options, json_option, verbosity_options
+from fcn4dist.cli.options import AnyPath, config_options, json_option, verbosity_options
 from fcn4dist.config import RunConfig
 from fcn4dist.errors import ConfigError, DeviceError
 from fcn4dist.job.devices import Target, missing_for_ascend, require_mindspore, resolve_target
@@ -24,16 +24,16 @@ FORMATS: tuple[Format, ...] = ("mindir", "onnx", "air", "safetensors")
 @click.option(
     "--checkpoint",
     required=True,
-    type=click.Path(path_type=Path),
+    type=AnyPath,
     metavar="C",
     help="Checkpoint folder, or a run (its best).",
 )
 @click.option("--format", "file_format", type=click.Choice(FORMATS), help="By default what FILE's name ends in.")
-@click.option("--output", required=True, type=click.Path(path_type=Path), metavar="FILE", help="Its card is FILE.json.")
+@click.option("--output", required=True, type=AnyPath, metavar="FILE", help="Its card is FILE.json.")
 @click.option(
     "--data",
     "data_dir",
-    type=click.Path(path_type=Path),
+    type=AnyPath,
     metavar="DIR",
     help="Prepared data set with clips to compare on; the run's by default.",
 )
@@ -42,7 +42,7 @@ FORMATS: tuple[Format, ...] = ("mindir", "onnx", "air", "safetensors")
 )
 @click.option(
     "--evaluation",
-    type=click.Path(path_type=Path),
+    type=AnyPath,
     metavar="FILE",
     help="evaluation.json for the card; the run's by default.",
 )

@@ -9,22 +9,29 @@ from typing import Any
 
 import click
 
-from fcn4dist.cli.options import config_options, json_option, verbosity_options
+from fcn4dist.cli.options import (
+    FilePath,
+    config_options,
+    data_option,
+    device_target_option,
+    force_option,
+    json_option,
+    resume_option,
+    run_dir_option,
+    verbosity_options,
+)
 from fcn4dist.cli.progress import ConsoleProgress
 from fcn4dist.config import RunConfig, override_config
 from fcn4dist.errors import ConfigError
 from fcn4dist.run.folder import RunDir
 
-FilePath = click.Path(path_type=Path, dir_okay=False)
-Folder = click.Path(path_type=Path, file_okay=False)
-
 
 @click.command()
 @click.option("--devices", type=int, metavar="N", help="Workers on this host, one a device.  [default: launch.devices]")
-@click.option("--device-target", type=click.Choice(["auto", "Ascend", "CPU"]), help="[default: launch.device_target]")
-@click.option("--data", type=Folder, metavar="DIR", help="Prepared data set.  [default: the embedded demo set]")
-@click.option("--run-dir", type=Folder, metavar="DIR", help="Where the run is written.  [default: runs/<date-time>]")
-@click.option("--resume", type=Folder, metavar="RUN_DIR", help="Continue this run from its last checkpoint.")
+@device_target_option
+@data_option
+@run_dir_option
+@resume_option
 @click.option("--master-port", type=int, metavar="PORT", help="The scheduler's port; over hosts the launchers'.")
 @click.option("--nodes", type=int, metavar="K", help="Hosts of the job; run the same command on each.  [default: 1]")
 @click.option("--node-rank", type=int, metavar="I", help="This host's number, 0 to K-1; ranks follow it.")
@@ -36,7 +43,7 @@ Folder = click.Path(path_type=Path, file_okay=False)
 @click.option(
     "--rank-table", metavar="auto|none|FILE", default="auto", help="Rank table of an Ascend job.  [default: auto]"
 )
-@click.option("--force", is_flag=True, help="With --resume: go on although the config differs.")
+@force_option
 @click.option("--max-restarts", type=int, metavar="N", help="Restarts after a failure.  [default: launch.max_restarts]")
 @click.option("--ranks", "shows_ranks", is_flag=True, help="On a terminal: a line a rank, live.")
 @click.option("--dry-run", is_flag=True, help="Print the plan; start and write nothing.")
@@ -108,13 +115,15 @@ def launch(
 def config_to_resume(context: click.Context, run_dir: Path, *, force: bool, node: int = 0) -> RunConfig:
     """Return the config of the run in `run_dir` with the command line's changes; the harmful ones are refused."""
     from fcn4dist.launch.resume import load_config_to_resume
+    from fcn4dist.launch.training_data import forget_defaults
 
     parameters = context.params
     if parameters.get("run_dir") is not None:
         raise ConfigError("--run-dir: --resume goes on in the run's own directory; leave it out")
-    return load_config_to_resume(
+    config = load_config_to_resume(
         RunDir(run_dir, node), parameters.get("config_file"), parameters.get("overrides") or (), force=force
     )
+    return forget_defaults(config)
 
 
 def apply_options(

@@ -15,10 +15,15 @@ if TYPE_CHECKING:
     from fcn4dist.config import RunConfig
 
 
+AnyPath = click.Path(path_type=Path)
+FilePath = click.Path(path_type=Path, dir_okay=False)
+Folder = click.Path(path_type=Path, file_okay=False)
+
+
 def config_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add --config and --set; the command receives the checked value as `config`."""
 
-    @click.option("--config", "config_file", type=click.Path(path_type=Path), metavar="FILE", help="YAML config.")
+    @click.option("--config", "config_file", type=AnyPath, metavar="FILE", help="YAML config.")
     @click.option(
         "--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override one key; repeatable."
     )
@@ -46,3 +51,16 @@ def verbosity_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+device_target_option = click.option(
+    "--device-target", type=click.Choice(["auto", "Ascend", "CPU"]), help="[default: launch.device_target]"
+)
+data_option = click.option(
+    "--data", type=Folder, metavar="DIR", help="Prepared data set.  [default: the embedded demo set]"
+)
+run_dir_option = click.option(
+    "--run-dir", type=Folder, metavar="DIR", help="Where the run is written.  [default: runs/<date-time>]"
+)
+resume_option = click.option(
+    "--resume", type=Folder, metavar="RUN_DIR", help="Continue this run from its last checkpoint."
+)
+force_option = click.option("--force", is_flag=True, help="With --resume: go on although the config differs.")

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from fcn4dist.cli.options import verbosity_options
+from fcn4dist.cli.options import AnyPath, FilePath, verbosity_options
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
+@click.argument("runs", nargs=-1, required=True, type=AnyPath, metavar="RUN...")
 @click.option(
     "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FilePath,
     metavar="FILE",
     help="Where the page goes.  [default: RUN/report.html; of several runs compare.html]",
 )

@@ -14,34 +14,32 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fcn4dist.cli.options import config_options, json_option, verbosity_options
+from fcn4dist.cli.options import AnyPath, config_options, json_option, verbosity_options
 from fcn4dist.config import RunConfig
-from fcn4dist.errors import ConfigError, UserError
-from fcn4dist.tag.printable import printable
+from fcn4dist.errors import ConfigError, UserError, shorten_name
 
 if TYPE_CHECKING:
     from fcn4dist.export.scorer import Listener
     from fcn4dist.tag.tagger import Combine, Tagging
 
+PATH_WIDTH = 200  # letters of a path in print
 LIBSNDFILE = (
     "readable are the formats of libsndfile, such as wav, flac, ogg, mp3, aiff; others can be converted by ffmpeg"
 )
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, type=AnyPath, metavar="FILE...")
 @click.option(
     "--checkpoint",
     required=True,
-    type=click.Path(path_type=Path),
+    type=AnyPath,
     metavar="C",
     help="An .onnx or .mindir file with its card, a checkpoint folder, or a run (its best).",
 )
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="How many tags to print.")
 @click.option("--timeline", is_flag=True, help="Print the tags of every window, too.")
-@click.option(
-    "--picture", type=click.Path(path_type=Path), metavar="FILE", help="Draw tags over time: .png, .svg, .pdf."
-)
+@click.option("--picture", type=AnyPath, metavar="FILE", help="Draw tags over time: .png, .svg, .pdf.")
 @click.option(
     "--combine",
     type=click.Choice(["mean", "max"]),
@@ -101,10 +99,10 @@ def tag(
         except UnusableClipError as error:
             num_failed += 1
             documents.append({"file": str(file), "error": str(error)})
-            click.echo(f"fcn4dist: {printable(str(file))}: {_with_hint(error)}", err=True)
+            click.echo(f"fcn4dist: {shorten_name(file, PATH_WIDTH)}: {_with_hint(error)}", err=True)
             continue
         if tagging.note is not None:
-            click.echo(f"fcn4dist: {printable(str(file))}: {tagging.note}", err=True)
+            click.echo(f"fcn4dist: {shorten_name(file, PATH_WIDTH)}: {tagging.note}", err=True)
         if as_json:
             documents.append(as_document(tagging, scorer.listener, top, combine, timeline=timeline))
         else:
@@ -125,7 +123,7 @@ def told_on_terminal(file: Path) -> Iterator[Callable[[float], None] | None]:
         return
     from fcn4dist.tag.taggram import format_time
 
-    name, last = printable(file.name, 60), time.monotonic()
+    name, last = shorten_name(file.name, 60), time.monotonic()
 
     def say(done_s: float) -> None:
         nonlocal last
@@ -152,17 +150,17 @@ def format_tagging(tagging: Tagging, listener: Listener, top: int, *, timeline: 
     windows = len(tagging.starts_s)
     facts = f"{format_time(tagging.duration_s)}, {windows} window{'s'[: windows != 1]} of {tagging.window_s:g} s"
     silent = f", {tagging.num_silent} of them silent" if tagging.num_silent else ""
-    lines = [f"{printable(str(tagging.file))}  ({facts}{silent})"]
+    lines = [f"{shorten_name(tagging.file, PATH_WIDTH)}  ({facts}{silent})"]
     for i in tagging.top(top):
         mark = "*" if is_present(tagging, listener, i) else " "
-        lines.append(f"  {tagging.scores[i]:.3f}{mark} {printable(tagging.tags[i])}")
+        lines.append(f"  {tagging.scores[i]:.3f}{mark} {shorten_name(tagging.tags[i])}")
     if timeline:
         for start_s, end_s, row in zip(tagging.starts_s, tagging.ends_s, tagging.timeline, strict=True):
             best = (
                 "silent"
                 if row[0] != row[0]
                 else ", ".join(
-                    f"{printable(tagging.tags[i], 40)} {row[i]:.2f}" for i in (-row).argsort(kind="stable")[:top]
+                    f"{shorten_name(tagging.tags[i], 40)} {row[i]:.2f}" for i in (-row).argsort(kind="stable")[:top]
                 )
             )
             lines.append(f"  {format_time(start_s)} to {format_time(end_s)}  {best}")

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
+from fcn4dist.cli.options import AnyPath
 from fcn4dist.errors import ConfigError
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=AnyPath)
 def tensorboard(run: Path) -> None:
     """Write the event files of RUN into RUN/tensorboard, for `tensorboard --logdir RUN`.
 

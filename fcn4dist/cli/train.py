@@ -8,18 +8,26 @@ from pathlib import Path
 
 import click
 
-from fcn4dist.cli.launch import Folder, apply_options, config_to_resume
-from fcn4dist.cli.options import config_options, verbosity_options
+from fcn4dist.cli.launch import apply_options, config_to_resume
+from fcn4dist.cli.options import (
+    config_options,
+    data_option,
+    device_target_option,
+    force_option,
+    resume_option,
+    run_dir_option,
+    verbosity_options,
+)
 from fcn4dist.cli.progress import ConsoleProgress
 from fcn4dist.config import RunConfig
 
 
 @click.command()
-@click.option("--device-target", type=click.Choice(["auto", "Ascend", "CPU"]), help="[default: launch.device_target]")
-@click.option("--data", type=Folder, metavar="DIR", help="Prepared data set.  [default: the embedded demo set]")
-@click.option("--run-dir", type=Folder, metavar="DIR", help="Where the run is written.  [default: runs/<date-time>]")
-@click.option("--resume", type=Folder, metavar="RUN_DIR", help="Continue this run from its last checkpoint.")
-@click.option("--force", is_flag=True, help="With --resume: go on although the config differs.")
+@device_target_option
+@data_option
+@run_dir_option
+@resume_option
+@force_option
 @config_options
 @verbosity_options
 @click.pass_context

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from fcn4dist.cli.options import verbosity_options
+from fcn4dist.cli.options import AnyPath, verbosity_options
 
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
+@click.argument("run", type=AnyPath, metavar="RUN")
 @click.option("--once", is_flag=True, help="Print how far the run is, and end.")
 @click.option("--ranks", "with_ranks", is_flag=True, help="A line a rank: what it does, times, memory, CPU.")
 @verbosity_options

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import cast
 
 import numpy as np
@@ -90,6 +90,12 @@ def parse_split_name(name: str) -> tuple[str, bool]:
     """Return the rule that data.split names, and whether -clean stands behind it (a file's name may end so, too)."""
     is_clean = name.endswith(CLEAN) and (":" not in name or name.startswith("official:"))
     return (name.removesuffix(CLEAN) if is_clean else name), is_clean
+
+
+def is_same_rule(one: str, other: str) -> bool:
+    """Return whether two names of splits, without -clean, mean the same; of their files only the last part of the path counts."""
+    words, others = ([PurePath(word).name for word in name.split(":")] for name in (one, other))
+    return words == others
 
 
 Parts = list[SplitPart | None]  # of every row; None: in no part

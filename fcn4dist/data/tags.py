@@ -65,6 +65,21 @@ def named_tags(choice: int | str | Sequence[str] | Path) -> list[str] | None:
     return load_tags(choice) if isinstance(choice, Path) else list(choice)
 
 
+def describe_other_tags(choice: int | str | Sequence[str] | Path, tags: Sequence[str]) -> str | None:
+    """Return in words what is wrong where data.tags, `choice`, cannot have given `tags`; None where it can. Raises DataError."""
+    names = named_tags(choice)
+    if names is None:
+        return None if choice in ("all", len(tags)) else f"{len(tags)} tags"
+    if names == list(tags):
+        return None
+    if sorted(names) == sorted(tags):
+        place = next(place for place, tag in enumerate(tags) if names[place] != tag)
+        return f"the same tags in another order: tag {place} is {quoted(tags[place])}"
+    odd = next((tag for tag in names if tag not in tags), None)
+    found = f"{len(tags)} tags, {quoted(odd)} not among them" if odd is not None else f"{len(tags)} tags"
+    return found
+
+
 def select_tags(annotations: Annotations, choice: int | str | Sequence[str] | Path) -> Annotations:
     """Return the annotations with the chosen tags only, in the order of the labels.
 

@@ -15,7 +15,7 @@ from fcn4dist.config import BatchPlan, RunConfig, override_config
 from fcn4dist.doctor.check import Check, format_bytes
 from fcn4dist.doctor.machine import num_tags
 from fcn4dist.errors import Fcn4distError
-from fcn4dist.launch.training_data import adopt_mel, check_data, is_demo, lay_demo_under
+from fcn4dist.launch.training_data import adopt_data, check_data, is_demo, lay_demo_under
 from fcn4dist.model.memory_estimate import count_parameters
 from fcn4dist.run.folder import RunDir
 
@@ -32,13 +32,13 @@ class DataFound:
 
 
 def config_to_be_used(config: RunConfig, run_dir: Path, world_size: int = 1) -> RunConfig:
-    """Return the config that a run would have: the demo's values where no data is named, a data set's own `mel`."""
+    """Return the config that a run would have: the demo's values where no data is named, else what a data set says of itself."""
     try:
         if is_demo(config):
             return lay_demo_under(
                 config, RunDir(run_dir), demo_set=Path("demo-set"), num_ranks=world_size
             )  # named, not made
-        return adopt_mel(config)
+        return adopt_data(config)
     except (ImportError, Fcn4distError):  # said by the checks of NumPy and of the data
         return config
 
@@ -62,7 +62,7 @@ def _examine_shards(config: RunConfig, batches: BatchPlan, is_quick: bool) -> Da
     assert folder is not None
     if is_quick:
         config = override_config(config, data={"verify": "size"})
-    data = check_data(adopt_mel(config), batches)
+    data = check_data(adopt_data(config), batches)
     found = f"{folder}: {data.num_rows('train')} clips to train on"
     if data.manifest is None:
         return DataFound(Check("data", "ok", f"{found}, no manifest (ModelZoo's shards): nothing to check them by"))

@@ -6,14 +6,16 @@ import ctypes
 import os
 import re
 
+from packaging.specifiers import SpecifierSet
+
 from fcn4dist.config import BatchPlan, RunConfig
 from fcn4dist.doctor.check import GIB, Check, Surroundings, format_bytes
-from fcn4dist.doctor.software import parse_version
+from fcn4dist.doctor.software import is_one_of
 from fcn4dist.job.cgroup import cpu_quota, memory_left
 from fcn4dist.job.devices import Target, needs_avx512_guard, usable_cores
 from fcn4dist.model.memory_estimate import estimate_memory
 
-SLOW_ON_AVX512 = ((2, 9), (2, 11))  # from, below: their oneDNN 3.10 computes convolutions in reference code
+SLOW_ON_AVX512 = SpecifierSet(">=2.9,<2.11")  # their oneDNN 3.10 computes convolutions in reference code
 BELOW_AVX512 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2")  # values of ONEDNN_MAX_CPU_ISA
 SHM_BYTES = 256 << 20
 PROCESS_BYTES = 0.85 * GIB  # Python, MindSpore and its compiled step, before any clip
@@ -26,7 +28,7 @@ def check_cpu(mindspore: str | None, target: Target, around: Surroundings) -> Ch
         return Check("cpu", "ok", "convolutions run on the NPU")
     if not needs_avx512_guard(around.root / "proc/cpuinfo"):
         return Check("cpu", "ok", "no AVX-512: nothing to guard against")
-    if mindspore is None or not SLOW_ON_AVX512[0] <= parse_version(mindspore) < SLOW_ON_AVX512[1]:
+    if mindspore is None or not is_one_of(mindspore, SLOW_ON_AVX512):
         return Check("cpu", "ok", "AVX-512, which this MindSpore's convolutions take well")
     limit = around.environ.get("ONEDNN_MAX_CPU_ISA", "")
     slow = f"MindSpore {mindspore} is about 100 times slower with it"

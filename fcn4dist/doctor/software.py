@@ -9,12 +9,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+from packaging.specifiers import SpecifierSet
+from packaging.version import InvalidVersion
+
 from fcn4dist.ascend.tools import without_own
 from fcn4dist.doctor.check import Check, Surroundings
 from fcn4dist.job.devices import Target, needs_avx512_guard
 
 PYTHONS = ((3, 10), (3, 12))  # first and last that MindSpore has wheels for and fcn4dist is tested with
-MINDSPORES = ((2, 7, 2), (2, 11))  # from, below
+MINDSPORES = SpecifierSet(">=2.7.2,<2.11")
+NUMPYS = SpecifierSet("<2")
 INSTALL = "pip install 'fcn4dist[train]'; on Ascend the MindSpore wheel that fits its CANN"
 TRIAL_LIMIT_S = 180.0
 TRIAL = """
@@ -49,17 +53,19 @@ def installed_version(package: str) -> str | None:
         return None
 
 
-def parse_version(text: str) -> tuple[int, ...]:
-    """Return the numbers at the start of a version: "2.10.0rc1" is (2, 10, 0)."""
-    match = re.match(r"\d+(?:\.\d+)*", text)
-    return tuple(map(int, match[0].split("."))) if match else ()
+def is_one_of(version: str, versions: SpecifierSet) -> bool:
+    """Return whether a version is among `versions`; release candidates count, what is no version (PEP 440) does not."""
+    try:
+        return versions.contains(version, prereleases=True)
+    except InvalidVersion:  # of older releases of packaging; newer ones answer no
+        return False
 
 
 def check_mindspore(version: str | None) -> Check:
     """Check that MindSpore is installed in a version that fcn4dist knows."""
     if version is None:
         return Check("mindspore", "error", f"not installed for {sys.executable}", INSTALL)
-    if MINDSPORES[0] <= parse_version(version) < MINDSPORES[1]:
+    if is_one_of(version, MINDSPORES):
         return Check("mindspore", "ok", f"MindSpore {version}")
     return Check("mindspore", "error", f"MindSpore {version}; expected 2.7.2 to 2.10", INSTALL)
 
@@ -68,7 +74,7 @@ def check_numpy(version: str | None) -> Check:
     """Check NumPy: 2.x breaks MindSpore's reductions, whatever its metadata allow."""
     if version is None:
         return Check("numpy", "error", f"not installed for {sys.executable}", 'pip install "numpy>=1.26,<2"')
-    if parse_version(version) < (2,):
+    if is_one_of(version, NUMPYS):
         return Check("numpy", "ok", f"NumPy {version}")
     found = f"NumPy {version}: MindSpore's reductions fail with NumPy 2"
     return Check("numpy", "error", found, 'pip install "numpy>=1.26,<2"')

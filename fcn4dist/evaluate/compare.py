@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from fcn4dist.data.manifest import digest_clip_list
 from fcn4dist.errors import DataError
-from fcn4dist.evaluate.auc import defined_tags, exact_aucs
 from fcn4dist.evaluate.bootstrap import Interval, Resampling, interval_of, macro_means, resample_aucs
-from fcn4dist.evaluate.evaluated import UNKNOWN_TRACKS, shorten_checksum
-from fcn4dist.evaluate.score_file import ScoreSource
+from fcn4dist.evaluate.document import UNKNOWN_TRACKS, ScoreSource, shorten_checksum
+from fcn4dist.evaluate.metrics import defined_tags, exact_aucs
 
 METRICS = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC"}
 

@@ -1,6 +1,6 @@
 """Metrics of a multi-label tagger: pure functions of labels and scores.
 
-ROC-AUC and PR-AUC (average precision) equal scikit-learn's. Macro figures are plain means over the tags that have both a positive
+ROC-AUC and PR-AUC (average precision) are scikit-learn's. Macro figures are plain means over the tags that have both a positive
 and a negative clip; micro figures pool all decisions about all tags. A label that is unknown (-1) counts in no figure.
 Intervals: `bootstrap.py`. Thresholds: `thresholds.py`.
 """
@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcn4dist.errors import DataError
-from fcn4dist.evaluate.auc import defined_tags, exact_aucs
 from fcn4dist.evaluate.bootstrap import Interval, Resampling, interval_of, macro_means, resample_aucs
 from fcn4dist.evaluate.thresholds import Decisions, decide
 
@@ -112,6 +111,25 @@ def measure(
         at_ranks=measure_ranks(labels, scores),
         num_tagged=int((labels > 0).any(axis=1).sum()),
     )
+
+
+def defined_tags(labels: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which columns of `labels` (N, num_tags) have a positive and a negative: those have AUCs."""
+    return np.asarray((labels > 0).any(axis=0) & (labels == 0).any(axis=0))
+
+
+def exact_aucs(labels: NDArray[Any], scores: NDArray[Any]) -> tuple[float, float]:
+    """Return (ROC-AUC, average precision) of finite `scores` (N,) against `labels` (N,).
+
+    Labels are 0, 1 or -1 (unknown: left out). Both are NaN without a positive or without a negative.
+    """
+    from sklearn.metrics import average_precision_score, roc_auc_score  # a second: not for ranks that only score
+
+    is_known = labels >= 0
+    labels, scores = labels[is_known] > 0, scores[is_known]
+    if labels.all() or not labels.any():
+        return float("nan"), float("nan")
+    return float(roc_auc_score(labels, scores)), float(average_precision_score(labels, scores))
 
 
 def check_scores(scores: ScoreArray, tags: Sequence[str], clip_ids: NDArray[Any] | None = None) -> None:

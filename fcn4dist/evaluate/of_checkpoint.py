@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import logging
 from pathlib import Path
 
 from fcn4dist.config import EvaluateConfig, RunConfig
 from fcn4dist.data.dataset import DataSet, open_dataset
 from fcn4dist.errors import CheckpointError, DataError
-from fcn4dist.evaluate.evaluated import TrainedOn
-from fcn4dist.evaluate.evaluation import Evaluation, evaluate_network
+from fcn4dist.evaluate.document import Evaluation, TrainedOn
+from fcn4dist.evaluate.evaluation import evaluate_network
 from fcn4dist.evaluate.thresholds import Thresholds, load_thresholds
 from fcn4dist.model.fcn4 import FCN4
 from fcn4dist.model.trained import open_model
+from fcn4dist.run.figures import Figures
 from fcn4dist.run.folder import RunDir
 
 _log = logging.getLogger(__name__)
@@ -59,13 +60,11 @@ def find_thresholds(folder: Path, data: DataSet, tags: tuple[str, ...]) -> Thres
         return None
     run = RunDir(folder.parent.parent)
     for file in (run.evaluation, run.best_evaluation):
-        try:
-            named = Path(json.loads(file.read_text(encoding="utf-8"))["checkpoint"]).name
-            found = load_thresholds(file, tags)
-        except (OSError, ValueError, KeyError, TypeError, DataError):
+        if Figures.load(file).checkpoint != folder.name:
             continue
-        if named == folder.name and found.split_checksum == val:
-            return found
+        with contextlib.suppress(DataError):  # it has none
+            if (found := load_thresholds(file, tags)).split_checksum == val:
+                return found
     return None
 
 

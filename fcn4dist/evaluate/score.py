@@ -13,7 +13,7 @@ from scipy.special import expit
 from fcn4dist.data.augment import window_starts
 from fcn4dist.data.dataset import Batch, Split
 from fcn4dist.data.order import evaluation_part
-from fcn4dist.evaluate.score_file import Scores
+from fcn4dist.evaluate.document import Scores
 from fcn4dist.job.rank import Rank
 from fcn4dist.model.fcn4 import FCN4
 

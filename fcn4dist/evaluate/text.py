@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from fcn4dist.errors import shorten_name
-from fcn4dist.evaluate.evaluated import UNKNOWN_TRACKS
-from fcn4dist.evaluate.evaluation import Evaluation
+from fcn4dist.evaluate.document import UNKNOWN_TRACKS, Evaluation
 from fcn4dist.evaluate.metrics import Metrics
 
 TAG_WIDTH = 24  # letters of a tag in print

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcn4dist.errors import DataError
+from fcn4dist.run.figures import Figures
 
 
 @dataclass(frozen=True)
@@ -68,25 +68,19 @@ def load_thresholds(file: Path, tags: tuple[str, ...]) -> Thresholds:
 
     Raises DataError where the file has none, or other tags, or thresholds that were not chosen on its own clips.
     """
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-        names = tuple(tag["tag"] for tag in document["tags"])
-        values = tuple(tag["threshold"] for tag in document["tags"])
-        checksum, is_own = document["split_checksum"], document["thresholds"]["on_these_clips"]
-        split_name = document["split_name"]
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError):
-        raise DataError(
-            f"{file}: no evaluation with thresholds; expected an evaluation.json of validation clips"
-        ) from None
-    if not is_own:
+    figures = Figures.load(file)
+    names, chosen = figures.tag_names, figures.document.get("thresholds")
+    split_name, checksum = (figures.document.get(key) for key in ("split_name", "split_checksum"))
+    if not names or not isinstance(chosen, dict) or not isinstance(split_name, str) or not isinstance(checksum, str):
+        found = "no evaluation with thresholds" if file.is_file() else "cannot be read: No such file"
+        raise DataError(f"{file}: {found}; expected an evaluation.json of validation clips")
+    if not chosen.get("on_these_clips"):
         raise DataError(
             f"{file}: its thresholds were chosen elsewhere; expected an evaluation.json of validation clips"
         )
     if names != tags:
         raise DataError(f"{file}: thresholds for other tags: {_first_difference(names, tags)}")
-    return Thresholds(values, split_name, checksum)
+    return Thresholds(figures.thresholds, split_name, checksum)
 
 
 def _best_threshold(labels: NDArray[Any], scores: NDArray[Any]) -> float | None:

@@ -15,6 +15,7 @@ from fcn4dist.data.dataset import open_dataset
 from fcn4dist.errors import CheckpointError, DataError, UserError
 from fcn4dist.export.card import SplitCard
 from fcn4dist.model.trained import TrainedModel
+from fcn4dist.run.figures import Figures
 from fcn4dist.run.folder import RunDir
 from fcn4dist.train.checkpoint import STATE, State, load_state
 
@@ -41,28 +42,28 @@ def find_evaluation(model: TrainedModel, file: Path | None = None) -> dict[str, 
     Raises CheckpointError when `file` cannot be read, or is of other tags or of another checkpoint.
     """
     if file is not None:
-        evaluation = _read_json(file)
-        if [tag["tag"] for tag in evaluation.get("tags", [])] != model.card.tags:
+        figures = Figures.load(file)
+        if not figures:
+            raise CheckpointError(f"{file}: cannot be read as an evaluation; expected an evaluation.json")
+        if list(figures.tag_names) != model.card.tags:
             raise CheckpointError(f"{file}: its tags are not those of {model.path}")
-        named = evaluation.get("checkpoint")
-        if named is not None and (found := Path(str(named)).name) != model.path.name:
-            raise CheckpointError(f"{file}: figures of {found}; expected those of {model.path}")
-        return evaluation
+        if figures.checkpoint not in (None, model.path.name):
+            raise CheckpointError(f"{file}: figures of {figures.checkpoint}; expected those of {model.path}")
+        return figures.document
     run = run_of(model)
     if run is None:
         return None
     for whole in (run.evaluation, run.best_evaluation):
-        with contextlib.suppress(CheckpointError):  # missing or damaged: the other may do
-            evaluation = _read_json(whole)
-            if Path(str(evaluation.get("checkpoint"))).name == model.path.name:
-                return evaluation
+        figures = Figures.load(whole)
+        if figures.checkpoint == model.path.name:
+            return figures.document
     return _find_macro_figures(model, run)
 
 
 def load_thresholds(model: TrainedModel, evaluation: dict[str, Any] | None = None) -> tuple[float | None, ...] | None:
     """Return the threshold of each tag, in the order of the tags; none where the evaluation chose none."""
-    figures = evaluation if evaluation is not None else find_evaluation(model)
-    chosen = {tag["tag"]: tag.get("threshold") for tag in (figures or {}).get("tags", [])}
+    figures = Figures((evaluation if evaluation is not None else find_evaluation(model)) or {})
+    chosen = dict(zip(figures.tag_names, figures.thresholds, strict=True))
     thresholds = tuple(chosen.get(tag) for tag in model.card.tags)
     return None if all(threshold is None for threshold in thresholds) else thresholds
 
@@ -110,17 +111,3 @@ def _find_macro_figures(model: TrainedModel, run: RunDir) -> dict[str, Any] | No
     except (OSError, ValueError, KeyError, TypeError) as error:
         logger.info("no figures of %s: %s", model.path.name, error)
         return None
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        document: Any = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file}: cannot be read as an evaluation: {error}") from None
-    if not isinstance(document, dict):
-        raise CheckpointError(f"{file}: not an evaluation: expected an object of figures")
-    return document
-
-
-def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} is not JSON")

@@ -12,16 +12,20 @@ from __future__ import annotations
 
 import logging
 import re
+import subprocess
 from collections.abc import Mapping
+
+import hostlist
 
 from fcn4dist.ascend.addresses import find_own_address, is_routable, own_addresses, resolve_host
 from fcn4dist.ascend.rank_table.rules.fields import is_address
+from fcn4dist.ascend.tools import without_own
 from fcn4dist.errors import ConfigError, RankTableError
 from fcn4dist.hosts.place import DEFAULT_PORT, Place, check_node_rank
 from fcn4dist.job.ports import CHOICES
 
 log = logging.getLogger(__name__)
-_PART = re.compile(r"([^,\[\]]+)(?:\[([^\[\]]+)\]([^,\[\]]*))?(?:,|$)")
+SCONTROL_LIMIT_S = 10.0
 _VOLCANO_HOSTS = re.compile(r"VC_(\w+)_HOSTS")
 
 
@@ -51,7 +55,7 @@ def _slurm(environ: Mapping[str, str], master_port: int | None) -> Place | None:
         if environ.get("SLURM_NNODES", "1") != "1":
             log.warning("a Slurm allocation of %s hosts, but no srun: using this host alone", environ["SLURM_NNODES"])
         return None
-    hosts = expand_nodelist(environ["SLURM_STEP_NODELIST"])
+    hosts = expand_nodelist(environ["SLURM_STEP_NODELIST"], environ)
     nodes, tasks = len(hosts), _number(environ, "SLURM_STEP_NUM_TASKS", "Slurm")
     if tasks != nodes:
         raise ConfigError(
@@ -66,28 +70,42 @@ def _slurm(environ: Mapping[str, str], master_port: int | None) -> Place | None:
     return Place(nodes, rank, hosts[0], port, "Slurm (SLURM_STEP_NODELIST)", names=tuple(hosts))
 
 
-def expand_nodelist(text: str) -> list[str]:
-    """Return the host names of a Slurm list such as "gpu[01-03,7],login", in its order; raises ConfigError."""
-    names: list[str] = []
-    position = 0
-    while position < len(text):
-        match = _PART.match(text, position)
-        if match is None:
-            raise ConfigError(f"SLURM_STEP_NODELIST={text}: expected host names such as gpu[01-03,7],login")
-        position = match.end()
-        if match[2] is None:
-            names.append(match[1])
-            continue
-        for numbers in match[2].split(","):
-            first, dash, last = numbers.partition("-")
-            if not (first.isdigit() and (last.isdigit() if dash else not last)):
-                raise ConfigError(f"SLURM_STEP_NODELIST={text}: {numbers!r} is no number or range")
-            names += [
-                f"{match[1]}{number:0{len(first)}d}{match[3]}" for number in range(int(first), int(last or first) + 1)
-            ]
+def expand_nodelist(text: str, environ: Mapping[str, str]) -> list[str]:
+    """Return the host names of a Slurm list such as "gpu[01-03,7],login", in its order.
+
+    Slurm's own scontrol is asked; where it is not there or has no configuration, as in a container, python-hostlist is.
+    Raises ConfigError where it is no such list.
+    """
+    names = _ask_scontrol(text, environ)
+    if not names:
+        try:
+            names = hostlist.expand_hostlist(text, allow_duplicates=True)
+        except hostlist.BadHostlist as error:
+            raise ConfigError(
+                f"SLURM_STEP_NODELIST={text}: {error}; expected host names such as gpu[01-03,7],login"
+            ) from None
     if not names:
         raise ConfigError("SLURM_STEP_NODELIST is empty; expected host names")
     return names
+
+
+def _ask_scontrol(text: str, environ: Mapping[str, str]) -> list[str]:
+    """Return what `scontrol show hostnames` prints, a name a line; nothing where it does not answer."""
+    command = ["scontrol", "show", "hostnames", text]
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=SCONTROL_LIMIT_S,
+            env=without_own(environ),
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        log.info("%s: %s", " ".join(command), error)
+        return []
+    return done.stdout.split() if done.returncode == 0 else []
 
 
 def _volcano(environ: Mapping[str, str], master_port: int | None) -> Place | None:

@@ -15,9 +15,13 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from fcn4dist.data.dataset import DataSet
+    from fcn4dist.data.manifest import Manifest
     from fcn4dist.data.prepare import Progress
 
     ShownProgress = AbstractContextManager[Progress]  # stands on the screen while its block lasts
+
+
+MADE_KEYS = ("tags", "split", "clean", "seed", "feature_dtype")  # of `data`: how a prepared set was made
 
 
 def is_demo(config: RunConfig) -> bool:
@@ -43,11 +47,11 @@ def resolve_data(
     progress: ShownProgress | None = None,
     num_ranks: int | None = None,
 ) -> RunConfig:
-    """Return `config` with data.records_dir naming a prepared data set and `mel` as it was prepared with.
+    """Return `config` with data.records_dir naming a prepared data set, and `mel`, tags and split as it was prepared with.
 
     What is missing is prepared first, and `progress` is told. `num_ranks`: of the whole job, where it has several
-    hosts. Raises ConfigError for half-named data or a `mel` that
-    contradicts the data set, and DataError when it cannot be prepared.
+    hosts. Raises ConfigError for half-named data or a key that contradicts the data set, and DataError when it cannot
+    be prepared.
     """
     if is_demo(config):
         say("no data named: training on the embedded demo set (yours: --data, or data.audio_dir and data.annotations)")
@@ -61,7 +65,7 @@ def resolve_data(
         config = override_config(config, data={"records_dir": run_dir.path / "data"})
         _prepare(config, say, progress)
     assert config.data.records_dir is not None
-    return adopt_mel(_adopt_tags(override_config(config, data={"records_dir": config.data.records_dir.absolute()})))
+    return adopt_data(override_config(config, data={"records_dir": config.data.records_dir.absolute()}))
 
 
 def _prepare(config: RunConfig, say: Callable[[str], None], progress: ShownProgress | None) -> None:
@@ -72,38 +76,83 @@ def _prepare(config: RunConfig, say: Callable[[str], None], progress: ShownProgr
         prepare(config, progress=shown)
 
 
-def _adopt_tags(config: RunConfig) -> RunConfig:
-    """Return `config` with the names of a tag file instead of the file, for ModelZoo's shards, which do not name their labels.
+def adopt_data(config: RunConfig) -> RunConfig:
+    """Return `config` with what its data set says of itself where the user said nothing: `mel`, tags, split, kind of features.
 
-    The run then holds them, and a file that cannot be read is refused before anything starts. Raises DataError.
+    ModelZoo's shards do not name their labels: of those, the names of a tag file stand instead of the file, so that the run holds
+    them. Raises ConfigError where the user asked for what the set is not, DataError for a set or a tag file that cannot be read.
     """
     from fcn4dist.data.dataset import open_dataset  # NumPy loads here
     from fcn4dist.data.tags import load_tags
 
-    folder, tags = config.data.records_dir, config.data.tags
-    if folder is None or not isinstance(tags, Path) or open_dataset(folder).manifest is not None:
-        return config
-    return override_config(config, data={"tags": load_tags(tags)})
-
-
-def adopt_mel(config: RunConfig) -> RunConfig:
-    """Return `config` with the `mel` that its data set was prepared with.
-
-    Raises ConfigError where the user asked for another one: features are computed by `prepare`, not by training.
-    """
-    from fcn4dist.data.dataset import open_dataset  # NumPy loads here
-
     folder = config.data.records_dir
-    mel = None if folder is None or not folder.is_dir() else open_dataset(folder).mel
-    if mel is None:
+    if folder is None or not folder.is_dir():
         return config
+    data = open_dataset(folder)
+    if data.manifest is None:
+        tags = config.data.tags
+        return override_config(config, data={"tags": load_tags(tags)}) if isinstance(tags, Path) else config
+    check_agreement(config, data.manifest, folder)
+    made, given = _made_with(data.manifest), config.data.model_fields_set
+    return override_config(
+        config,
+        mel=data.manifest.mel.model_dump(),
+        data={key: value for key, value in made.items() if key not in given},
+    )
+
+
+def check_agreement(config: RunConfig, manifest: Manifest, folder: Path) -> None:
+    """Raise ConfigError where a key that was given contradicts how the data set was made: `prepare` computes, training reads."""
+    from fcn4dist.data.splits import is_same_rule, parse_split_name
+    from fcn4dist.data.tags import describe_other_tags
+
+    refused: dict[str, tuple[Any, Any]] = {}  # key -> what was asked for, what the set has
     for key in sorted(config.mel.model_fields_set):
-        wanted, found = getattr(config.mel, key), getattr(mel, key)
+        wanted, found = getattr(config.mel, key), getattr(manifest.mel, key)
         if wanted != found:
-            raise ConfigError(
-                f"mel.{key}: {wanted}, but {folder} was prepared with {found}; prepare again, or leave mel.{key} out"
-            )
-    return override_config(config, mel=mel.model_dump())
+            refused[f"mel.{key}"] = wanted, found
+    made = _made_with(manifest)
+    for key in (key for key in made if key in config.data.model_fields_set):
+        wanted, found = getattr(config.data, key), made[key]
+        if key == "tags":
+            if (other := describe_other_tags(wanted, found)) is not None:
+                refused["data.tags"] = wanted, other
+        elif key == "split":
+            rule, is_clean = parse_split_name(wanted)
+            if not is_same_rule(rule, found) or (is_clean and not made["clean"]):
+                refused["data.split"] = wanted, manifest.split.name
+        elif wanted != found:
+            refused[f"data.{key}"] = wanted, found
+    if refused:
+        lines = (
+            f"{key}: {wanted}, but {folder} was prepared with {found}; prepare again, or leave {key} out"
+            for key, (wanted, found) in refused.items()
+        )
+        raise ConfigError("\n".join(lines))
+
+
+def forget_defaults(config: RunConfig) -> RunConfig:
+    """Return a resumed run's config with those of its defaults unsaid that its data set knows better.
+
+    A run's config.yaml has every key. An older fcn4dist wrote the default tags and split there, whatever the data set had.
+    """
+    values, default = config.model_dump(exclude_unset=True), RunConfig().data
+    values["data"] = {
+        key: value
+        for key, value in values.get("data", {}).items()
+        if key not in MADE_KEYS or value != getattr(default, key)
+    }
+    return build_config(values, where="the run's config")
+
+
+def _made_with(manifest: Manifest) -> dict[str, Any]:
+    """Return the keys of `data` that say how a prepared set was made, as its manifest has them."""
+    from fcn4dist.data.splits import CLEAN
+
+    name = manifest.split.name
+    rule, is_clean = name.removesuffix(CLEAN), name.endswith(CLEAN)
+    made = {"tags": manifest.tags, "split": rule, "clean": is_clean, "feature_dtype": manifest.feature_dtype}
+    return made if manifest.split.seed is None else {**made, "seed": manifest.split.seed}
 
 
 def lay_demo_under(
@@ -130,7 +179,7 @@ def check_data(config: RunConfig, batches: BatchPlan | None) -> DataSet:
     """Open the data set that data.records_dir names; check its shards, and that it fills at least one step of `batches`.
 
     Only the parts that a run uses are looked at: train, and the one it evaluates on. `batches` None: over several hosts, where
-    the first host's config counts. Raises DataError.
+    the first host's config counts. Raises DataError, and ConfigError where the config contradicts the data set.
     """
     from fcn4dist.data.dataset import open_dataset  # NumPy loads here
     from fcn4dist.data.tags import named_tags
@@ -138,6 +187,8 @@ def check_data(config: RunConfig, batches: BatchPlan | None) -> DataSet:
     folder = config.data.records_dir
     assert folder is not None, "resolve_data comes first"
     data = open_dataset(folder, named_tags(config.data.tags))
+    if data.manifest is not None:
+        check_agreement(config, data.manifest, folder)
     data.check(config.data.verify, ("train", config.evaluate.split))
     num_clips = data.num_rows("train") if data.manifest is not None else data.split("train").num_clips
     if batches is not None and batches.steps_per_epoch(num_clips) < 1:

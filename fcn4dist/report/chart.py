@@ -12,11 +12,15 @@ from typing import Literal
 
 from markupsafe import Markup
 
+from fcn4dist.errors import shorten_name
+
 WIDTH, HEIGHT = 520.0, 230.0
 LEFT, RIGHT, TOP, BOTTOM = 54.0, 10.0, 10.0, 34.0  # LEFT is the least: long numbers beside the y axis take more
 LETTER, DOT = 9.6, 4.8  # widths at the largest size that style.css gives to .t, 15, in the widest common font
 NUM_COLOURS = 8
 MOST_POINTS = 400  # of one line
+
+clean = shorten_name  # every text of a run goes through it on its way to the page
 
 Points = Sequence[tuple[float, float]]
 
@@ -296,9 +300,3 @@ def histogram(negatives: Sequence[float], positives: Sequence[float], title: str
                 rect = Markup('<rect class="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>')
                 parts.append(rect.format(css, 2 + wide * i, 32 - tall if up else 32, wide - 0.6, tall))
     return _svg(title, parts, 120, 64)
-
-
-def clean(text: object, most: int = 80) -> str:
-    """Return a name as one short line: control characters and newlines become visible, the rest is cut off."""
-    line = "".join(c if c.isprintable() else "␤" if c == "\n" else "�" for c in str(text))
-    return line if len(line) <= most else line[: most - 1] + "…"

@@ -11,8 +11,9 @@ from fcn4dist.report.chart import Chart, Series, clean, line_chart, smooth, thin
 from fcn4dist.report.evaluated import Macro, macro_of
 from fcn4dist.report.page import render, save_page
 from fcn4dist.report.progress import is_first_step, median_speed, points_of
-from fcn4dist.report.run_files import RunFiles, load_run, number, tag_entries
+from fcn4dist.report.run_files import RunFiles, load_run, number
 from fcn4dist.report.story import KINDS, list_environment, show
+from fcn4dist.run.figures import Figures
 
 LETTERS = "ABCDEFGH"  # as many as there are colours
 MOST_TAGS = 500
@@ -108,7 +109,7 @@ def _draw(columns: Sequence[Column], runs: Sequence[RunFiles]) -> list[Chart]:
 
 
 def _compare_tags(runs: Sequence[RunFiles]) -> list[ComparedTag]:
-    tables = [{str(entry.get("tag")): entry for entry in tag_entries(files.evaluation)} for files in runs]
+    tables = [{str(entry.get("tag")): entry for entry in Figures(files.evaluation).tag_entries} for files in runs]
     found = []
     for tag in list(dict.fromkeys(tag for table in tables for tag in table))[:MOST_TAGS]:
         values = tuple(number(table.get(tag), "roc_auc") for table in tables)

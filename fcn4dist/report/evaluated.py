@@ -7,6 +7,7 @@ from typing import Any
 
 from fcn4dist.report.chart import clean
 from fcn4dist.report.run_files import Record, RunFiles, number, step_of
+from fcn4dist.run.figures import Figures
 
 FIGURES = {
     "roc_auc_micro": "ROC-AUC, micro",
@@ -83,11 +84,7 @@ def describe_best(files: RunFiles) -> str:
     figures = files.best_evaluation
     if step_of(figures.get("checkpoint")) != step:  # of an older fcn4dist, or of another checkpoint
         figures = next((line for line in files.evaluations if number(line, "step") == step), {})
-    words = [f"Best: step-{step}"]
-    for key, name in (("roc_auc_macro", "ROC-AUC"), ("pr_auc_macro", "PR-AUC")):
-        if (value := number(figures, key)) is not None:
-            words.append(f"{name} {value:.4f}")
-    return ", ".join(words) + "."
+    return ", ".join(filter(None, [f"Best: step-{step}", Figures(figures).macro])) + "."
 
 
 def list_warnings(evaluation: Record) -> tuple[str, ...]:

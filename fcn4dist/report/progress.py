@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 
 from fcn4dist.report.chart import Chart, Series, line_chart, smooth, thin
 from fcn4dist.report.run_files import Record, RunFiles, number
-
-SCORES = {"roc_auc_macro": "ROC-AUC", "pr_auc_macro": "PR-AUC"}
+from fcn4dist.run.figures import MACRO_NAMES
 
 
 def points_of(records: Sequence[Record], key: str, x: str = "step") -> list[tuple[float, float]]:
@@ -60,7 +59,7 @@ def _mean(points: list[tuple[float, float]]) -> Series:
 def draw_validation(files: RunFiles) -> Chart | None:
     """Return the validation figures over the epochs, the last ones with their intervals' ends as dots."""
     series = []
-    for colour, (key, name) in enumerate(SCORES.items()):
+    for colour, (key, name) in enumerate(MACRO_NAMES.items()):
         points = points_of(files.evaluations, key, "epoch")
         series.append(Series(name, points, colour, "line"))
         series.append(Series("", points if len(points) > 1 and len(points) <= 60 else [], colour, "dots"))

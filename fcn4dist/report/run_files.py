@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import zipfile
 from dataclasses import dataclass, field
@@ -15,10 +14,12 @@ import yaml
 from numpy.typing import NDArray
 
 from fcn4dist.errors import ConfigError
+from fcn4dist.run.figures import Figures
 from fcn4dist.run.folder import RunDir
-from fcn4dist.run.state import RunState, read_json, read_state
+from fcn4dist.run.state import RunState, read_json, read_state, value_of
 
 Record = dict[str, Any]
+number = value_of  # a finite number under a key, or none: what the parts of the page ask for most
 MOST_LINES = 4000  # of one file that are looked at, spread evenly; more are not seen on a page
 BLOCK_BYTES = 16 << 20
 TEXT_BYTES = 32 << 20  # a config, plan or failure beyond this is not the run's own
@@ -60,17 +61,6 @@ class RunFiles:
     def chief(self) -> list[Record]:
         """The records of rank 0."""
         return self.steps.get(0, [])
-
-
-def number(record: Any, key: str) -> float | None:
-    """Return a finite number under `key`, else None."""
-    value = record.get(key) if isinstance(record, dict) else None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:
-        return None
 
 
 def step_of(checkpoint: object) -> int | None:
@@ -221,19 +211,8 @@ def _load_scores(path: Path, evaluation: Record, notes: list[str]) -> ScoreTable
     finite = np.isfinite(scores).all(axis=1)
     if not finite.all():
         _note(notes, path, f"{(~finite).sum()} of {len(scores)} clips have a NaN or infinite score; they are left out")
-    names = tag_names(evaluation)
+    names = Figures(evaluation).tag_names
     if len(names) != scores.shape[1]:
         _note(notes, path, f"{scores.shape[1]} tags, evaluation.json has {len(names)}; they are numbered here")
         names = tuple(f"tag {i}" for i in range(scores.shape[1]))
     return ScoreTable(clip_ids[finite], labels[finite], np.clip(scores[finite], 0, 1), names)
-
-
-def tag_entries(evaluation: Record) -> list[Record]:
-    """Return the entries of `tags` in an evaluation.json that are objects."""
-    entries = evaluation.get("tags")
-    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
-
-
-def tag_names(evaluation: Record) -> tuple[str, ...]:
-    """Return the names of the tags in the order of the scores."""
-    return tuple(str(entry.get("tag")) for entry in tag_entries(evaluation))

@@ -104,7 +104,7 @@ def _failure(attempt: int, record: Record) -> FailureText:
         attempt,
         clean(f"{_title(culprit)} on {culprit.get('host')}", 120),
         clean(_reason(record), 1000),
-        "".join(c if c.isprintable() or c in "\n\t" else "�" for c in str(text)[-MOST_TEXT:]),
+        clean(str(text)[-MOST_TEXT:], 10 * MOST_TEXT, keeps="\n\t"),
         tuple(
             clean(f"{_title(other)}: {_why(other)}", 300)
             for entry in (others if isinstance(others, list) else [])[:100]

@@ -22,7 +22,8 @@ from fcn4dist.report.curves import (
     top_tags,
 )
 from fcn4dist.report.published import Published, find_published
-from fcn4dist.report.run_files import Record, RunFiles, ScoreTable, number, tag_entries
+from fcn4dist.report.run_files import Record, RunFiles, ScoreTable, number
+from fcn4dist.run.figures import Figures
 
 MOST_TAGS = 500  # rows of the table; those with the most positives
 MOST_CARDS = 100  # tags that get pictures of their own
@@ -85,7 +86,7 @@ class TagPart:
 
 def describe_tags(files: RunFiles) -> TagPart:
     """Return the part for one run; empty pieces where it has no evaluation or no scores."""
-    entries, table = tag_entries(files.evaluation), files.scores
+    entries, table = Figures(files.evaluation).tag_entries, files.scores
     rows = [_row(entry, table, i) for i, entry in enumerate(entries)]
     undefined = tuple(row.tag for row in rows if row.roc_auc is None)
     is_delong = any(row.is_delong for row in rows)

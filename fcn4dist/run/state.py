@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import socket
@@ -52,6 +53,13 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8", errors="replace"), parse_constant=lambda _: None)
     except (OSError, ValueError, RecursionError):
         return None
+
+
+def value_of(record: Any, key: str) -> float | None:
+    """Return a finite number under `key`, else None."""
+    value = record.get(key) if isinstance(record, dict) else None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and abs(value) < 1e300 and math.isfinite(value) else None  # type: ignore[arg-type]
 
 
 def newest_attempt(run: RunDir) -> int:

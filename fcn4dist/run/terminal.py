@@ -14,6 +14,9 @@ from rich.control import Control
 from rich.live import Live
 from rich.segment import ControlType, Segment
 
+from fcn4dist.run.figures import Figures
+from fcn4dist.run.state import value_of
+
 PLAIN_EVERY_S = 5.0  # between lines where the output is not a terminal
 LIVE_HZ = 4.0  # how often a terminal is drawn anew
 
@@ -104,16 +107,21 @@ class LivePicture(Live):
 
 def format_step(record: dict[str, Any]) -> str:
     """Return one line about a step; keys that a record does not have are left out."""
-    total = record.get("num_steps")
-    parts = [f"epoch {record['epoch']}"] if "epoch" in record else []
-    parts.append(f"step {record.get('step', '?')}" + (f"/{total}" if total else ""))
-    loss = record.get("loss")
-    parts.append("loss overflow" if record.get("overflow") else f"loss {'nan' if loss is None else f'{loss:.4f}'}")
-    if (rate := record.get("samples_per_s")) is not None:
+    epoch, step, total = (value_of(record, key) for key in ("epoch", "step", "num_steps"))
+    parts = [] if epoch is None else [f"epoch {epoch:.0f}"]
+    parts.append(f"step {'?' if step is None else f'{step:.0f}'}" + (f"/{total:.0f}" if total else ""))
+    return "  ".join([*parts, *list_figures(record)])
+
+
+def list_figures(record: dict[str, Any]) -> list[str]:
+    """Return what a step's record says of loss, speed and time left, in words."""
+    loss, rate, left_s = (value_of(record, key) for key in ("loss", "samples_per_s", "time_left_s"))
+    parts = ["loss overflow" if record.get("overflow") else f"loss {'nan' if loss is None else f'{loss:.4f}'}"]
+    if rate is not None:
         parts.append(f"{rate:.1f} clips/s")
-    if (left_s := record.get("time_left_s")) is not None:
+    if left_s is not None:
         parts.append(f"{format_duration(left_s)} left")
-    return "  ".join(parts)
+    return parts
 
 
 def format_evaluation(evaluation: dict[str, Any]) -> str:
@@ -125,9 +133,7 @@ def format_evaluation(evaluation: dict[str, Any]) -> str:
 
 def format_scores(evaluation: dict[str, Any]) -> str:
     """Return the macro figures of an evaluation, as far as they are defined."""
-    names = {"roc_auc_macro": "ROC-AUC", "pr_auc_macro": "PR-AUC"}
-    found = [f"{name} {evaluation[key]:.4f}" for key, name in names.items() if evaluation.get(key) is not None]
-    return ", ".join(found) or "no tag can be scored"
+    return Figures(evaluation).macro or "no tag can be scored"
 
 
 def format_duration(seconds: float) -> str:

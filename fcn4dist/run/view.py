@@ -5,7 +5,6 @@ Every file may be half-written, of another version, or not there yet: then what 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +14,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from fcn4dist.errors import shorten_name
 from fcn4dist.run.folder import RunDir
 from fcn4dist.run.pulse import Pulse, read_pulse
-from fcn4dist.run.state import RunState, newest_attempt, read_json, read_last_record, read_state
-from fcn4dist.run.terminal import format_duration
+from fcn4dist.run.state import RunState, newest_attempt, read_json, read_last_record, read_state, value_of
+from fcn4dist.run.terminal import list_figures
 
 MOST_RANKS = 64  # lines of ranks; a terminal has few more
 BAR_WIDTH = 40
@@ -45,13 +45,6 @@ class Snapshot:
     record: dict[str, Any]  # the last step of rank 0, or of this host's first rank
     evaluation: dict[str, Any]  # the last line of evaluations.jsonl
     ranks: tuple[RankView, ...] = ()
-
-
-def value_of(record: Any, key: str) -> float | None:
-    """Return a finite number under `key`, else None."""
-    value = record.get(key) if isinstance(record, dict) else None
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and abs(value) < 1e300 and math.isfinite(value) else None  # type: ignore[arg-type]
 
 
 def take_snapshot(run: RunDir, *, with_ranks: bool = False, state: RunState | None = None) -> Snapshot:
@@ -103,7 +96,7 @@ class Drawing:
 
 
 def _lines(snapshot: Snapshot, phase: str, width: int) -> list[RenderableType]:
-    head = [_printable(snapshot.name)]
+    head = [shorten_name(snapshot.name, NAME_CHARS)]
     if snapshot.state.attempt > 1:
         head.append(f"attempt {snapshot.state.attempt}")
     if snapshot.world_size is not None:
@@ -138,15 +131,7 @@ def draw_bar(label: str, done: float, total: float, width: int) -> RenderableTyp
 
 
 def _figures(snapshot: Snapshot) -> str:
-    record, parts = snapshot.record, []
-    if record.get("overflow"):
-        parts.append("loss overflow")
-    elif (loss := value_of(record, "loss")) is not None:
-        parts.append(f"loss {loss:.4f}")
-    if (rate := value_of(record, "samples_per_s")) is not None:
-        parts.append(f"{rate:.1f} clips/s")
-    if (left_s := value_of(record, "time_left_s")) is not None:
-        parts.append(f"{format_duration(left_s)} left")
+    parts = list_figures(snapshot.record) if snapshot.record else []
     if (roc := value_of(snapshot.evaluation, "roc_auc_macro")) is not None:
         epoch = value_of(snapshot.evaluation, "epoch")
         parts.append(f"ROC-AUC {roc:.4f}" + (f" after epoch {epoch:.0f}" if epoch is not None else ""))
@@ -197,11 +182,6 @@ COLUMNS: tuple[tuple[str, int, Callable[[RankView], str]], ...] = (
 
 def _text(line: str, style: str = "") -> Text:
     return Text(line, style=style, no_wrap=True, overflow="ellipsis")
-
-
-def _printable(name: str) -> str:
-    line = "".join(c if c.isprintable() else "�" for c in name)
-    return line if len(line) <= NAME_CHARS else line[: NAME_CHARS - 1] + "…"
 
 
 def live_drawing(run: RunDir, *, with_ranks: bool = False) -> Callable[[], RenderableType]:

@@ -10,9 +10,9 @@ from rich.console import Console
 from fcn4dist.errors import ConfigError, JobError, shorten_name
 from fcn4dist.run.folder import RunDir
 from fcn4dist.run.pulse import read_pulse
-from fcn4dist.run.state import RunState, is_locked
-from fcn4dist.run.terminal import PLAIN_EVERY_S, LivePicture, format_step
-from fcn4dist.run.view import Drawing, Snapshot, first_rank, take_snapshot, value_of
+from fcn4dist.run.state import RunState, is_locked, value_of
+from fcn4dist.run.terminal import PLAIN_EVERY_S, LivePicture, format_scores, format_step
+from fcn4dist.run.view import Drawing, Snapshot, first_rank, take_snapshot
 
 POLL_S = 0.5
 RUNNING = "running"
@@ -63,30 +63,19 @@ def _follow_in_lines(run: RunDir, snapshot: Snapshot, console: Console) -> Snaps
             _say(console, _format_evaluation(snapshot))
         if step is not None and step != last_step and time.monotonic() - printed_s >= PLAIN_EVERY_S:
             printed_s, last_step = time.monotonic(), step
-            _say(console, format_step(_numbers(snapshot.record)))
+            _say(console, format_step(snapshot.record))
         time.sleep(POLL_S)
         snapshot = take_snapshot(run)
     return snapshot
 
 
-def _numbers(record: dict[str, object]) -> dict[str, object]:
-    """Return the parts of a record that `format_step` prints, those that are what they should be."""
-    whole = {key: value_of(record, key) for key in ("step", "epoch", "num_steps")}
-    known: dict[str, object] = {key: int(value) for key, value in whole.items() if value is not None}
-    for key in ("loss", "samples_per_s", "time_left_s"):
-        known[key] = value_of(record, key)
-    return {**known, "overflow": bool(record.get("overflow"))}
-
-
 def _format_evaluation(snapshot: Snapshot) -> str:
-    names = {"roc_auc_macro": "ROC-AUC", "pr_auc_macro": "PR-AUC"}
-    found = [f"{n} {v:.4f}" for key, n in names.items() if (v := value_of(snapshot.evaluation, key)) is not None]
     epoch = value_of(snapshot.evaluation, "epoch")
     where = f" after epoch {epoch:.0f}" if epoch is not None else ""
     split, checksum = (snapshot.evaluation.get(key) for key in ("split_name", "split_checksum"))
     on = f" on {shorten_name(split, 80)}" if isinstance(split, str) else ""
     on += f" (clip list {checksum[:12]})" if on and isinstance(checksum, str) else ""
-    return f"evaluation{where}: {', '.join(found) or 'no tag can be scored'}{on}"
+    return f"evaluation{where}: {format_scores(snapshot.evaluation)}{on}"
 
 
 def _tell_end(run: RunDir, snapshot: Snapshot, console: Console) -> None:

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcn4dist.data.letters import missing_letters_allowed
-from fcn4dist.errors import ConfigError
+from fcn4dist.errors import ConfigError, shorten_name
 from fcn4dist.files import save_atomically
-from fcn4dist.tag.printable import printable
 
 if TYPE_CHECKING:
     from fcn4dist.tag.tagger import Tagging
@@ -47,14 +46,14 @@ def draw_taggram(tagging: Tagging, num_tags: int, file: Path) -> None:
     mesh = axes.pcolormesh(
         edges, np.arange(len(top) + 1), values[:, top].T, vmin=0, vmax=1, cmap="magma", shading="flat"
     )
-    labels = [f"{printable(tagging.tags[i], MAX_NAME)}  {tagging.scores[i]:.2f}" for i in top]
+    labels = [f"{shorten_name(tagging.tags[i], MAX_NAME)}  {tagging.scores[i]:.2f}" for i in top]
     axes.set_yticks(np.arange(len(top)) + 0.5, labels, parse_math=False)
     axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()
     axes.xaxis.set_major_locator(MultipleLocator(_tick_step(tagging.duration_s)))
     axes.xaxis.set_major_formatter(lambda seconds, _: format_time(seconds))
     axes.set_xlabel("time")
-    axes.set_title(printable(tagging.file.name, 90), loc="left", fontsize="medium", parse_math=False)
+    axes.set_title(shorten_name(tagging.file.name, 90), loc="left", fontsize="medium", parse_math=False)
     figure.colorbar(mesh, ax=axes, label="score", pad=0.01, fraction=0.03)
     file_format = file.suffix.lower().removeprefix(".")
     try:

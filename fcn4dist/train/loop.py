@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fcn4dist.config import RunConfig
 from fcn4dist.data.dataset import DataSet
-from fcn4dist.evaluate.evaluation import Evaluation
+from fcn4dist.evaluate.document import Evaluation
 from fcn4dist.job.rank import Rank
 from fcn4dist.run.checkpoints import Progress
 from fcn4dist.run.folder import RunDir

@@ -8,8 +8,8 @@ import mindspore as ms
 
 from fcn4dist.config import RunConfig
 from fcn4dist.data.dataset import DataSet, Split
-from fcn4dist.evaluate.evaluated import TrainedOn
-from fcn4dist.evaluate.evaluation import Evaluation, format_evaluation, measure_split, save_evaluation
+from fcn4dist.evaluate.document import Evaluation, TrainedOn, format_evaluation, save_evaluation
+from fcn4dist.evaluate.evaluation import measure_split
 from fcn4dist.evaluate.score import score_split
 from fcn4dist.files import save_json
 from fcn4dist.job.rank import Rank

@@ -10,9 +10,8 @@ from fcn4dist.config import MelConfig
 from fcn4dist.data.annotations.magnatagatune import parse_groups
 from fcn4dist.data.manifest import ClipTable, Manifest, SplitCounts, digest_clip_list, format_clip_tables
 from fcn4dist.data.parts import SplitRule
-from fcn4dist.evaluate.evaluated import Evaluated
-from fcn4dist.evaluate.evaluation import evaluate_scores, save_evaluation
-from fcn4dist.evaluate.score_file import Scores
+from fcn4dist.evaluate.document import Evaluated, Scores, save_evaluation
+from fcn4dist.evaluate.evaluation import evaluate_scores
 
 TAGS = ("rock", "jazz", "never")
 NUM_CLIPS, CLIPS_A_TRACK = 120, 4

@@ -13,7 +13,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from fcn4dist.errors import DataError
 from fcn4dist.evaluate.bootstrap import Resampling
 from fcn4dist.evaluate.compare import compare, format_comparison
-from fcn4dist.evaluate.score_file import ScoreSource, load_score_source
+from fcn4dist.evaluate.document import ScoreSource, load_score_source
 
 
 def sources(tmp_path: Path, skill_a: float, skill_b: float) -> tuple[ScoreSource, ScoreSource]:

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
 
 from fcn4dist.errors import DataError
-from fcn4dist.evaluate.metrics import measure, measure_ranks, top_tag_accuracy
+from fcn4dist.evaluate.metrics import exact_aucs, measure, measure_ranks, top_tag_accuracy
 
 TAGS = ("a", "b", "c", "never")
 
@@ -86,6 +86,15 @@ def test_scores_that_are_not_numbers_are_refused_by_clip_and_tag(scored: tuple[n
         measure(labels, scores, TAGS, clip_ids=np.arange(1000, 1060))
     with pytest.raises(DataError, match=r"clip 3, tag 'b' is nan"):
         measure(labels, scores, TAGS)
+
+
+def test_ties_count_half_and_unknown_labels_not_at_all() -> None:
+    labels, scores = np.array([1, 0, 1, 0, 0, -1]), np.array([0.9, 0.5, 0.5, 0.5, 0.1, 0.7], np.float32)
+    roc_auc, pr_auc = exact_aucs(labels, scores)
+    # 6 pairs: 0.9 beats three, 0.5 beats one and ties with two; precision 1 at 0.9, 2 of 4 at 0.5
+    assert (roc_auc, pr_auc) == pytest.approx(((3 + 1 + 2 / 2) / 6, (1 + 2 / 4) / 2))
+    for label in (0, 1, -1):
+        assert np.isnan(exact_aucs(np.full(4, label), np.arange(4.0))).all()
 
 
 def test_nothing_is_invented_where_no_tag_is_defined() -> None:

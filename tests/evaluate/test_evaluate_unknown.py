@@ -13,10 +13,9 @@ from sklearn.metrics import average_precision_score, f1_score, precision_score, 
 from fcn4dist.data.dataset import open_dataset
 from fcn4dist.evaluate.bootstrap import Resampling
 from fcn4dist.evaluate.compare import compare
-from fcn4dist.evaluate.evaluated import Evaluated
-from fcn4dist.evaluate.evaluation import evaluate_scores, save_evaluation
+from fcn4dist.evaluate.document import Evaluated, Scores, ScoreSource, load_score_source, save_evaluation
+from fcn4dist.evaluate.evaluation import evaluate_scores
 from fcn4dist.evaluate.metrics import measure, top_tag_accuracy
-from fcn4dist.evaluate.score_file import Scores, ScoreSource, load_score_source
 from fcn4dist.evaluate.text import tabulate_evaluation
 from fcn4dist.evaluate.thresholds import choose_thresholds
 

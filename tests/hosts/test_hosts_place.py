@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import shutil
 import socket
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +14,7 @@ from fcn4dist.errors import ConfigError
 from fcn4dist.hosts import place, schedulers
 from fcn4dist.hosts.find_place import HostOptions, find_place
 from fcn4dist.hosts.place import Place, resolve_master
-from fcn4dist.hosts.schedulers import expand_nodelist
+from fcn4dist.hosts.schedulers import _ask_scontrol, expand_nodelist
 
 OWN = "192.0.2.7"
 
@@ -160,22 +162,34 @@ def test_options_come_before_the_environment() -> None:
     assert (found.num_nodes, found.source) == (3, "--nodes")
 
 
-@pytest.mark.parametrize(
-    ("text", "names"),
-    [
-        ("login", ["login"]),
-        ("gpu[01-03,7],login", ["gpu01", "gpu02", "gpu03", "gpu7", "login"]),
-        ("r1-n[9-11]-ib", ["r1-n9-ib", "r1-n10-ib", "r1-n11-ib"]),
-    ],
-)
-def test_nodelists(text: str, names: list[str]) -> None:
-    assert expand_nodelist(text) == names
+NODELISTS = [
+    ("login", ["login"]),
+    ("gpu[01-03,7],login", ["gpu01", "gpu02", "gpu03", "gpu7", "login"]),
+    ("r1-n[9-11]", ["r1-n9", "r1-n10", "r1-n11"]),
+    ("r[1-2]n[3-4],r9n1", ["r1n3", "r1n4", "r2n3", "r2n4", "r9n1"]),
+]
 
 
-@pytest.mark.parametrize("text", ["gpu[1-", "gpu[a-b]", "", "]["])
-def test_bad_nodelists(text: str) -> None:
+@pytest.mark.parametrize(("text", "names"), NODELISTS)
+@pytest.mark.parametrize("has_scontrol", [True, False])
+def test_nodelists(text: str, names: list[str], has_scontrol: bool, tmp_path: Path) -> None:
+    """Slurm's own answer and python-hostlist's are the same."""
+    environ = {"PATH": str(tmp_path)}
+    if has_scontrol:
+        if shutil.which("scontrol") is None:
+            pytest.skip("Slurm's scontrol is not installed")
+        (tmp_path / "slurm.conf").write_text("ClusterName=c\nSlurmctldHost=localhost\nNodeName=localhost\n")
+        environ = {**os.environ, "SLURM_CONF": str(tmp_path / "slurm.conf")}
+        assert _ask_scontrol(text, environ) == names
+    else:
+        assert _ask_scontrol(text, environ) == []
+    assert expand_nodelist(text, environ) == names
+
+
+@pytest.mark.parametrize("text", ["gpu[1-", "gpu[a-b]", "gpu[3-1]", "", "]["])
+def test_bad_nodelists(text: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="SLURM_STEP_NODELIST"):
-        expand_nodelist(text)
+        expand_nodelist(text, {"PATH": str(tmp_path)})
 
 
 @pytest.mark.parametrize(

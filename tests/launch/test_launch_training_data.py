@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fcn4dist.config import BatchPlan, RunConfig, load_config, override_config
+from fcn4dist.config import BatchPlan, RunConfig, format_config, load_config, override_config
 from fcn4dist.data.shards import Row, RowFormat, write_shard
 from fcn4dist.errors import ConfigError, DataError
-from fcn4dist.launch.training_data import apply_under, check_data, is_demo, resolve_data
+from fcn4dist.launch.resume import load_config_to_resume
+from fcn4dist.launch.training_data import apply_under, check_data, forget_defaults, is_demo, resolve_data
 from fcn4dist.run.folder import RunDir
 
 
@@ -36,6 +37,13 @@ def data(tmp_path: Path) -> Path:
     }  # fmt: skip
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     return tmp_path
+
+
+def describe(data: Path, tags: list[str], split: str, **more: object) -> None:
+    """Write in the manifest that the set was made in another way."""
+    document = json.loads((data / "manifest.json").read_text())
+    split_rule: dict[str, object] = {"name": split, "rule": "", "seed": None}
+    (data / "manifest.json").write_text(json.dumps({**document, "tags": tags, "split": split_rule, **more}))
 
 
 def check(data: Path, global_batch: int = 4, verify: str = "digest") -> int:
@@ -97,6 +105,80 @@ def test_the_demos_values_go_under_the_users() -> None:
     config = override_config(config, launch={"devices": 2})
     merged = apply_under(config, demo)
     assert (merged.train.epochs, merged.train.lr, merged.mel.clip_s, merged.launch.devices) == (3, 0.5, 29.12, 2)
+
+
+SEVEN = ["drums", "bass", "flute", "choir", "rain", "fast", "slow"]
+
+
+def resolve(data: Path, *overrides: str) -> RunConfig:
+    config = load_config(overrides=[f"data.records_dir={data}", *overrides])
+    return resolve_data(config, RunDir(data / "run"), say=pytest.fail)
+
+
+def test_a_run_has_the_tags_and_the_split_of_its_data(data: Path) -> None:
+    describe(data, SEVEN, "folds:folds.csv:5-clean", feature_dtype="float16")
+    config = resolve(data)
+    assert (config.data.tags, config.data.split, config.data.clean) == (SEVEN, "folds:folds.csv:5", True)
+    describe(data, SEVEN, "folder-12-1-3-clean", feature_dtype="float16")
+    config = resolve(data)
+    assert (config.data.tags, config.data.split, config.data.clean) == (SEVEN, "folder-12-1-3", True)
+    assert config.data.feature_dtype == "float16"
+    assert check_data(config, BatchPlan(4, 2)).tags == tuple(SEVEN)
+
+
+@pytest.mark.parametrize(
+    ("split", "given"),
+    [
+        ("folder-12-1-3", "data.tags=7"),
+        ("folder-12-1-3", "data.tags=all"),
+        ("folder-12-1-3", f"data.tags={SEVEN}"),
+        ("folder-12-1-3", "data.split=folder-12-1-3"),
+        ("folder-12-1-3-clean", "data.split=folder-12-1-3-clean"),
+        ("folder-12-1-3-clean", "data.clean=true"),
+        ("folds:f.csv:5-clean", "data.split=folds:f.csv:5"),
+        ("file:/elsewhere/split.csv", "data.split=file:split.csv"),
+    ],
+)
+def test_what_is_true_of_the_data_may_be_said(data: Path, split: str, given: str) -> None:
+    describe(data, SEVEN, split)
+    resolve(data, given)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("data.tags=10", r"data.tags: 10, but .* was prepared with 7 tags; prepare again, or leave data.tags out"),
+        ("data.tags=[drums, harp]", r"prepared with 7 tags, 'harp' not among them"),
+        (f"data.tags={SEVEN[::-1]}", r"the same tags in another order: tag 0 is 'drums'"),
+        ("data.split=random", r"data.split: random, but .* was prepared with folder-12-1-3"),
+        ("data.split=folder-12-1-3-clean", r"data.split: folder-12-1-3-clean, but .* with folder-12-1-3;"),
+        ("data.clean=true", r"data.clean: True, but .* was prepared with False"),
+        ("data.feature_dtype=float16", r"data.feature_dtype: float16, but .* was prepared with float32"),
+        ("mel.clip_s=5", r"mel.clip_s: 5.0, but .* was prepared with 29.12"),
+    ],
+)
+def test_a_key_that_contradicts_the_data_is_refused(data: Path, given: str, message: str) -> None:
+    describe(data, SEVEN, "folder-12-1-3")
+    with pytest.raises(ConfigError, match=message):
+        resolve(data, given)
+    config = load_config(overrides=[f"data.records_dir={data}", given])
+    with pytest.raises(ConfigError, match=message):  # as the dry run and doctor look at it
+        check_data(config, None)
+
+
+def test_an_older_run_that_wrote_the_defaults_goes_on(data: Path) -> None:
+    """Older config.yaml files have every key, the default tags and split among them, whatever the data set has."""
+    describe(data, SEVEN, "folds:folds.csv:5")
+    run = data / "run"
+    run.mkdir()
+    older = override_config(RunConfig(), data={"records_dir": data}, train={"lr": 0.25})
+    (run / "config.yaml").write_text(format_config(older))
+    config = forget_defaults(load_config_to_resume(RunDir(run), None, ()))
+    resolved = resolve_data(config, RunDir(run), say=pytest.fail)
+    assert (resolved.data.tags, resolved.data.split, resolved.train.lr) == (SEVEN, "folds:folds.csv:5", 0.25)
+    (run / "config.yaml").write_text(format_config(resolved))
+    again = forget_defaults(load_config_to_resume(RunDir(run), None, ()))
+    assert resolve_data(again, RunDir(run), say=pytest.fail) == resolved
 
 
 DEMO = {"data": {"records_dir": Path("/cache/demo-records"), "num_consumer": 2}, "train": {"global_batch": 16}}

@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from fcn4dist.config import format_config, load_config
-from fcn4dist.evaluate.evaluated import Evaluated
-from fcn4dist.evaluate.evaluation import evaluate_scores, save_evaluation
-from fcn4dist.evaluate.score_file import Scores
+from fcn4dist.evaluate.document import Evaluated, Scores, save_evaluation
+from fcn4dist.evaluate.evaluation import evaluate_scores
 from fcn4dist.files import save_json, save_text
 from fcn4dist.job.events import EventLog, Exited, Started
 from fcn4dist.job.failure import FailedProcess, Failure, WorkerError, save_failure

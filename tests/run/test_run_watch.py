@@ -160,7 +160,7 @@ def test_names_from_the_run_cannot_steer_the_terminal(tmp_path: Path) -> None:
     run.metrics(0).write_text(json.dumps(RECORD) + "\n")
     output = io.StringIO()
     Console(file=output, width=100).print(Drawing(take_snapshot(run)))
-    assert output.getvalue().splitlines()[0].rstrip() == "a�[2Jb[red]�c"
+    assert output.getvalue().splitlines()[0].rstrip() == r"a\x1b[2Jb[red]\nc"
 
 
 def test_it_follows_a_run_to_its_failure(run: RunDir) -> None:
@@ -183,4 +183,4 @@ def test_it_follows_a_run_to_its_failure(run: RunDir) -> None:
 def test_figures_name_their_split_and_its_clips_on_one_line(run: RunDir) -> None:
     for rank in (0, 1):
         save_json(run.end(1, f"rank-{rank}"), asdict(RankEnd(60, 60)))
-    assert "PR-AUC 0.8000 on folder? (clip list 0123456789ab);" in drawn(run)
+    assert "PR-AUC 0.8000 on folder\\n (clip list 0123456789ab);" in drawn(run)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from fcn4dist.errors import ConfigError
-from fcn4dist.tag.printable import printable
 from fcn4dist.tag.tagger import Tagging
 from fcn4dist.tag.taggram import MAX_COLUMNS, check_picture, draw_taggram, format_time
 
@@ -63,19 +62,6 @@ def test_one_window_is_a_picture_too(tmp_path: Path) -> None:
 def test_where_no_picture_can_stand(tmp_path: Path, name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         check_picture(tmp_path / name)
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("Ragtime é 雨", "Ragtime é 雨"),
-        ("a\nb\x1b[31m", r"a\nb\x1b[31m"),
-        ("\udcff", r"\udcff"),
-        ("x" * 300, "x" * 199 + "…"),
-    ],
-)
-def test_names_become_one_line(name: str, expected: str) -> None:
-    assert printable(name) == expected
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (29.12, "0:29"), (3599.6, "1:00:00"), (7265, "2:01:05")])

@@ -10,13 +10,17 @@ import pytest
 from score_runs import TAGS, make_scores, write_clip_list, write_run
 
 from fcn4dist.errors import DataError
-from fcn4dist.evaluate.score_file import load_score_source, load_scores
+from fcn4dist.evaluate.document import EvaluationFiles, Scores, load_score_source
 
 GOOD = {
     "clip_ids": np.array([7, 3]),
     "labels": np.array([[1, 0], [0, 1]]),
     "scores": np.array([[0.9, 0.2], [0.3, 0.4]], np.float32),
 }
+
+
+def load_scores(file: Path, tags: tuple[str, ...] | None = None) -> Scores:
+    return EvaluationFiles(file.with_name("evaluation.json"), file).load_scores(tags)
 
 
 def write(file: Path, **changes: np.ndarray | None) -> Path:
