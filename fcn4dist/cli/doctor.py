@@ -13,7 +13,7 @@ from fcn4dist.cli.options import AnyPath, config_options, device_target_option, 
 from fcn4dist.config import RunConfig
 
 if TYPE_CHECKING:
-    from fcn4dist.doctor.check import Check
+    from fcn4dist.doctor.question import Check
 
 NAME_WIDTH = 15
 COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}

@@ -20,7 +20,7 @@ from fcn4dist.cli.options import (
     run_dir_option,
     verbosity_options,
 )
-from fcn4dist.cli.progress import ConsoleProgress
+from fcn4dist.cli.progress_bar import ConsoleProgress
 from fcn4dist.config import RunConfig, override_config
 from fcn4dist.errors import ConfigError
 from fcn4dist.run.folder import RunDir

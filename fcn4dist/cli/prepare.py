@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fcn4dist.cli.options import AnyPath, config_options, verbosity_options
-from fcn4dist.cli.progress import ConsoleProgress
+from fcn4dist.cli.progress_bar import ConsoleProgress
 from fcn4dist.config import RunConfig, override_config
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ def report(runs: tuple[Path, ...], output: Path | None, is_over: bool) -> None:
 
     The page needs no network and no server; it is made from the run's folder alone, also of a run that still goes on or failed.
     """
-    from fcn4dist.report.compare import write_comparison
+    from fcn4dist.report.comparison import write_comparison
     from fcn4dist.report.page import write_report
 
     if len(runs) == 1:

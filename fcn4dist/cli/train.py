@@ -18,7 +18,7 @@ from fcn4dist.cli.options import (
     run_dir_option,
     verbosity_options,
 )
-from fcn4dist.cli.progress import ConsoleProgress
+from fcn4dist.cli.progress_bar import ConsoleProgress
 from fcn4dist.config import RunConfig
 
 

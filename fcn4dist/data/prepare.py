@@ -40,7 +40,7 @@ from fcn4dist.data.manifest import (
     format_clip_tables,
 )
 from fcn4dist.data.mel import MelFilters
-from fcn4dist.data.plan import DataPlan, plan_data_set
+from fcn4dist.data.set_plan import DataPlan, plan_data_set
 from fcn4dist.data.shard_job import ShardJob, ShardNotes, end_with, find_notes, load_libraries, make_shard
 from fcn4dist.data.shards import WrittenShard
 from fcn4dist.data.splits import SPLITS

@@ -11,10 +11,10 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from fcn4dist.data.annotations.build import PART_NAMES, parse_numbers
-from fcn4dist.data.annotations.clips import Annotations
+from fcn4dist.data.annotations.assemble import PART_NAMES, parse_numbers
 from fcn4dist.data.annotations.rows import check_strangers, find_delimiter, iter_rows, read_head
 from fcn4dist.data.annotations.table import IDS, PATHS
+from fcn4dist.data.annotations.tagged_clips import Annotations
 from fcn4dist.data.parts import LEVELS, SPLITS, Level, SplitPart, SplitRule
 from fcn4dist.errors import DataError, quoted
 

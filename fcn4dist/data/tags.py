@@ -20,7 +20,7 @@ import yaml
 from fcn4dist.errors import DataError, quoted
 
 if TYPE_CHECKING:
-    from fcn4dist.data.annotations.clips import Annotations
+    from fcn4dist.data.annotations.tagged_clips import Annotations
 
 _log = logging.getLogger(__name__)
 

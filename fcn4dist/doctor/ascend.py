@@ -15,7 +15,7 @@ from fcn4dist.ascend.rank_table.parse import load_rank_table
 from fcn4dist.ascend.rank_table.read import load_table
 from fcn4dist.ascend.rank_table.schema import RankTable, Server
 from fcn4dist.ascend.tools import Tools, parse_npu_health
-from fcn4dist.doctor.check import Check, Surroundings
+from fcn4dist.doctor.question import Check, Surroundings
 from fcn4dist.errors import RankTableError
 from fcn4dist.job.devices import missing_for_ascend
 

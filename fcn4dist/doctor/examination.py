@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fcn4dist.config import RunConfig, plan_batches
 from fcn4dist.doctor import ascend, folders, hosts, job, machine, software
-from fcn4dist.doctor.check import Check, Surroundings
+from fcn4dist.doctor.question import Check, Surroundings
 from fcn4dist.job.devices import Target
 
 

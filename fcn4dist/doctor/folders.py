@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from fcn4dist.config import BatchPlan, RunConfig, override_config
-from fcn4dist.doctor.check import Check, format_bytes
 from fcn4dist.doctor.machine import num_tags
+from fcn4dist.doctor.question import Check, format_bytes
 from fcn4dist.errors import Fcn4distError
 from fcn4dist.launch.training_data import adopt_data, check_data, is_demo, lay_demo_under
 from fcn4dist.model.memory_estimate import count_parameters

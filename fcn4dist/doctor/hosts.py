@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fcn4dist.ascend.hostfile import parse_hostfile
 from fcn4dist.ascend.tools import without_own
-from fcn4dist.doctor.check import Check, Surroundings
+from fcn4dist.doctor.question import Check, Surroundings
 from fcn4dist.errors import ConfigError
 
 CLOCK_LIMIT_S = 1.0  # between two hosts; above it times in their logs contradict each other

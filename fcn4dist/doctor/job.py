@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fcn4dist.config import BatchPlan
-from fcn4dist.doctor.check import Check, Surroundings
+from fcn4dist.doctor.question import Check, Surroundings
 from fcn4dist.errors import JobError
 from fcn4dist.job.devices import Target
 from fcn4dist.job.ports import CHOICES, MINDSPORE_PORTS, choose_port, is_free

@@ -9,7 +9,7 @@ import re
 from packaging.specifiers import SpecifierSet
 
 from fcn4dist.config import BatchPlan, RunConfig
-from fcn4dist.doctor.check import GIB, Check, Surroundings, format_bytes
+from fcn4dist.doctor.question import GIB, Check, Surroundings, format_bytes
 from fcn4dist.doctor.software import is_one_of
 from fcn4dist.job.cgroup import cpu_quota, memory_left
 from fcn4dist.job.devices import Target, needs_avx512_guard, usable_cores

@@ -13,7 +13,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion
 
 from fcn4dist.ascend.tools import without_own
-from fcn4dist.doctor.check import Check, Surroundings
+from fcn4dist.doctor.question import Check, Surroundings
 from fcn4dist.job.devices import Target, needs_avx512_guard
 
 PYTHONS = ((3, 10), (3, 12))  # first and last that MindSpore has wheels for and fcn4dist is tested with

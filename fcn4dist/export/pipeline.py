@@ -23,11 +23,11 @@ from fcn4dist.export.card import (
     card_file,
     decibel_rule,
 )
-from fcn4dist.export.clips import load_sample
 from fcn4dist.export.graphs import MINDSPORE, write_air, write_mindir, write_onnx
 from fcn4dist.export.mindspore_scorers import CheckpointScorer, MindirScorer
 from fcn4dist.export.onnx_scorer import OnnxScorer
 from fcn4dist.export.provenance import describe_split, find_evaluation, list_versions, load_thresholds, state_of
+from fcn4dist.export.sample_clips import load_sample
 from fcn4dist.export.scorer import Listener, Scorer
 from fcn4dist.export.verify import BATCHES, check_scores_agree, plan_lengths
 from fcn4dist.export.weights import digest_weights, load_safetensors, read_weights, write_safetensors

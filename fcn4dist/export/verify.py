@@ -10,7 +10,7 @@ import numpy as np
 from fcn4dist.config import MelConfig
 from fcn4dist.errors import JobError
 from fcn4dist.export.card import Verification
-from fcn4dist.export.clips import ClipSample
+from fcn4dist.export.sample_clips import ClipSample
 from fcn4dist.export.scorer import Scorer
 
 TOLERANCE = 1e-5  # of a score, which is 0..1

@@ -28,7 +28,7 @@ from fcn4dist.report.evaluated import (
     list_warnings,
     macro_of,
 )
-from fcn4dist.report.progress import draw_progress, median_speed
+from fcn4dist.report.per_tag import TagRow, describe_tags
 from fcn4dist.report.ranks import RankPart, describe_ranks
 from fcn4dist.report.run_files import RunFiles, load_run, number
 from fcn4dist.report.story import (
@@ -40,7 +40,7 @@ from fcn4dist.report.story import (
     list_events,
     list_failures,
 )
-from fcn4dist.report.tags import TagRow, describe_tags
+from fcn4dist.report.training import draw_progress, median_speed
 from fcn4dist.run.terminal import format_duration
 
 SECTIONS = (

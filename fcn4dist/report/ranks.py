@@ -11,8 +11,8 @@ import statistics
 from dataclasses import dataclass
 
 from fcn4dist.report.chart import Bar, Chart, Series, bar_chart, clean, line_chart, thin
-from fcn4dist.report.progress import is_first_step
 from fcn4dist.report.run_files import Record, RunFiles, number
+from fcn4dist.report.training import is_first_step
 
 MOST_RANKS = 32  # rows of the table and the bars: the slowest
 MOST_LINES = 8  # of a picture over time

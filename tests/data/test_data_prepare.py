@@ -23,8 +23,8 @@ from fcn4dist.config import DataConfig, RunConfig, load_config, override_config
 from fcn4dist.data.annotations.magnatagatune import KNOWN_BAD
 from fcn4dist.data.dataset import open_dataset
 from fcn4dist.data.manifest import LedgerClip, load_manifest
-from fcn4dist.data.plan import count_shards, plan_data_set
 from fcn4dist.data.prepare import PrepareReport, SilentProgress, prepare
+from fcn4dist.data.set_plan import count_shards, plan_data_set
 from fcn4dist.data.shard_job import make_shard
 from fcn4dist.data.shards import temporary_of
 from fcn4dist.data.split_report import report_split

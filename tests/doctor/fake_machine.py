@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fcn4dist.doctor.check import Surroundings
+from fcn4dist.doctor.question import Surroundings
 
 HCCN_TOOL = """#!/bin/sh
 # hccn_tool -i N -ip -g | -ip -inet6 -g | -link -g

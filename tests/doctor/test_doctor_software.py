@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fake_machine import FakeMachine
 
-from fcn4dist.doctor.check import Surroundings
+from fcn4dist.doctor.question import Surroundings
 from fcn4dist.doctor.software import (
     check_cann,
     check_mindspore,

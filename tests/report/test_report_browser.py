@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from made_run import HOSTILE, TAGS, add_failure, make_run
 
-from fcn4dist.report.compare import write_comparison
+from fcn4dist.report.comparison import write_comparison
 from fcn4dist.report.page import write_report
 
 pytestmark = pytest.mark.browser

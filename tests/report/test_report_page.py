@@ -13,7 +13,7 @@ from made_run import HOSTILE, add_failure, make_run
 
 from fcn4dist.errors import ConfigError
 from fcn4dist.report.chart import Series, format_tick, line_chart, smooth, thin
-from fcn4dist.report.compare import write_comparison
+from fcn4dist.report.comparison import write_comparison
 from fcn4dist.report.page import write_report
 from fcn4dist.report.published import find_published
 from fcn4dist.report.ranks import describe_ranks

@@ -41,7 +41,7 @@ console.print(shown.summary(run), markup=False, highlight=False, soft_wrap=True)
 """
 BAR = """
 import sys
-from fcn4dist.cli.progress import ConsoleProgress
+from fcn4dist.cli.progress_bar import ConsoleProgress
 
 with ConsoleProgress(is_quiet=False) as progress:
     for line in sys.stdin:

@@ -8,7 +8,7 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.table import Table
 
-from fcn4dist.ascend.rank_table.rules.ranks import HOST_DEVICE
+from fcn4dist.ascend.rank_table.rules.rank_ids import HOST_DEVICE
 from fcn4dist.ascend.rank_table.schema import Device, RankTable, Server
 
 MAX_RANK_LINES = 256  # beyond that a line a server

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from fcn4dist.config import DataConfig
-from fcn4dist.data.annotations.build import build_annotations, mark_tags
-from fcn4dist.data.annotations.clips import Annotations, Part
+from fcn4dist.data.annotations.assemble import build_annotations, mark_tags
 from fcn4dist.data.annotations.rows import iter_rows, read_records
+from fcn4dist.data.annotations.tagged_clips import Annotations, Part
 from fcn4dist.errors import DataError, quoted
 
 FILES: dict[str, Part] = {

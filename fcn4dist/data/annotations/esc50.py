@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from fcn4dist.config import DataConfig
-from fcn4dist.data.annotations.build import build_annotations, mark_tags, under_audio
-from fcn4dist.data.annotations.clips import Annotations
+from fcn4dist.data.annotations.assemble import build_annotations, mark_tags, under_audio
 from fcn4dist.data.annotations.rows import read_records
+from fcn4dist.data.annotations.tagged_clips import Annotations
 from fcn4dist.errors import DataError
 
 COLUMNS = ("filename", "fold", "category", "src_file")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from fcn4dist.config import DataConfig
-from fcn4dist.data.annotations.build import PART_NAMES, build_annotations, mark_tags
-from fcn4dist.data.annotations.clips import Annotations, Part
+from fcn4dist.data.annotations.assemble import PART_NAMES, build_annotations, mark_tags
 from fcn4dist.data.annotations.rows import iter_rows, read_records
+from fcn4dist.data.annotations.tagged_clips import Annotations, Part
 from fcn4dist.errors import DataError, quoted
 
 DEV, EVAL, VOCABULARY = "dev.csv", "eval.csv", "vocabulary.csv"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from fcn4dist.config import DataConfig
-from fcn4dist.data.annotations.build import build_annotations, mark_tags
-from fcn4dist.data.annotations.clips import Annotations, Part
+from fcn4dist.data.annotations.assemble import build_annotations, mark_tags
 from fcn4dist.data.annotations.rows import read_lines
+from fcn4dist.data.annotations.tagged_clips import Annotations, Part
 from fcn4dist.errors import DataError, quoted
 
 FILES: dict[str, Part] = {"train_filtered.txt": "train", "valid_filtered.txt": "val", "test_filtered.txt": "test"}

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from fcn4dist.config import DataConfig
-from fcn4dist.data.annotations.build import build_annotations, mark_tags, official_choice
-from fcn4dist.data.annotations.clips import Annotations, Part
+from fcn4dist.data.annotations.assemble import build_annotations, mark_tags, official_choice
 from fcn4dist.data.annotations.rows import check_strangers, iter_rows
+from fcn4dist.data.annotations.tagged_clips import Annotations, Part
 from fcn4dist.errors import DataError, quoted
 
 COLUMNS = ["TRACK_ID", "ARTIST_ID", "ALBUM_ID", "PATH", "DURATION", "TAGS"]

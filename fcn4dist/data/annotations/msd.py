@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcn4dist.config import DataConfig
-from fcn4dist.data.annotations.build import build_annotations, mark_tags
-from fcn4dist.data.annotations.clips import Annotations, Part
+from fcn4dist.data.annotations.assemble import build_annotations, mark_tags
 from fcn4dist.data.annotations.data_pickle import load_pickle
 from fcn4dist.data.annotations.rows import load_json, read_lines
+from fcn4dist.data.annotations.tagged_clips import Annotations, Part
 from fcn4dist.data.tags import load_tags
 from fcn4dist.errors import DataError, quoted
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from fcn4dist.config import DataConfig
-from fcn4dist.data.annotations.build import build_annotations, mark_tags
-from fcn4dist.data.annotations.clips import Annotations, Part
+from fcn4dist.data.annotations.assemble import build_annotations, mark_tags
 from fcn4dist.data.annotations.rows import load_json
+from fcn4dist.data.annotations.tagged_clips import Annotations, Part
 from fcn4dist.errors import DataError, quoted
 
 NAME = "examples.json"

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from fcn4dist.config import DataConfig
-from fcn4dist.data.annotations.build import build_annotations, official_choice, under_audio
-from fcn4dist.data.annotations.clips import UNKNOWN, Annotations, Part
+from fcn4dist.data.annotations.assemble import build_annotations, official_choice, under_audio
 from fcn4dist.data.annotations.rows import check_strangers, read_lines, read_records
+from fcn4dist.data.annotations.tagged_clips import UNKNOWN, Annotations, Part
 from fcn4dist.errors import DataError, quoted
 
 NAME = "openmic-2018-aggregated-labels.csv"

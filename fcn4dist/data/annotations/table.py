@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from fcn4dist.config import DataConfig
 from fcn4dist.data.annotations import magnatagatune
-from fcn4dist.data.annotations.build import PART_NAMES, build_annotations, join_fields, mark_tags
-from fcn4dist.data.annotations.clips import Annotations, Part
+from fcn4dist.data.annotations.assemble import PART_NAMES, build_annotations, join_fields, mark_tags
 from fcn4dist.data.annotations.rows import find_delimiter, iter_rows, read_head
+from fcn4dist.data.annotations.tagged_clips import Annotations, Part
 from fcn4dist.data.parts import Level
 from fcn4dist.errors import DataError, quoted
 

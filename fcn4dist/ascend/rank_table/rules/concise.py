@@ -16,7 +16,7 @@ from fcn4dist.ascend.rank_table.rules.fields import (
     join,
     peek_text,
 )
-from fcn4dist.ascend.rank_table.rules.ranks import ParsedRank, check_one_family, check_ranks
+from fcn4dist.ascend.rank_table.rules.rank_ids import ParsedRank, check_one_family, check_ranks
 from fcn4dist.ascend.rank_table.rules.super_pods import NO_SDID, SuperDevice, check_super_pods
 from fcn4dist.ascend.rank_table.schema import DEVICES_A_SERVER, Chip, Device, Format, Server
 

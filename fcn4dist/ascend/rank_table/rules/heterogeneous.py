@@ -16,7 +16,7 @@ from fcn4dist.ascend.rank_table.rules.fields import (
     parse_number,
     peek_text,
 )
-from fcn4dist.ascend.rank_table.rules.ranks import HOST_DEVICE, ParsedRank, check_ranks
+from fcn4dist.ascend.rank_table.rules.rank_ids import HOST_DEVICE, ParsedRank, check_ranks
 from fcn4dist.ascend.rank_table.schema import Chip, Device, Server
 
 MAX_COLLECTIVE_ID_BYTES = 127

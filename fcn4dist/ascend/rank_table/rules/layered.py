@@ -10,7 +10,7 @@ from typing import Any
 from fcn4dist.ascend.rank_table.findings import EI_KEY, EI_VALUE, Findings, kind, quote
 from fcn4dist.ascend.rank_table.rules.advice import list_children, note_ignored_keys
 from fcn4dist.ascend.rank_table.rules.fields import U32_MAX, address_family, join
-from fcn4dist.ascend.rank_table.rules.ranks import check_rank_ids
+from fcn4dist.ascend.rank_table.rules.rank_ids import check_rank_ids
 from fcn4dist.ascend.rank_table.schema import Device, Server
 
 MAX_RANKS = 65536

@@ -18,7 +18,7 @@ from fcn4dist.ascend.rank_table.rules.fields import (
     join,
     peek_text,
 )
-from fcn4dist.ascend.rank_table.rules.ranks import ParsedRank, check_ranks, devices_by_server
+from fcn4dist.ascend.rank_table.rules.rank_ids import ParsedRank, check_ranks, devices_by_server
 from fcn4dist.ascend.rank_table.schema import Chip, Device, Server
 
 MAX_NAME_BYTES = 127

@@ -10,9 +10,9 @@ from fcn4dist.errors import ConfigError
 from fcn4dist.report.chart import Chart, Series, clean, line_chart, smooth, thin
 from fcn4dist.report.evaluated import Macro, macro_of
 from fcn4dist.report.page import render, save_page
-from fcn4dist.report.progress import is_first_step, median_speed, points_of
 from fcn4dist.report.run_files import RunFiles, load_run, number
 from fcn4dist.report.story import KINDS, list_environment, show
+from fcn4dist.report.training import is_first_step, median_speed, points_of
 from fcn4dist.run.figures import Figures
 
 LETTERS = "ABCDEFGH"  # as many as there are colours

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fcn4dist.config import AnnotationFormat, DataConfig
-from fcn4dist.data.annotations.clips import Annotations, Part
 from fcn4dist.data.annotations.rows import DELIMITERS, find_delimiter, iter_rows, read_head
+from fcn4dist.data.annotations.tagged_clips import Annotations, Part
 from fcn4dist.errors import DataError, quoted
 
 INT32_MAX = 2**31 - 1  # MindRecord stores the id as int32

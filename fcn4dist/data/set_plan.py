@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from fcn4dist.config import RunConfig
 from fcn4dist.data.annotations import load_chosen_annotations, locate_clips
-from fcn4dist.data.annotations.clips import Annotations
 from fcn4dist.data.annotations.magnatagatune import explain_known_bad
+from fcn4dist.data.annotations.tagged_clips import Annotations
 from fcn4dist.data.manifest import LedgerClip
 from fcn4dist.data.shard_job import ClipFile, FeatureSpec, ShardJob
 from fcn4dist.data.shards import RowFormat

@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 
 from fcn4dist.config import AnnotationFormat, DataConfig
 from fcn4dist.data.annotations import audioset, esc50, fma, fsd50k, gtzan, jamendo, msd, nsynth, openmic, table
-from fcn4dist.data.annotations.clips import Annotations
 from fcn4dist.data.annotations.rows import read_head
+from fcn4dist.data.annotations.tagged_clips import Annotations
 from fcn4dist.data.tags import find_synonyms, load_synonyms, merge_synonyms, select_tags
 from fcn4dist.errors import ConfigError, DataError
 
