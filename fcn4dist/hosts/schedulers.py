@@ -15,8 +15,6 @@ import re
 import subprocess
 from collections.abc import Mapping
 
-import hostlist
-
 from fcn4dist.ascend.addresses import find_own_address, is_routable, own_addresses, resolve_host
 from fcn4dist.ascend.rank_table.rules.fields import is_address
 from fcn4dist.ascend.tools import without_own
@@ -73,20 +71,30 @@ def _slurm(environ: Mapping[str, str], master_port: int | None) -> Place | None:
 def expand_nodelist(text: str, environ: Mapping[str, str]) -> list[str]:
     """Return the host names of a Slurm list such as "gpu[01-03,7],login", in its order.
 
-    Slurm's own scontrol is asked; where it is not there or has no configuration, as in a container, python-hostlist is.
+    Slurm's own scontrol is asked; where it is not there or has no configuration, as in a container, python-hostlist is, which
+    is an extra since its licence is the GPL.
     Raises ConfigError where it is no such list.
     """
-    names = _ask_scontrol(text, environ)
-    if not names:
-        try:
-            names = hostlist.expand_hostlist(text, allow_duplicates=True)
-        except hostlist.BadHostlist as error:
-            raise ConfigError(
-                f"SLURM_STEP_NODELIST={text}: {error}; expected host names such as gpu[01-03,7],login"
-            ) from None
-    if not names:
+    if not text.strip():
         raise ConfigError("SLURM_STEP_NODELIST is empty; expected host names")
-    return names
+    if "[" not in text:
+        return text.split(",")
+    if names := _ask_scontrol(text, environ):
+        return names
+    try:
+        import hostlist
+    except ModuleNotFoundError:
+        raise ConfigError(
+            f"SLURM_STEP_NODELIST={text}: scontrol does not say which hosts these are; put Slurm's scontrol on the PATH, or "
+            "pip install 'fcn4dist[slurm]'"
+        ) from None
+    try:
+        names = hostlist.expand_hostlist(text, allow_duplicates=True)
+    except hostlist.BadHostlist as error:
+        raise ConfigError(
+            f"SLURM_STEP_NODELIST={text}: {error}; expected host names such as gpu[01-03,7],login"
+        ) from None
+    return list(names)
 
 
 def _ask_scontrol(text: str, environ: Mapping[str, str]) -> list[str]:

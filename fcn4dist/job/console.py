@@ -81,9 +81,8 @@ class JobConsole:
             self._last = event.record
             self._show(format_step(event.record), event.at_s)
         elif isinstance(event, Signalled):
-            self._print(
-                f"{signal_name(event.signal)}: the ranks finish this step and save; a second signal ends them at once"
-            )
+            how = "the ranks finish this step and save" if self.has_progress else "the job ends, no step is done yet"
+            self._print(f"{signal_name(event.signal)}: {how}; a second signal ends it at once")
         elif isinstance(event, Stalled):
             self._print(f"{event.stall}; the stacks of all ranks go into the logs")
         elif isinstance(event, StartWaits):

@@ -31,6 +31,7 @@ from fcn4dist.job.events import (
     Stepped,
 )
 from fcn4dist.job.start_watch import StartWatch
+from fcn4dist.run.figures import Figures
 from fcn4dist.run.pulse import Pulse, parse_pulse
 
 log = logging.getLogger(__name__)
@@ -118,10 +119,8 @@ class RunWatcher:
             self._inbox.put(Stepped(self._clock(), 0, record))
         if (stamp := self._stamp(self._evaluation)) != self._evaluated:
             self._evaluated = stamp
-            try:
-                self._inbox.put(Scored(self._clock(), json.loads(self._evaluation.read_text())))
-            except (OSError, ValueError) as error:
-                log.warning("%s: %s", self._evaluation, error)
+            if figures := Figures.load(self._evaluation):
+                self._inbox.put(Scored(self._clock(), figures.document))
         for process in [name for name, path in self._errors.items() if path.exists()]:
             del self._errors[process]
             self._inbox.put(Reported(self._clock(), process))

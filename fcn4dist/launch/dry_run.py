@@ -28,7 +28,7 @@ from fcn4dist.job.devices import HostDevices, list_ascend_devices
 from fcn4dist.job.plan import JobPlan, Launcher, Meeting, format_job, format_processes, plan_as_json, plan_job
 from fcn4dist.job.ports import LOOPBACK, choose_port
 from fcn4dist.launch.host_job import LaunchRequest, survey
-from fcn4dist.launch.training_data import check_data, is_demo, lay_demo_under
+from fcn4dist.launch.training_data import adopt_data, check_data, is_demo, lay_demo_under
 from fcn4dist.model.memory_estimate import MemoryEstimate, estimate_memory, format_memory
 from fcn4dist.run.attempts import check_run_dir, dated_folder, next_attempt
 from fcn4dist.run.folder import RunDir
@@ -86,6 +86,7 @@ def imagine_job(
     world_size = layout.world_size
     if on_demo := is_demo(config):
         config = lay_demo_under(config, RunDir(run_path), demo_set=Path("demo-set"), num_ranks=world_size)  # named only
+    config = adopt_data(config)
     batches = plan_batches(config.train, world_size)
     notes, num_clips = [], None
     if on_demo:

@@ -91,13 +91,14 @@ def test_lines_stand_above_the_one_picture_and_the_summary_in_its_place(
 ) -> None:
     kept = [
         "evaluation: 80 val clips, ROC-AUC 0.9000",
-        "SIGTERM: the ranks finish this step and save; a second signal ends them at once",
+        "SIGTERM: the ranks finish this step and save; a second signal ends it at once",
         "WARNING disk: nearly [red]full",
         "a line of a library",
     ]
     with show_job(run, term=term, columns=columns, lines=lines) as shown:
         shown.read_until("step 5/60")
         shown.send(EVALUATION)
+        shown.send("shown.on_event(Stepped(1.0, 0, {'step': 5, 'loss': 0.125}))\n")
         shown.send("shown.on_event(Signalled(1.0, 15))\n")
         shown.send("logging.getLogger('disk').warning('nearly [red]full')\n")
         shown.send("print('a line of a library', file=sys.stderr)\n")
