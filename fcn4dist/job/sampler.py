@@ -235,7 +235,7 @@ class UsageRecorder:
         known of the ranks for FRESH_S (job/stall) counts as unknown.
         """
         if not self._asking.is_alive():
-            self._asking = threading.Thread(target=self._hear_npu_smi, name="npu-smi", daemon=True)
+            self._asking = threading.Thread(target=self._hear_npu_smi, name="npu-usage", daemon=True)
             self._asking.start()
         try:
             return parse_npu_usage(self._answers.get(timeout=NPU_PATIENCE_S))
