@@ -29,7 +29,7 @@ class TrainedModel:
 
     def build_network(self) -> FCN4:
         """Build the network and load its weights; the device must be chosen by then. Raises CheckpointError."""
-        network = FCN4(self.card.model, len(self.card.tags))
+        network = FCN4(self.card.model, len(self.card.tags), self.card.mel.n_mels)
         parameters = list(network.get_parameters())
         if self.foreign is None:
             load_weights(self.path, parameters)
@@ -57,9 +57,17 @@ def open_model(checkpoint: Path, config: RunConfig, data_dir: Path | None = None
     weights, tags = _name_outputs(weights, config, data_dir)
     if "channels" in config.model.model_fields_set and config.model.channels != weights.channels:
         raise CheckpointError(f"{folder}: has channels {weights.channels}, model.channels says {config.model.channels}")
+    input_norm = "none" if weights.input_bands is None else "batch"
+    if "input_norm" in config.model.model_fields_set and config.model.input_norm != input_norm:
+        has = "no input norm" if weights.input_bands is None else "an input norm"
+        raise CheckpointError(f"{folder}: has {has}, model.input_norm says {config.model.input_norm}")
+    if weights.input_bands not in (None, config.mel.n_mels):
+        raise CheckpointError(
+            f"{folder}: an input norm of {weights.input_bands} mel bands, mel.n_mels is {config.mel.n_mels}"
+        )
     card = ModelCard(
         name=config.checkpoint.prefix,
-        model=config.model.model_copy(update={"channels": weights.channels}),
+        model=config.model.model_copy(update={"channels": weights.channels, "input_norm": input_norm}),
         mel=config.mel,
         tags=tags,
         split_name=MODELZOO_SPLIT,
