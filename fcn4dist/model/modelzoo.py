@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fcn4dist.config.modelzoo_tags import MODELZOO_TAGS
 from fcn4dist.errors import CheckpointError
 from fcn4dist.model.parameters import read_parameters
 
@@ -56,6 +57,27 @@ class ModelZooWeights:
         chosen = np.array(order, np.intp)
         dense = {name: self.values[name][chosen] for name in ("dense.weight", "dense.bias")}
         return replace(self, values={**self.values, **dense})
+
+
+def name_outputs(
+    weights: ModelZooWeights, named: Sequence[str] | None, data_tags: Sequence[str] | None
+) -> list[str] | None:
+    """Return the tags of a file's outputs in their order: those that the user `named`, else ModelZoo's own; None: not known.
+
+    A file is ModelZoo's own where its training wrote it (Adam's moments are in it), it has 50 outputs, and the data set has the
+    very tags of ModelZoo's tag.txt, in whatever order. Raises CheckpointError for another number of names than outputs.
+    """
+    if named is not None:
+        check_number(weights, named, "data.tags names")
+        return list(named)
+    is_modelzoos = weights.has_optimizer and weights.num_tags == len(MODELZOO_TAGS)
+    return list(MODELZOO_TAGS) if is_modelzoos and set(data_tags or ()) == set(MODELZOO_TAGS) else None
+
+
+def check_number(weights: ModelZooWeights, tags: Sequence[str], who: str) -> None:
+    """Raise CheckpointError unless there is one of `tags` for each output."""
+    if len(tags) != weights.num_tags:
+        raise CheckpointError(f"{weights.file}: {weights.num_tags} outputs (dense.weight), but {who} {len(tags)} tags")
 
 
 def load_modelzoo(path: Path) -> ModelZooWeights:
