@@ -10,6 +10,11 @@ same one. A rank must tell that it overflowed: on Ascend 910 numbers saturate, w
 the flag that `amp.all_finite` reads there is a register of the rank's own chip.
 `Model(amp_level=...)` is not used: it does not run on CPU (see docs/log.md).
 
+Each micro-batch is normalized by its own statistics, and moves the moving ones from where they stood before the step. What is kept
+is the mean of these over micro-batches and ranks: one update a step by the mean of all parts' means and variances. So the statistics
+depend on the size of a micro-batch, as the outputs do, but not on which rank took which. The variance between the parts' means is
+left out, as each part's gradients know nothing of it either: the moving variance is what a part is normalized by.
+
 A label may be unknown (-1). The loss is the mean over the known labels of the global batch, however it is cut: a micro-batch
 gives its sum over known labels divided by its number of labels, and the sum over all of them is divided by the share that is
 known. Where no label of the global batch is known, loss and gradients are 0, and Adam goes on by its moments.
@@ -67,7 +72,7 @@ class TrainStep:
         if plan.accumulation == 1:
             self._step = WholeStep(gradients, self._update)
         else:
-            self._accumulate = Accumulate(gradients, self.optimizer.parameters)
+            self._accumulate = Accumulate(gradients, self.optimizer.parameters, self._update)
             self._apply = ApplySums(self._accumulate, self._update)
 
     @property
@@ -101,7 +106,6 @@ class TrainStep:
                 part = slice(start, start + size)
                 self._accumulate(Tensor(mel_db[part], ms.float32), Tensor(labels[part], ms.float32))
             loss, finite, stops = self._apply(stop)
-            self._accumulate.clear()
         is_stop = float(stops.asnumpy()) > 0
         return StepResult(float(loss.asnumpy()), not bool(finite.asnumpy()), scale, is_stop)
 
@@ -164,7 +168,6 @@ class Update(nn.Cell):
         )
         self.is_distributed = plan.world_size > 1
         self.parts = plan.world_size * plan.accumulation
-        self.world_size = plan.world_size
         self.num_labels = num_labels  # of the global batch, known or not
         shapes = [tuple(p.shape) for p in (*optimizer.parameters, *stats)]
         self.num_gradients = len(optimizer.parameters)
@@ -173,11 +176,12 @@ class Update(nn.Cell):
         if self.is_distributed:
             self.reduce = ops.AllReduce(ops.ReduceOp.SUM)
 
-    def construct(self, loss: Tensor, gradients: Any, num_known: Tensor, stop: Tensor) -> Any:
-        """Return (mean unscaled loss, whether the update was made, the number of ranks that want to stop)."""
-        values: Any = gradients
-        for stat in self.stats:
-            values = (*values, stat)
+    def construct(self, loss: Tensor, gradients: Any, moved: Any, num_known: Tensor, stop: Tensor) -> Any:
+        """Return (mean unscaled loss, whether the update was made, the number of ranks that want to stop).
+
+        `moved`: this rank's sum over its micro-batches of the statistics as each has moved them.
+        """
+        values: Any = (*gradients, *moved)
         flat = ops.reshape(loss, (1,))
         if self.is_distributed:
             own = [ops.reshape(v, (-1,)) for v in values] + [flat]
@@ -194,7 +198,7 @@ class Update(nn.Cell):
         known = ops.maximum(num_known, 1.0) / self.num_labels  # just 1 where all are known; counts add without rounding
         unscale = 1.0 / (self.scaler.scale * self.parts * known)
         gradients = tuple(values[i] * unscale for i in range(self.num_gradients))
-        stats = tuple(values[self.num_gradients + i] / self.world_size for i in range(len(self.stats)))
+        stats = tuple(values[self.num_gradients + i] / self.parts for i in range(len(self.stats)))
         loss = loss * unscale
         if self.is_distributed:
             # not amp.all_finite: every rank decides by what all ranks have received
@@ -222,34 +226,39 @@ class WholeStep(nn.Cell):
     def construct(self, mel_db: Tensor, labels: Tensor, stop: Tensor) -> Any:
         """Return (mean unscaled loss, whether the update was made, the number of ranks that want to stop)."""
         loss, gradients, num_known = self.gradients(mel_db, labels)
-        return self.update(loss, gradients, num_known, stop)
+        moved: Any = ()
+        for stat in self.update.stats:
+            moved = (*moved, stat)
+        return self.update(loss, gradients, moved, num_known, stop)
 
 
 class Accumulate(nn.Cell):
-    """Sum the losses, gradients and known labels of the micro-batches of a step."""
+    """Sum the losses, gradients, moved statistics and known labels of the micro-batches of a step."""
 
-    def __init__(self, gradients: Gradients, weights: Any) -> None:
+    def __init__(self, gradients: Gradients, weights: Any, update: Update) -> None:
         super().__init__(auto_prefix=False)
         self.gradients = gradients
+        self.stats = update.stats
+        self.kept = update.kept
         self.sums = ms.ParameterTuple(
-            Parameter(ops.zeros_like(w), name=f"sum_{w.name}", requires_grad=False) for w in weights
+            Parameter(ops.zeros_like(value), name=f"sum_{value.name}", requires_grad=False)
+            for value in (*weights, *update.stats)
         )
+        self.num_gradients = len(weights)
         self.loss = Parameter(Tensor(0.0, ms.float32), name="sum_loss", requires_grad=False)
         self.num_known = Parameter(Tensor(0.0, ms.float32), name="sum_known", requires_grad=False)
 
     def construct(self, mel_db: Tensor, labels: Tensor) -> Tensor:
-        """Add one micro-batch."""
+        """Add one micro-batch, and take the statistics that it has moved back to where the step found them."""
         loss, gradients, num_known = self.gradients(mel_db, labels)
-        for i in range(len(self.sums)):
+        for i in range(self.num_gradients):
             ops.assign_add(self.sums[i], gradients[i])
+        for i in range(len(self.stats)):
+            ops.assign_add(self.sums[self.num_gradients + i], self.stats[i])
+            ops.assign(self.stats[i], self.kept[i])
         ops.assign_add(self.loss, loss)
         ops.assign_add(self.num_known, num_known)
         return loss
-
-    def clear(self) -> None:
-        """Start the next step from zero."""
-        for total in (*self.sums, self.loss, self.num_known):
-            total.set_data(ops.zeros_like(total))
 
 
 class ApplySums(nn.Cell):
@@ -258,16 +267,23 @@ class ApplySums(nn.Cell):
     def __init__(self, accumulate: Accumulate, update: Update) -> None:
         super().__init__(auto_prefix=False)
         self.sums = accumulate.sums
+        self.num_gradients = accumulate.num_gradients
         self.loss = accumulate.loss
         self.num_known = accumulate.num_known
         self.update = update
 
     def construct(self, stop: Tensor) -> Any:
         """Return (mean unscaled loss, whether the update was made, the number of ranks that want to stop)."""
-        gradients: Any = ()
+        values: Any = ()
         for total in self.sums:
-            gradients = (*gradients, total + 0.0)
-        return self.update(self.loss + 0.0, gradients, self.num_known + 0.0, stop)
+            values = (*values, total + 0.0)
+        gradients, moved = values[: self.num_gradients], values[self.num_gradients :]
+        result = self.update(self.loss + 0.0, gradients, moved, self.num_known + 0.0, stop)
+        for total in self.sums:  # the next step starts from zero
+            ops.assign(total, ops.zeros_like(total))
+        ops.assign(self.loss, ops.zeros_like(self.loss))
+        ops.assign(self.num_known, ops.zeros_like(self.num_known))
+        return result
 
 
 def running_statistics(network: FCN4) -> list[Parameter]:
