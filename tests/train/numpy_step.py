@@ -1,4 +1,4 @@
-"""A training step of FCN-4 in plain NumPy and float64, forward and backward written out: what the compiled one is compared with."""
+"""A training step of FCN-4 in plain NumPy and float64, forward and backward written out: the compiled one is compared with it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def spread(gradient: Array, sizes: tuple[int, int], taken: Array) -> Array:
 
 
 def gradients_of(
-    weights: dict[str, Array], pools: Sequence[tuple[int, int]], mel_db: Array, labels: Array
+    weights: dict[str, Array], pools: Sequence[tuple[int, int]], mel_db: Array, labels: Array, keep: Array | float = 1.0
 ) -> tuple[float, dict[str, Array], dict[str, Array]]:
     """Return of one micro-batch: the sum of the cross-entropy over known labels, its gradients, and the batch's statistics."""
     x, kept, stats = mel_db.astype(np.float64), [], {}
@@ -55,13 +55,13 @@ def gradients_of(
         pooled, taken = pool(scaled, sizes)
         x = np.maximum(pooled, 0)
         kept.append((seen, normal, spread_of, sizes, taken, x))
-    values = x[:, :, 0, 0]
+    values = x[:, :, 0, 0] * keep
     logits = values @ weights["dense.weight"].T + weights["dense.bias"]
     known = labels >= 0
     entropy = np.logaddexp(0, logits) - labels * logits
     back = np.where(known, expit(logits) - labels, 0.0)
     found = {"dense.weight": back.T @ values, "dense.bias": back.sum(axis=0)}
-    gradient = (back @ weights["dense.weight"])[:, :, None, None]
+    gradient = (back @ weights["dense.weight"] * keep)[:, :, None, None]
     for i in range(4, 0, -1):
         seen, normal, spread_of, sizes, taken, active = kept[i - 1]
         gradient = spread(gradient * (active > 0), sizes, taken)
@@ -74,19 +74,32 @@ def gradients_of(
 
 
 class NumpyStep:
-    """Weights and Adam's moments; `__call__` takes a global batch in micro-batches of `size` clips."""
+    """Weights, moments and an average of the weights; `__call__` takes a global batch in micro-batches of `size` clips."""
 
-    def __init__(self, weights: dict[str, Array], pools: Sequence[tuple[int, int]], size: int) -> None:
+    def __init__(
+        self,
+        weights: dict[str, Array],
+        pools: Sequence[tuple[int, int]],
+        size: int,
+        *,
+        optimizer: str = "adam",
+        decay: float = 0.0,
+        clip_norm: float = np.inf,
+        ema_decay: float = 0.0,
+    ) -> None:
         self.weights = {name: np.array(values, np.float64) for name, values in weights.items()}
         self.pools, self.size, self.num_steps = pools, size, 0
+        self.optimizer, self.decay, self.clip_norm, self.ema_decay = optimizer, decay, clip_norm, ema_decay
         self.moments = {name: (np.zeros_like(v), np.zeros_like(v)) for name, v in self.weights.items()}
+        self.averages = dict(self.weights)
 
-    def __call__(self, mel_db: Array, labels: Array, lr: float) -> float:
+    def __call__(self, mel_db: Array, labels: Array, lr: float, keep: Array | None = None) -> float:
         """Take a step and return the loss: the mean over all known labels."""
         num_known = (labels >= 0).sum()
+        places = [slice(i, i + self.size) for i in range(0, len(mel_db), self.size)]
         parts = [
-            gradients_of(self.weights, self.pools, mel_db[i : i + self.size], labels[i : i + self.size])
-            for i in range(0, len(mel_db), self.size)
+            gradients_of(self.weights, self.pools, mel_db[p], labels[p], 1.0 if keep is None else keep[p])
+            for p in places
         ]
         gradients = {name: sum(part[1][name] for part in parts) / num_known for name in parts[0][1]}
         self.update(gradients, lr)
@@ -96,11 +109,24 @@ class NumpyStep:
         return float(sum(part[0] for part in parts) / num_known)
 
     def update(self, gradients: dict[str, Array], lr: float) -> None:
-        """Adam as Kingma and Ba (2015) give it at the end of their section 2: both corrections in the rate."""
+        """Adam as Kingma and Ba (2015) give it at the end of their section 2, or SGD as PyTorch has Nesterov's."""
         self.num_steps += 1
-        rate = lr * np.sqrt(1 - 0.999**self.num_steps) / (1 - 0.9**self.num_steps)
+        n = self.num_steps
+        norm = np.sqrt(sum(np.sum(gradient**2) for gradient in gradients.values()))
         for name, gradient in gradients.items():
-            first, second = self.moments[name]
-            first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
-            self.moments[name] = first, second
-            self.weights[name] = self.weights[name] - rate * first / (np.sqrt(second) + 1e-8)
+            weight, (first, second) = self.weights[name], self.moments[name]
+            gradient = gradient * min(1.0, self.clip_norm / norm)
+            decay = self.decay if name.endswith(".weight") else 0.0
+            if self.optimizer == "adamw":
+                weight = weight * (1 - lr * decay)
+            else:
+                gradient = gradient + decay * weight
+            if self.optimizer == "sgd":
+                first = 0.9 * first + gradient
+                weight = weight - lr * (gradient + 0.9 * first)
+            else:
+                first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+                weight = weight - lr * np.sqrt(1 - 0.999**n) / (1 - 0.9**n) * first / (np.sqrt(second) + 1e-8)
+            self.weights[name], self.moments[name] = weight, (first, second)
+            rate = min(self.ema_decay, (1 + n) / (10 + n))
+            self.averages[name] = rate * self.averages[name] + (1 - rate) * weight
