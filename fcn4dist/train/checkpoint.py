@@ -121,7 +121,7 @@ class Checkpoints:
         """
         if progress.best_step is not None and (self._folder / step_name(progress.best_step)).is_dir():
             self.mark_best(progress.best_step)
-        best = Best(best_score=progress.best_score, best_step=progress.best_step)
+        best = Best(**{key: getattr(progress, key) for key in Best.model_fields})
         save_evaluated(self._folder, {**load_evaluated(self._folder), step_name(progress.step): best})
 
     def _write_into(self, folder: Path, snapshot: Snapshot) -> None:
