@@ -2,6 +2,7 @@
 
 from fcn4dist.config.batches import BatchPlan, keep_batches, plan_batches
 from fcn4dist.config.load import build_config, format_config, load_config, override_config, parse_override
+from fcn4dist.config.precision import check_precision
 from fcn4dist.config.schema import (
     AnnotationFormat,
     AugmentConfig,
@@ -28,6 +29,7 @@ __all__ = [
     "RunConfig",
     "TrainConfig",
     "build_config",
+    "check_precision",
     "format_config",
     "keep_batches",
     "load_config",

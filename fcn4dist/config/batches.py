@@ -8,6 +8,8 @@ from fcn4dist.config.load import override_config
 from fcn4dist.config.schema import RunConfig, TrainConfig
 from fcn4dist.errors import ConfigError
 
+ENOUGH_CLIPS = 8  # of a micro-batch under batch norm; fewer are refused where a device may take more than twice as many
+
 
 @dataclass(frozen=True)
 class BatchPlan:
@@ -35,7 +37,8 @@ class BatchPlan:
 def plan_batches(train: TrainConfig, world_size: int) -> BatchPlan:
     """Divide the global batch over ranks and micro-batches.
 
-    Raises ConfigError when the ranks do not divide the global batch.
+    Micro-batches are equal and not over train.device_batch. Raises ConfigError when the ranks do not divide the global batch,
+    and when that would make micro-batches of one or a few clips although a device may take more, and batch norm is not frozen.
     """
     global_batch = train.global_batch or 32 * world_size
     if global_batch % world_size:
@@ -46,8 +49,32 @@ def plan_batches(train: TrainConfig, world_size: int) -> BatchPlan:
         )
     rank_batch = global_batch // world_size
     most = train.device_batch or rank_batch
-    accumulation = next(a for a in range(1, rank_batch + 1) if rank_batch % a == 0 and rank_batch // a <= most)
-    return BatchPlan(global_batch, world_size, accumulation)
+    if not train.freeze_batch_norm and not _divides_well(rank_batch, most):
+        raise ConfigError(_say_what_divides(rank_batch, most, world_size))
+    return BatchPlan(global_batch, world_size, rank_batch // _micro_batch(rank_batch, most))
+
+
+def _micro_batch(rank_batch: int, most: int) -> int:
+    """Return the largest equal part of `rank_batch` clips that is not over `most`."""
+    return next(size for size in range(min(most, rank_batch), 0, -1) if rank_batch % size == 0)
+
+
+def _divides_well(rank_batch: int, most: int) -> bool:
+    """Whether micro-batches have at least half of the clips that a device may take, or enough for batch norm's statistics."""
+    return _micro_batch(rank_batch, most) >= min(rank_batch, most, max(2, min(most / 2, ENOUGH_CLIPS)))
+
+
+def _say_what_divides(rank_batch: int, most: int, world_size: int) -> str:
+    fitting = [size for size in range(1, 2 * rank_batch) if _divides_well(size, most)]
+    below = max((size for size in fitting if size < rank_batch), default=None)
+    above = min((size for size in fitting if size > rank_batch), default=None)
+    batches = " or ".join(str(size * world_size) for size in (below, above) if size is not None)
+    device = next(size for size in range(most + 1, rank_batch + 1) if rank_batch % size == 0)
+    size = _micro_batch(rank_batch, most)
+    return (
+        f"train.device_batch: {rank_batch} clips a rank in equal parts of at most {most} are {rank_batch // size} of "
+        f"{size}, too few for batch norm; use train.global_batch {batches}, or train.device_batch {device}"
+    )
 
 
 def keep_batches(config: RunConfig, batches: BatchPlan) -> RunConfig:

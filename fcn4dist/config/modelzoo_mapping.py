@@ -9,6 +9,7 @@ from typing import Any
 
 from fcn4dist.config import build_config
 from fcn4dist.config.modelzoo_source import NOT_LITERAL, Source, load_source
+from fcn4dist.config.modelzoo_tags import MODELZOO_TAGS
 from fcn4dist.errors import ConfigError, quoted
 
 # ModelZoo's key -> our section and key, the value as it is
@@ -151,11 +152,10 @@ def _carry_tags(result: Imported) -> None:
     if "num_classes" not in result.source.entries:
         return
     number = _scalar(result.source, "num_classes")
-    if (tag_file := _find_tag_file(result.source.file, number)) is not None:
+    if (found := _find_tag_file(result.source.file, number)) is not None:
+        tag_file, tags = found
         result.carry("data.tags", str(tag_file), "num_classes")
-        result.remarks.append(
-            f"data.tags is {quoted(str(tag_file))}, in the order of ModelZoo's labels and outputs: the rarest tag first"
-        )
+        result.remarks.append(f"data.tags is {quoted(str(tag_file))}, {_describe_order(tags)}")
     else:
         result.carry("data.tags", number, "num_classes")
         result.remarks.append(
@@ -168,16 +168,29 @@ def _carry_tags(result: Imported) -> None:
     )
 
 
-def _find_tag_file(file: Path, number: object) -> Path | None:
+def _find_tag_file(file: Path, number: object) -> tuple[Path, list[str]] | None:
+    """Return the file of so many tags beside ModelZoo's config, and its tags; a file that names one twice is none."""
     for name in TAG_FILES:
         found = file.parent / name
         try:
             lines = found.read_text(encoding="utf-8-sig").splitlines() if found.is_file() else []
-            if sum(bool(line.strip()) for line in lines) == number:
-                return found
         except (OSError, UnicodeDecodeError):
             continue
+        tags = [tag for line in lines if (tag := line.strip())]
+        if len(tags) == len(set(tags)) == number:
+            return found, tags
     return None
+
+
+def _describe_order(tags: list[str]) -> str:
+    """Say what is known of the order of `tags`: a list is ModelZoo's own only where it is that, name by name."""
+    if tags == list(MODELZOO_TAGS):
+        return "in the order of ModelZoo's labels and outputs: the rarest tag first"
+    if set(tags) == set(MODELZOO_TAGS):
+        return "the tags of ModelZoo's tag.txt in ANOTHER order: its checkpoints and shards need those of the original file"
+    return (
+        "not ModelZoo's own tags: they must stand in the order of the labels and outputs, which nobody can check here"
+    )
 
 
 def _carry_training(result: Imported) -> None:

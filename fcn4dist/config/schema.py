@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 PositiveInt = Annotated[int, Field(gt=0)]
+NotNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 AnnotationFormat = Literal[
     "table", "mtg-jamendo", "msd", "fma", "gtzan", "openmic", "nsynth", "fsd50k", "esc50", "audioset"
@@ -45,7 +46,7 @@ class DataConfig(Section):
     seed: int = 1  # of the random splits
     feature_dtype: Literal["float32", "float16"] = "float32"
     max_skipped_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
-    num_workers: Annotated[int, Field(ge=0)] = 0  # processes of `prepare`; 0: one a core
+    num_workers: NotNegativeInt = 0  # processes of `prepare`; 0: one a core
     verify: Literal["digest", "size"] = "size"  # how shards are checked before training
 
     @property
@@ -107,6 +108,11 @@ class AugmentConfig(Section):
     """How training varies what it hears; every choice is a function of (seed, epoch, clip)."""
 
     crop: Literal["middle", "random"] = "middle"  # of what is stored: mel.stored_s
+    time_masks: NotNegativeInt = 0  # stretches of a clip that are blanked
+    time_mask_frames: PositiveInt = 64  # the longest of them
+    frequency_masks: NotNegativeInt = 0  # groups of neighbouring mel bands that are blanked
+    frequency_mask_bins: PositiveInt = 12  # the widest of them
+    mixup: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0  # shares are drawn from Beta(mixup, mixup)
 
 
 class ModelConfig(Section):
@@ -114,6 +120,8 @@ class ModelConfig(Section):
 
     channels: list[PositiveInt] = [128, 384, 768, 2048]
     pools: list[tuple[PositiveInt, PositiveInt]] = [(2, 4), (4, 5), (3, 8)]  # (mel bands, frames)
+    input_norm: Literal["none", "batch"] = "none"  # batch: a scale and shift a mel band, learned
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the values before the last layer, in training only
 
     @field_validator("channels")
     @classmethod
@@ -137,14 +145,31 @@ class TrainConfig(Section):
     max_steps: PositiveInt | None = None  # stop after so many steps in all
     global_batch: PositiveInt | None = None  # clips a step over all ranks; none: 32 a rank
     device_batch: PositiveInt | None = None  # most clips a device takes at once; gradients accumulate over the rest
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"  # adamw decays weights beside the gradient; sgd is Nesterov's
     lr: PositiveFloat = 0.0005
-    schedule: Literal["constant", "cosine"] = "constant"
-    warmup_steps: Annotated[int, Field(ge=0)] = 0  # linear, before either schedule
+    momentum: Annotated[float, Field(gt=0, lt=1)] = 0.9  # of sgd
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0  # not of biases and norms
+    clip_norm: PositiveFloat | None = None  # the largest norm of all gradients together; larger ones are scaled down
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None  # of a moving average of the weights, then evaluated
+    schedule: Literal["constant", "cosine", "plateau"] = "constant"
+    warmup_steps: NotNegativeInt = 0  # linear, before any schedule
+    plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.2  # of the rate, once validation stands still
+    plateau_patience: PositiveInt = 3  # epochs without a better validation ROC-AUC before that
+    early_stop_epochs: PositiveInt | None = None  # end the run after so many epochs without a better validation ROC-AUC
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     amp: Literal["O0", "O2", "O3", "auto"] = "O0"
+    amp_dtype: Literal["float16", "bfloat16"] = "float16"  # of amp; bfloat16 needs a 910B or later
     loss_scale: PositiveFloat | Literal["dynamic"] = 1024.0
+    max_overflows: PositiveInt = 1000  # overflows in a row before the run ends as failed
+    max_diverged_steps: PositiveInt = 100  # steps in a row with an exploding or no loss, likewise
     init_from: Path | None = None  # weights to start from: a checkpoint of ours or of ModelZoo
     freeze_batch_norm: bool = False  # use the stored statistics in training too: fine-tuning on small batches
+
+    @model_validator(mode="after")
+    def _half_precision_is_used(self) -> TrainConfig:
+        if self.amp_dtype == "bfloat16" and self.amp == "O0":
+            raise ValueError("amp_dtype is bfloat16, but amp is O0, all in float32; set amp: O2, or leave it out")
+        return self
 
 
 class CheckpointConfig(Section):
@@ -163,8 +188,8 @@ class EvaluateConfig(Section):
     every_epochs: PositiveInt = 1
     split: Literal["train", "val", "test"] = "val"
     batch: PositiveInt = 16  # clips a forward pass on each rank; the last one is padded, padding never counts
-    num_resamples: Annotated[int, Field(ge=0)] = 2000  # bootstrap resamples of the intervals; 0: no intervals
-    seed: Annotated[int, Field(ge=0)] = 0  # of the resamples
+    num_resamples: NotNegativeInt = 2000  # bootstrap resamples of the intervals; 0: no intervals
+    seed: NotNegativeInt = 0  # of the resamples
 
 
 class LaunchConfig(Section):
@@ -177,7 +202,7 @@ class LaunchConfig(Section):
     join_timeout_s: PositiveFloat = 600.0  # how long the hosts of a job wait for each other
     peer_timeout_s: Annotated[float, Field(ge=2)] = 10.0  # without a word of another host before it counts as gone
     grace_s: PositiveFloat = 30.0  # for the current step and its checkpoint when a signal ends the job
-    max_restarts: Annotated[int, Field(ge=0)] = 0  # how often a failed job starts again, from its newest checkpoint
+    max_restarts: NotNegativeInt = 0  # how often a failed job starts again, from its newest checkpoint
     tensorboard: bool = False  # write RUN/tensorboard as the run goes on; needs the extra [tensorboard]
     stall_timeout_s: PositiveFloat = 600.0  # without a step on any rank before the job counts as failed
     phase_timeout_s: PositiveFloat = 3600.0  # for starting, compiling, one evaluation and the last checkpoint
@@ -205,6 +230,39 @@ class RunConfig(Section):
                 f"model.pools {[list(p) for p in self.model.pools]} leave nothing of {self.mel.n_mels} mel bands x "
                 f"{self.mel.num_frames} frames (mel.clip_s {self.mel.clip_s}); use smaller pools or longer clips"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _masks_leave_something(self) -> RunConfig:
+        augment = self.augment
+        for count, key, unit, heard in (
+            (augment.time_masks, "time_mask_frames", "frames", self.mel.num_frames),
+            (augment.frequency_masks, "frequency_mask_bins", "mel bands", self.mel.n_mels),
+        ):
+            if (masked := count * getattr(augment, key)) >= heard:
+                raise ValueError(
+                    f"augment.{key} {getattr(augment, key)}: {count} of them may blank {masked} {unit}, a clip has {heard}; "
+                    "use fewer or smaller ones"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _validation_can_decide(self) -> RunConfig:
+        """Whether the evaluations that the plateau schedule and early stopping go by come, and come in time."""
+        train, every = self.train, self.evaluate.every_epochs
+        waits = {"train.schedule plateau": train.plateau_patience} if train.schedule == "plateau" else {}
+        if train.early_stop_epochs is not None:
+            waits["train.early_stop_epochs"] = train.early_stop_epochs
+        for key, patience in waits.items():
+            if self.evaluate.split != "val":
+                raise ValueError(
+                    f"{key} goes by the validation part, but evaluate.split is {self.evaluate.split}; set val"
+                )
+            if every > min(patience, train.epochs):
+                raise ValueError(
+                    f"{key} goes by evaluations, but evaluate.every_epochs is {every}, for {train.epochs} epochs and a patience "
+                    f"of {patience}; evaluate more often"
+                )
         return self
 
     @property

@@ -52,6 +52,16 @@ class Batch:
     labels: NDArray[np.int32]  # (N, num_tags): 1, 0, or -1 where it is not known
     sound_frames: NDArray[np.int64]  # (N,), of the stored ones: the others, behind the end of a piece, are silence
 
+    def check_finite(self, where: Path) -> None:
+        """Raise DataError naming the first clip with a feature that is no number; `where` is the data set's folder."""
+        is_finite = np.isfinite(self.mel_db)
+        if not is_finite.all():
+            clip = int(np.flatnonzero(~is_finite.all(axis=(1, 2, 3)))[0])
+            raise DataError(
+                f"{where}: clip {self.clip_ids[clip]}: {int((~is_finite[clip]).sum())} of its features are NaN or infinite; "
+                "prepare the data again, without it or from whole audio"
+            )
+
 
 @dataclass(frozen=True, eq=False)
 class Split:
@@ -89,6 +99,11 @@ class Split:
     def groups(self) -> dict[Level, NDArray[np.str_]]:
         """Names (N,) of each clip's track, album and artist, as far as the data set knows them; "" where it does not."""
         return {} if self.table is None else {level: np.array(names) for level, names in self.table.groups.items()}
+
+    def check_positives(self) -> None:
+        """Raise DataError where no clip has any tag: a network would learn to say nothing."""
+        if not (self.labels == 1).any():
+            raise DataError(f"{self.files[0].parent}: none of the {self.num_clips} clips of {self.name} has a tag")
 
     @cached_property
     def sound_frames(self) -> NDArray[np.int64]:
@@ -133,6 +148,14 @@ class Split:
                 )
             features = self.row_format.decode(rows["feature"])
             yield Batch(clip_ids, features, rows["label"].astype(np.int32), self.sound_frames[part])
+
+    def iter_pairs(self, positions: Positions, partners: Positions, batch: int) -> Iterator[tuple[Batch, Batch]]:
+        """Yield the clips at `positions` (n,) in batches, as `iter_batches`, each with those at `partners` (n,) beside it.
+
+        For mixup: the partners are read a second time by a reader of their own. Raises as `iter_batches` does.
+        """
+        assert len(partners) == len(positions), "each clip has one partner"
+        yield from zip(self.iter_batches(positions, batch), self.iter_batches(partners, batch), strict=True)
 
     @cached_property
     def _rows(self) -> tuple[NDArray[np.int32], NDArray[np.int8]]:

@@ -106,7 +106,7 @@ def select_tags(annotations: Annotations, choice: int | str | Sequence[str] | Pa
 
 
 def is_rarest_first(positives: Sequence[int]) -> bool:
-    """Whether tags with so many clips each stand in ModelZoo's order, allowing for a table that is not the whole one."""
+    """Whether tags with so many clips each stand about in ModelZoo's order; for a warning alone: nothing is named by it."""
     if len(set(positives)) < 2:
         return True
     by_count = sorted(range(len(positives)), key=lambda place: positives[place])

@@ -130,7 +130,7 @@ def _verify(network: FCN4, model: TrainedModel, file: Path, request: ExportReque
     elif request.format == "mindir":
         found = MindirScorer(file, listener)
     else:
-        again = FCN4(model.card.model, len(model.card.tags))
+        again = FCN4(model.card.model, len(model.card.tags), model.card.mel.n_mels)
         load_safetensors(file, again)
         found = CheckpointScorer(again, listener, str(file))
     lengths = plan_lengths(model.card.mel, listener.min_frames)

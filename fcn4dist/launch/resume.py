@@ -16,17 +16,21 @@ if TYPE_CHECKING:
 
 # These change neither the clips of a step nor its arithmetic. data.records_dir: the set may have moved, its clips are checked.
 HARMLESS = {
-    "train.epochs",
+    "train.epochs",  # but under a schedule that ends with them: see _effect_on_rate
     "train.max_steps",
     "train.device_batch",
+    "train.early_stop_epochs",
+    "train.max_overflows",
+    "train.max_diverged_steps",
     "data.records_dir",
     "data.verify",
     "data.num_workers",
 }
 HARMLESS_SECTIONS = {"checkpoint", "evaluate", "launch"}
-# The cursor, the weights and the features of a run mean nothing under another one of these: not even --force.
-FIXED = {"train.global_batch", "train.seed"}
-FIXED_SECTIONS = {"model", "mel"}
+# The cursor, the weights, the optimizer's values and the features of a run mean nothing under another one of these: not even
+# --force. The moving average of the weights may decay at another rate, but not come or go (`_is_fixed`).
+FIXED = {"train.global_batch", "train.seed", "train.optimizer", "model.channels", "model.pools", "model.input_norm"}
+FIXED_SECTIONS = {"mel"}
 
 
 def load_config_to_resume(
@@ -58,10 +62,11 @@ def check_changes(own: RunConfig, wanted: RunConfig, *, force: bool = False) -> 
     refused, forceable = [], []
     for key, before, after in differing_keys(own, wanted):
         section = key.split(".")[0]
-        if key in HARMLESS or section in HARMLESS_SECTIONS:
+        effect = _effect_on_rate(key, own)
+        if (key in HARMLESS or section in HARMLESS_SECTIONS) and effect is None:
             continue
-        line = f"  {key}: the run has {before!r}, asked for is {after!r}"
-        if key in FIXED or section in FIXED_SECTIONS:
+        line = f"  {key}: the run has {before!r}, asked for is {after!r}" + (f"; {effect}" if effect else "")
+        if section in FIXED_SECTIONS or _is_fixed(key, before, after):
             refused.append(line)
         elif not force:
             forceable.append(line)
@@ -72,6 +77,19 @@ def check_changes(own: RunConfig, wanted: RunConfig, *, force: bool = False) -> 
             "--resume: these keys differ from the run's; leave them out, or add --force to go on with the new values:"
         )
         raise ConfigError("\n".join([head, *forceable]))
+
+
+def _effect_on_rate(key: str, own: RunConfig) -> str | None:
+    """Return what a key that is harmless in itself does to the learning rate of this run; None: nothing."""
+    if key == "train.epochs" and own.train.schedule == "cosine":
+        return "its cosine schedule ends with its epochs, so the learning rate would jump"
+    if key in ("evaluate.split", "evaluate.every_epochs") and own.train.schedule == "plateau":
+        return "its plateau schedule goes by the evaluations"
+    return None
+
+
+def _is_fixed(key: str, before: object, after: object) -> bool:
+    return key in FIXED or (key == "train.ema_decay" and (before is None or after is None))
 
 
 def differing_keys(own: RunConfig, wanted: RunConfig) -> list[tuple[str, Any, Any]]:
@@ -103,13 +121,27 @@ def check_resumable(run: RunDir, config: RunConfig, data: DataSet) -> State | No
         )
     num_steps = count_steps(config, state)
     progress = state.progress
-    if num_steps is not None and progress.step >= num_steps and progress.is_evaluated:
+    if num_steps is not None and progress.step > num_steps:
+        raise ConfigError(
+            f"--resume {run.path}: {_describe_done(config, state)}; leave it out, or raise it to train on"
+        )
+    if num_steps is not None and progress.step == num_steps and progress.is_evaluated:
         limit = "train.epochs" if config.train.max_steps is None else "train.max_steps"
         raise ConfigError(
             f"--resume {run.path}: finished: {progress.step} of {num_steps} steps, last checkpoint {path.name}; "
             f"to train on, raise the limit: --set {limit}=N"
         )
     return state
+
+
+def _describe_done(config: RunConfig, state: State) -> str:
+    """Say which limit is behind where the run stands."""
+    done, steps_per_epoch = state.progress.step, state.origin.steps_per_epoch or 1
+    if config.train.max_steps is not None and config.train.max_steps < min(done, config.train.epochs * steps_per_epoch):
+        return f"train.max_steps {config.train.max_steps} is less than the {done} steps that are done"
+    epochs, rest = divmod(done, steps_per_epoch)
+    whole = f"{epochs} and {rest} of {steps_per_epoch} steps" if rest else str(epochs)
+    return f"train.epochs {config.train.epochs} is less than the {whole} that are done ({done} steps)"
 
 
 def count_steps(config: RunConfig, state: State) -> int | None:

@@ -34,10 +34,14 @@ class ArgmaxPool(nn.Cell):
 
 
 class PatchStatistics(nn.Cell):
-    """Mean and covariance of the 3x3 patches that a zero-padded convolution of one channel sees."""
+    """Mean and covariance of the 3x3 patches that a zero-padded convolution of one channel sees.
 
-    def __init__(self) -> None:
+    They have a gradient where the input has one: behind an input norm.
+    """
+
+    def __init__(self, *, has_gradient: bool = False) -> None:
         super().__init__()
+        self.has_gradient = has_gradient
         # patches are taken by a convolution, since MindSpore's slices are six times as slow
         self.take_patches = ops.Conv2D(9, 3, pad_mode="valid")
         self.one_each = Tensor(np.eye(9).reshape(9, 1, 3, 3), ms.float32)
@@ -53,19 +57,22 @@ class PatchStatistics(nn.Cell):
         mean = ops.reduce_sum(ops.matmul(patches, ops.ones((num, height * width, 1), ms.float32)), 0) / count
         second = ops.reduce_sum(self.times_transposed(patches, patches), 0) / count
         covariance = second - ops.MatMul(transpose_b=True)(mean, mean)
-        return ops.stop_gradient(mean + center), ops.stop_gradient(covariance)
+        mean = mean + center
+        if self.has_gradient:
+            return mean, covariance
+        return ops.stop_gradient(mean), ops.stop_gradient(covariance)
 
 
 class FCN4ForCPU(FCN4):
     """FCN-4 with the same parameters and, but for rounding, the same numbers; for training in float32 on CPU."""
 
-    def __init__(self, model: ModelConfig, num_tags: int) -> None:
-        super().__init__(model, num_tags)
+    def __init__(self, model: ModelConfig, num_tags: int, n_mels: int | None = None) -> None:
+        super().__init__(model, num_tags, n_mels)
         p1, p2, p3 = model.pools
         self.pool1, self.pool2, self.pool3 = ArgmaxPool(p1), ArgmaxPool(p2), ArgmaxPool(p3)
         channels = model.channels[0]
         self.signed_conv = ops.Conv2D(channels, 3, pad_mode="same")
-        self.patch_statistics = PatchStatistics()
+        self.patch_statistics = PatchStatistics(has_gradient=self.has_input_norm)
         # scales and shifts by a batch norm that has nothing to normalize: its gradient is one pass of oneDNN
         self.affine = ops.BatchNorm(is_training=False, epsilon=AFFINE_EPS)
         self.no_mean = Tensor(np.zeros(channels), ms.float32)
@@ -101,8 +108,8 @@ class FCN4ForCPU(FCN4):
         return mean, variance
 
 
-def build_network(model: ModelConfig, num_tags: int, amp: str) -> FCN4:
+def build_network(model: ModelConfig, num_tags: int, amp: str, n_mels: int | None = None) -> FCN4:
     """Return the network in the form for the selected device; mixed precision knows MindSpore's own layers only."""
     if ms.get_context("device_target") == "CPU" and amp == "O0":
-        return FCN4ForCPU(model, num_tags)
-    return FCN4(model, num_tags)
+        return FCN4ForCPU(model, num_tags, n_mels)
+    return FCN4(model, num_tags, n_mels)

@@ -21,7 +21,7 @@ class MemoryEstimate:
     """Bytes on one device, without MindSpore's own runtime (some 0.5 GB)."""
 
     weights_bytes: int  # parameters, batch-norm statistics and the copy of the latter
-    optimizer_bytes: int  # Adam's two moments a parameter
+    optimizer_bytes: int  # Adam's two moments a parameter, or SGD's one; and the moving average of the weights
     gradients_bytes: int  # one a parameter; with accumulation a sum each; with several ranks the flat tensor, twice
     activations_bytes: int  # what the backward pass of one micro-batch needs, and the gradients of it
 
@@ -35,14 +35,19 @@ class MemoryEstimate:
         return {**asdict(self), "total_bytes": self.total_bytes}
 
 
-def count_parameters(model: ModelConfig, num_tags: int) -> int:
+def count_parameters(model: ModelConfig, num_tags: int, n_mels: int = MelConfig().n_mels) -> int:
     """Return FCN-4's trainable parameters: 3x3 convolutions without bias, two a batch-norm channel, one dense layer.
 
-    17,362,610 for the default channels and 50 tags.
+    17,362,610 for the default channels and 50 tags; an input norm has two more a mel band.
     """
     inputs = [1, *model.channels[:-1]]
     convolutions = sum(9 * i * o for i, o in zip(inputs, model.channels, strict=True))
-    return convolutions + 2 * sum(model.channels) + (model.channels[-1] + 1) * num_tags
+    return convolutions + 2 * count_normalized(model, n_mels) + (model.channels[-1] + 1) * num_tags
+
+
+def count_normalized(model: ModelConfig, n_mels: int) -> int:
+    """Return the channels of all batch norms; those of an input norm are the mel bands."""
+    return sum(model.channels) + (n_mels if model.input_norm == "batch" else 0)
 
 
 def count_activations(model: ModelConfig, mel: MelConfig) -> int:
@@ -52,7 +57,7 @@ def count_activations(model: ModelConfig, mel: MelConfig) -> int:
     2 after it). The last pool takes the maximum over everything.
     """
     bands, frames = mel.n_mels, mel.num_frames
-    total = bands * frames
+    total = bands * frames * (1 if model.input_norm == "none" else 2)  # the input, and what its norm gave
     for channels, pool in zip(model.channels, [*model.pools, None], strict=True):
         area = bands * frames
         bands, frames = (1, 1) if pool is None else (bands // pool[0], frames // pool[1])
@@ -68,14 +73,15 @@ def estimate_memory(
     With MindSpore 2.10 on CPU the default network peaked at 1.90 GiB for 4 clips and 2.71 GiB for 8, 0.85 of it the process; O2
     at 2.37 GiB for 4.
     """
-    parameters = count_parameters(model, num_tags)
-    statistics = 2 * sum(model.channels)
+    parameters = count_parameters(model, num_tags, mel.n_mels)
+    statistics = 2 * count_normalized(model, mel.n_mels)
+    slots = (1 if train.optimizer == "sgd" else 2) + (train.ema_decay is not None)
     copies = 1 + (batches.accumulation > 1) + 2 * (batches.world_size > 1)
     value_bytes = HALF_BYTES if train.amp == "O3" else FLOAT_BYTES
     kept = CPU_COPIES if target == "CPU" and train.amp == "O0" else PLAIN_COPIES
     return MemoryEstimate(
         weights_bytes=FLOAT_BYTES * (parameters + 2 * statistics),
-        optimizer_bytes=FLOAT_BYTES * 2 * parameters,
+        optimizer_bytes=FLOAT_BYTES * slots * parameters,
         gradients_bytes=FLOAT_BYTES * copies * parameters,
         activations_bytes=round(kept * value_bytes * batches.micro_batch * count_activations(model, mel)),
     )

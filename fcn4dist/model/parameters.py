@@ -11,25 +11,33 @@ from mindspore import Parameter
 
 from fcn4dist.errors import CheckpointError
 
+EMA_PREFIX = "ema."  # of the moving average of a weight; in a file it has the weight's own name
+
+
+def stored_name(parameter: Parameter) -> str:
+    """Return the name under which files hold `parameter`: where a moving average takes a weight's place, the weight's."""
+    name: str = parameter.name
+    return name.removeprefix(EMA_PREFIX)
+
 
 def set_parameters(values: Mapping[str, Any], parameters: Sequence[Parameter], where: str) -> None:
     """Set each of `parameters` to the value of its name: a Parameter or a NumPy array.
 
     Raises CheckpointError naming the first parameter that is missing, left over or of another shape; nothing is set then.
     """
-    names = {parameter.name for parameter in parameters}
+    names = {stored_name(parameter) for parameter in parameters}
     if missing := sorted(names - values.keys()):
         raise CheckpointError(f"{where}: no parameter {missing[0]!r} (and {len(missing) - 1} more missing)")
     if extra := sorted(values.keys() - names):
         raise CheckpointError(f"{where}: unknown parameter {extra[0]!r} (and {len(extra) - 1} more)")
     for parameter in parameters:
-        found = tuple(values[parameter.name].shape)
+        found = tuple(values[stored_name(parameter)].shape)
         if found != tuple(parameter.shape):
             raise CheckpointError(
                 f"{where}: {parameter.name} has shape {found}, the network's is {tuple(parameter.shape)}"
             )
     for parameter in parameters:
-        value = values[parameter.name]
+        value = values[stored_name(parameter)]
         array = value.asnumpy() if isinstance(value, Parameter) else value
         parameter.set_data(ms.Tensor(array, parameter.dtype))
 

@@ -1,7 +1,8 @@
 """The folder of a checkpoint and the proof that it is whole; without MindSpore, so that the launcher can look too.
 
     checkpoints/step-00000120/weights.safetensors     the network's parameters, under ModelZoo's names
-                              optimizer.safetensors   Adam's moments, the loss scale and its counter
+                              optimizer.safetensors   moments, the loss scale and its counter; with train.ema_decay the
+                                                      trained weights too: weights.safetensors has their average then
                               state.json              where the run stands, what the network is, a SHA-256 a file
     checkpoints/latest, checkpoints/best              the name of one folder
     checkpoints/evaluated                             which of them have been evaluated since, and the best until then
@@ -68,18 +69,28 @@ class Progress(BaseModel):
     num_overflows: int = 0
     best_score: float | None = None  # highest validation ROC-AUC so far
     best_step: int | None = None
+    best_epoch: int = 0  # finished epochs at the best evaluation
+    evaluated_epoch: int = 0  # and at the last one
+    num_reductions: int = 0  # of the learning rate, under train.schedule plateau
+    reduced_epoch: int = 0  # finished epochs at the last of them
+    overflows_in_row: int = 0
+    diverged_in_row: int = 0  # steps in a row with an exploding or no loss
     is_evaluated: bool = (
         True  # whether the evaluation that was due after `step` is done; of a checkpoint: when it was saved
     )
 
 
 class Best(BaseModel):
-    """The best of a run up to one of its evaluations."""
+    """What an evaluation decides: the best of a run until then, and what follows from it. Keys of `Progress`."""
 
     model_config = ConfigDict(frozen=True)
 
     best_score: float | None
     best_step: int | None
+    best_epoch: int = 0
+    evaluated_epoch: int = 0
+    num_reductions: int = 0
+    reduced_epoch: int = 0
 
 
 class Origin(BaseModel):

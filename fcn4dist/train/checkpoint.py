@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from fcn4dist import __version__
 from fcn4dist.config import CheckpointConfig
 from fcn4dist.files import digest_file, save_text, sync_directory
-from fcn4dist.model.parameters import read_parameters, set_parameters
+from fcn4dist.model.parameters import read_parameters, set_parameters, stored_name
 from fcn4dist.model.stored import load_optimizer, load_weights
 from fcn4dist.run.checkpoints import (
     FORMAT_VERSION,
@@ -70,7 +70,7 @@ class Snapshot:
 
 
 def _copy(parameters: Sequence[Parameter]) -> Arrays:
-    return {parameter.name: np.array(parameter.asnumpy()) for parameter in parameters}
+    return {stored_name(parameter): np.array(parameter.asnumpy()) for parameter in parameters}
 
 
 class Checkpoints:
@@ -121,7 +121,7 @@ class Checkpoints:
         """
         if progress.best_step is not None and (self._folder / step_name(progress.best_step)).is_dir():
             self.mark_best(progress.best_step)
-        best = Best(best_score=progress.best_score, best_step=progress.best_step)
+        best = Best(**{key: getattr(progress, key) for key in Best.model_fields})
         save_evaluated(self._folder, {**load_evaluated(self._folder), step_name(progress.step): best})
 
     def _write_into(self, folder: Path, snapshot: Snapshot) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 
@@ -13,12 +14,14 @@ from fcn4dist.run.checkpoints import Progress
 from fcn4dist.run.folder import RunDir
 from fcn4dist.run.pulse import Phase, PulseFile
 from fcn4dist.train.checkpoint_writer import CheckpointWriter
-from fcn4dist.train.feed import iter_clips
-from fcn4dist.train.progress import learning_rate
+from fcn4dist.train.feed import Feed
+from fcn4dist.train.progress import describe_early_stop, learning_rate
 from fcn4dist.train.records import RankRecords
 from fcn4dist.train.start import start_run
 from fcn4dist.train.stop_request import StopRequest
 from fcn4dist.train.validation import Validation
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def train(
     validation = Validation(config, run, data, start, rank)
     writer = CheckpointWriter(start.checkpoints, config.checkpoint.on_error)
     records = RankRecords(run, course, config.checkpoint, progress, rank)
-    feed = iter_clips(start.split, course, config.augment, progress, rank.index, stop)
+    feed = Feed(start.split, course, config.augment, config.model, rank.index).iter_clips(progress, stop)
     evaluation, stopped_by = None, None
     try:
         with stop:
@@ -69,24 +72,28 @@ def train(
                 beat("data", progress.step + 1)
                 clips = next(feed)
                 writer.check()
+                course.check_health(progress)
                 beat("compiling" if progress.step == start.progress.step else "step", progress.step + 1)
                 begin_s = time.perf_counter()
-                lr = learning_rate(config.train, progress.step, course.num_steps)
-                result = step(clips.mel_db, clips.labels, lr, wants_stop=stop.is_set)
+                lr = learning_rate(config.train, progress.step, course.horizon, progress.num_reductions)
+                result = step(clips.mel_db, clips.labels, lr, keep=clips.keep, wants_stop=stop.is_set)
                 step_s = time.perf_counter() - begin_s + clips.wait_s
-                progress = course.after_step(progress, is_overflow=result.is_overflow)
+                progress = course.after_step(progress, is_overflow=result.is_overflow, loss=result.loss)
                 records.add(progress, clips, lr, result, step_s, writer.waited_s)
                 if result.is_stop and not course.is_last(progress):
                     stopped_by = stop.signal or 0
                 is_regular = progress.step % config.checkpoint.every_steps == 0
                 if rank.is_chief and (is_regular or not progress.is_evaluated or stopped_by is not None):
                     writer.save(progress, start.weights, step.state)
+            if rank.is_chief and course.is_stopped_early(progress):
+                logger.info("%s", describe_early_stop(config.train, progress))
             beat("saving", progress.step + 1)
             writer.wait(is_end=True)
     finally:
         writer.abandon()  # nothing is left to do after the line above; after an error, the last write ends
     records.close()
-    return TrainReport(progress, course.num_steps, evaluation, stopped_by)
+    is_early = stopped_by is None and course.is_stopped_early(progress)
+    return TrainReport(progress, progress.step if is_early else course.num_steps, evaluation, stopped_by)
 
 
 def _beat_for_nobody(phase: Phase, step: int) -> None:

@@ -6,13 +6,15 @@ Pure functions of numbers: no network, no files, no clock.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fcn4dist.config import BatchPlan, RunConfig, TrainConfig
 from fcn4dist.data.dataset import Split
-from fcn4dist.errors import DataError
+from fcn4dist.errors import DataError, JobError
 from fcn4dist.run.checkpoints import Origin, Progress
+
+EXPLODED_LOSS = 10.0  # a network that knows nothing has ln 2 = 0.69
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,10 @@ class Course:
     plan: BatchPlan
     steps_per_epoch: int
     num_steps: int  # of the whole run
+    horizon: int  # steps of all epochs, which a schedule is laid over; train.max_steps cuts a run and not its schedule
     evaluate_every_epochs: int
     seed: int
+    train: TrainConfig = field(default_factory=TrainConfig)
 
     @property
     def start(self) -> Progress:
@@ -34,15 +38,25 @@ class Course:
         """Return which step of its epoch the next step is, 0-based."""
         return progress.cursor // self.plan.global_batch
 
+    @property
+    def is_guided(self) -> bool:
+        """Whether evaluations decide how the run goes on, so that all ranks must hear of them."""
+        return self.train.schedule == "plateau" or self.train.early_stop_epochs is not None
+
+    def is_stopped_early(self, progress: Progress) -> bool:
+        """Return whether train.early_stop_epochs epochs brought no better score, by the last evaluation."""
+        patience = self.train.early_stop_epochs
+        return patience is not None and progress.evaluated_epoch - progress.best_epoch >= patience
+
     def is_last(self, progress: Progress) -> bool:
         """Return whether no step is left."""
-        return progress.step >= self.num_steps
+        return progress.step >= self.num_steps or self.is_stopped_early(progress)
 
     def is_done(self, progress: Progress) -> bool:
         """Return whether neither a step nor an evaluation is left."""
         return self.is_last(progress) and progress.is_evaluated
 
-    def after_step(self, progress: Progress, *, is_overflow: bool) -> Progress:
+    def after_step(self, progress: Progress, *, is_overflow: bool, loss: float = 0.0) -> Progress:
         """Return where the run stands after its next step: an evaluation is due after the last one and at ends of epochs."""
         is_epoch_end = self.step_in_epoch(progress) + 1 == self.steps_per_epoch
         is_chosen = is_epoch_end and (progress.epoch + 1) % self.evaluate_every_epochs == 0
@@ -52,6 +66,8 @@ class Course:
                 "epoch": progress.epoch + is_epoch_end,
                 "cursor": 0 if is_epoch_end else progress.cursor + self.plan.global_batch,
                 "num_overflows": progress.num_overflows + is_overflow,
+                "overflows_in_row": progress.overflows_in_row + 1 if is_overflow else 0,
+                "diverged_in_row": 0 if loss <= EXPLODED_LOSS else progress.diverged_in_row + 1,  # NaN is not less
                 "is_evaluated": not (is_chosen or progress.step + 1 >= self.num_steps),
             }
         )
@@ -62,13 +78,33 @@ class Course:
             return saved.model_copy(update={"is_evaluated": True})
         return saved
 
+    def after_evaluation(self, progress: Progress, score: float | None) -> Progress:
+        """Return where the run stands after the evaluation that was due; the first of the highest scores is the best.
 
-def after_evaluation(progress: Progress, score: float | None) -> Progress:
-    """Return where the run stands after the evaluation that was due; the highest `score` is the best, of equal ones the first."""
-    changes: dict[str, object] = {"is_evaluated": True}
-    if score is not None and (progress.best_score is None or score > progress.best_score):
-        changes |= {"best_score": score, "best_step": progress.step}
-    return progress.model_copy(update=changes)
+        Under the plateau schedule the rate is reduced after train.plateau_patience epochs without a better score, counted anew
+        from each reduction.
+        """
+        changes: dict[str, object] = {"is_evaluated": True, "evaluated_epoch": progress.epoch}
+        if score is not None and (progress.best_score is None or score > progress.best_score):
+            changes |= {"best_score": score, "best_step": progress.step, "best_epoch": progress.epoch}
+        elif self.train.schedule == "plateau":
+            waited = progress.epoch - max(progress.best_epoch, progress.reduced_epoch)
+            if waited >= self.train.plateau_patience:
+                changes |= {"num_reductions": progress.num_reductions + 1, "reduced_epoch": progress.epoch}
+        return progress.model_copy(update=changes)
+
+    def check_health(self, progress: Progress) -> None:
+        """Raise JobError where too many steps in a row changed nothing, or had an exploding or no loss: it will not get better."""
+        if progress.overflows_in_row >= self.train.max_overflows:
+            raise JobError(
+                f"step {progress.step}: the last {progress.overflows_in_row} steps overflowed and changed nothing "
+                "(train.max_overflows); use a lower train.lr, train.clip_norm, or train.loss_scale dynamic"
+            )
+        if progress.diverged_in_row >= self.train.max_diverged_steps:
+            raise JobError(
+                f"step {progress.step}: the training has diverged: for {progress.diverged_in_row} steps the loss was over "
+                f"{EXPLODED_LOSS:g} or no number (train.max_diverged_steps); use a lower train.lr, or train.clip_norm"
+            )
 
 
 def plan_course(config: RunConfig, plan: BatchPlan, split: Split) -> Course:
@@ -79,22 +115,36 @@ def plan_course(config: RunConfig, plan: BatchPlan, split: Split) -> Course:
             f"{split.files[0].parent}: {split.num_clips} training clips are fewer than one global batch of "
             f"{plan.global_batch}; lower train.global_batch"
         )
-    num_steps = min(config.train.epochs * steps_per_epoch, config.train.max_steps or math.inf)
-    return Course(plan, steps_per_epoch, int(num_steps), config.evaluate.every_epochs, config.train.seed)
+    horizon = config.train.epochs * steps_per_epoch
+    num_steps = min(horizon, config.train.max_steps or horizon)
+    return Course(
+        plan, steps_per_epoch, num_steps, horizon, config.evaluate.every_epochs, config.train.seed, config.train
+    )
 
 
-def learning_rate(train: TrainConfig, step: int, num_steps: int) -> float:
-    """Return the learning rate of `step` (0-based) in a run of `num_steps`; a resumed run needs nothing else.
+def learning_rate(train: TrainConfig, step: int, horizon: int, num_reductions: int = 0) -> float:
+    """Return the learning rate of `step` (0-based) in a run whose epochs have `horizon` steps; a resumed run needs nothing else.
 
     Warm-up is linear: step i of w has (i + 1) / w of the full rate. Cosine falls from the full rate after the warm-up to 0 at
-    `num_steps` (Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983, without restarts).
+    `horizon` (Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983, without restarts). Plateau multiplies the rate by
+    train.plateau_factor at each of `num_reductions`.
     """
+    full = train.lr * train.plateau_factor**num_reductions
     if step < train.warmup_steps:
-        return train.lr * (step + 1) / train.warmup_steps
-    if train.schedule == "constant":
-        return train.lr
-    progress = (step - train.warmup_steps) / max(1, num_steps - train.warmup_steps)
+        return full * (step + 1) / train.warmup_steps
+    if train.schedule != "cosine":
+        return full
+    progress = (step - train.warmup_steps) / max(1, horizon - train.warmup_steps)
     return train.lr * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+
+
+def describe_early_stop(train: TrainConfig, progress: Progress) -> str:
+    """Say why a run ends before its last step."""
+    best = "no score" if progress.best_score is None else f"ROC-AUC {progress.best_score:.4f}"
+    return (
+        f"ended early after {progress.epoch} epochs (step {progress.step}): {train.early_stop_epochs} without a better "
+        f"validation score than {best} of epoch {progress.best_epoch} (train.early_stop_epochs)"
+    )
 
 
 def check_same_run(saved: Progress, wanted: Progress, path: Path) -> None:

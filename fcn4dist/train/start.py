@@ -9,8 +9,11 @@ from dataclasses import dataclass
 import mindspore as ms
 from mindspore import Parameter
 
-from fcn4dist.config import RunConfig, plan_batches
+from fcn4dist.config import RunConfig, check_precision, plan_batches
+from fcn4dist.data.augment import check_augment
 from fcn4dist.data.dataset import DataSet, Split
+from fcn4dist.data.tags import named_tags
+from fcn4dist.errors import DataError
 from fcn4dist.job.rank import Rank
 from fcn4dist.model.cpu_layers import build_network
 from fcn4dist.model.fcn4 import check_input
@@ -35,6 +38,12 @@ SHARED = (
     "epoch",
     "cursor",
     "num_overflows",
+    "best_epoch",
+    "evaluated_epoch",
+    "num_reductions",
+    "reduced_epoch",
+    "overflows_in_row",
+    "diverged_in_row",
     "is_evaluated",
 )  # of Progress; the best score is the chief's alone
 
@@ -46,7 +55,9 @@ class Start:
     split: Split  # the training part
     course: Course
     card: ModelCard
-    weights: Sequence[Parameter]  # of the network: its trained parameters and its batch-norm statistics
+    weights: Sequence[
+        Parameter
+    ]  # as they are evaluated: parameters, or their moving average, and batch-norm statistics
     step: TrainStep
     progress: Progress
     checkpoints: Checkpoints
@@ -59,14 +70,20 @@ def start_run(config: RunConfig, run: RunDir, data: DataSet, rank: Rank, *, resu
     """
     plan = plan_batches(config.train, rank.world_size)
     split = data.split("train")
-    check_input(config.model, split.feature_shape[1], split.num_frames)
+    n_mels = split.feature_shape[1]
+    check_input(config.model, n_mels, split.num_frames)
+    check_precision(config.train, ms.get_context("device_target"))
+    check_augment(config.augment, split)
+    split.check_positives()
     course = plan_course(config, plan, split)
+    if course.is_guided:
+        check_validation(data)
     ms.set_seed(config.train.seed)
-    network = build_network(config.model, len(split.tags), config.train.amp)
-    weights = list(network.get_parameters())
+    network = build_network(config.model, len(split.tags), config.train.amp, n_mels)
     if config.train.init_from is not None and not resume:
-        load_initial_weights(config.train.init_from, weights, data)
+        load_initial_weights(config.train.init_from, list(network.get_parameters()), data, named_tags(config.data.tags))
     step = TrainStep(network, config.train, plan)
+    weights = step.weights
     card = card_of(config, data)
     origin = Origin(
         train_clips=data.train_checksum(), steps_per_epoch=course.steps_per_epoch, world_size=rank.world_size
@@ -80,6 +97,16 @@ def start_run(config: RunConfig, run: RunDir, data: DataSet, rank: Rank, *, resu
     progress = _share(progress, [*weights, *step.state], rank)
     step.keep_statistics()
     return Start(split, course, card, weights, step, progress, checkpoints)
+
+
+def check_validation(data: DataSet) -> None:
+    """Raise DataError where evaluations cannot guide a run: without a validation clip, or with no tag that has both kinds."""
+    where = f"{data.path}: train.schedule plateau and train.early_stop_epochs go by the validation ROC-AUC, but there"
+    if "val" not in data.parts:
+        raise DataError(f"{where} are no val clips")
+    labels = data.split("val").labels
+    if not ((labels == 1).any(axis=0) & (labels == 0).any(axis=0)).any():
+        raise DataError(f"{where} is no tag that some val clips have and others have not")
 
 
 def card_of(config: RunConfig, data: DataSet) -> ModelCard:

@@ -11,14 +11,14 @@ from fcn4dist.data.dataset import DataSet, Split
 from fcn4dist.evaluate.document import Evaluation, TrainedOn, format_evaluation, save_evaluation
 from fcn4dist.evaluate.evaluation import measure_split
 from fcn4dist.evaluate.score import score_split
+from fcn4dist.evaluate.score_file import Scores
 from fcn4dist.files import save_json
 from fcn4dist.job.rank import Rank
 from fcn4dist.model.fcn4 import FCN4
 from fcn4dist.run.checkpoints import Progress, step_name
 from fcn4dist.run.folder import RunDir
 from fcn4dist.run.metrics import EvaluationRecords
-from fcn4dist.train.collectives import gather_rows
-from fcn4dist.train.progress import after_evaluation
+from fcn4dist.train.collectives import broadcast_state, gather_rows
 from fcn4dist.train.start import Start
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class Validation:
         self._course, self._weights = start.course, start.weights
         self._trained_on = TrainedOn(start.card.split_name, start.card.clip_list_sha256.get("train"))
         self._split = self._open_split()
-        self._network = FCN4(config.model, len(start.split.tags))
+        self._network = FCN4(config.model, len(start.split.tags), start.split.feature_shape[1])
         self._is_patient = config.checkpoint.on_error == "continue"  # with a disk that refuses
         last_step = start.progress.step - (
             not start.progress.is_evaluated
@@ -45,20 +45,32 @@ class Validation:
         Every rank calls this. There is no evaluation where there is nothing to score, and none on ranks other than the chief,
         which do not know the best score either. Raises DataError for a score that is no number.
         """
-        evaluation = None if self._split is None else self._measure(self._split, is_end=self._course.is_last(progress))
-        progress = after_evaluation(progress, None if evaluation is None else evaluation.metrics.roc_auc_macro)
+        course, evaluation = self._course, None
+        scores = None if self._split is None else self._score(self._split)
+        is_end = course.is_last(progress)
+        if self._split is not None and scores is not None:
+            evaluation = self._measure(scores, self._split, is_end=is_end)
+        progress = course.after_evaluation(progress, None if evaluation is None else evaluation.metrics.roc_auc_macro)
+        if self._split is not None and scores is not None and not is_end and course.is_last(progress):
+            evaluation = self._measure(scores, self._split, is_end=True)  # the end came early
+        if course.is_guided:  # only the chief knows the score, and all ranks go by it
+            keys = ("best_epoch", "evaluated_epoch", "num_reductions", "reduced_epoch")
+            numbers = broadcast_state([], [int(getattr(progress, key)) for key in keys], self._rank)
+            progress = progress.model_copy(update=dict(zip(keys, numbers, strict=True)))
         if evaluation is not None:
             self._save(evaluation, progress)
             logger.info("%s", evaluation.summary)
         return evaluation, progress
 
-    def _measure(self, split: Split, *, is_end: bool) -> Evaluation | None:
-        """Score on all ranks, measure on the chief; intervals, which cost more than all else, only at the run's end."""
+    def _score(self, split: Split) -> Scores | None:
+        """Score on all ranks; the chief gets the scores."""
         for mine, trained in zip(self._network.get_parameters(), self._weights, strict=True):
             mine.set_data(ms.Tensor(trained.asnumpy()))
         scores = score_split(self._network, split, self._config.batch, self._rank, gather_rows)
-        if not self._rank.is_chief:
-            return None
+        return scores if self._rank.is_chief else None
+
+    def _measure(self, scores: Scores, split: Split, *, is_end: bool) -> Evaluation:
+        """Measure; intervals, which cost more than all else, only at the run's end."""
         config = self._config if is_end else self._config.model_copy(update={"num_resamples": 0})
         return measure_split(scores, split, self._data, config, self._trained_on)
 

@@ -1,10 +1,20 @@
 from __future__ import annotations
 
+import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
-from fcn4dist.config import RunConfig, TrainConfig, format_config, load_config, override_config, plan_batches
+from fcn4dist.config import (
+    RunConfig,
+    TrainConfig,
+    check_precision,
+    format_config,
+    load_config,
+    override_config,
+    plan_batches,
+)
 from fcn4dist.errors import ConfigError
 
 
@@ -83,6 +93,9 @@ def test_override_config_keeps_the_rest_and_what_was_set() -> None:
         (4, 16, None, (16, 4, 4, 1)),
         (1, 16, 4, (16, 16, 4, 4)),
         (2, 12, 4, (12, 6, 3, 2)),
+        (1, 33, 32, (33, 33, 11, 3)),
+        (1, 37, None, (37, 37, 37, 1)),
+        (1, 13, 1, (13, 13, 1, 13)),  # one clip at a time is what was asked for
     ],
 )
 def test_batches_are_divided(
@@ -95,3 +108,79 @@ def test_batches_are_divided(
 def test_a_global_batch_that_ranks_do_not_divide_is_refused_with_what_would_do() -> None:
     with pytest.raises(ConfigError, match="16 clips cannot be divided among 3 ranks; use 15 or 18"):
         plan_batches(TrainConfig(global_batch=16), 3)
+
+
+@pytest.mark.parametrize(
+    ("world_size", "global_batch", "device_batch", "message"),
+    [
+        (1, 37, 32, "37 clips a rank in equal parts of at most 32 are 37 of 1, .*train.global_batch 36 or 38, .*device_batch 37"),
+        (2, 74, 32, "37 of 1, too few for batch norm; use train.global_batch 72 or 76, or train.device_batch 37"),
+        (1, 26, 12, "13 of 2, too few for batch norm; use train.global_batch 24 or 27, or train.device_batch 13"),
+        (2, 6, 2, "3 clips a rank .* are 3 of 1, .*use train.global_batch 4 or 8, or train.device_batch 3"),
+    ],
+)  # fmt: skip
+def test_a_prime_batch_does_not_become_micro_batches_of_one_clip(
+    world_size: int, global_batch: int, device_batch: int, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        plan_batches(TrainConfig(global_batch=global_batch, device_batch=device_batch), world_size)
+    for named in re.findall(r"global_batch (\d+) or (\d+)", message)[0]:  # what the message names is accepted
+        plan_batches(TrainConfig(global_batch=int(named), device_batch=device_batch), world_size)
+    named = int(message.rsplit(" ", 1)[1])
+    if message.endswith(f"device_batch {named}"):
+        plan_batches(TrainConfig(global_batch=global_batch, device_batch=named), world_size)
+    frozen = TrainConfig(global_batch=global_batch, device_batch=device_batch, freeze_batch_norm=True)
+    assert plan_batches(frozen, world_size).micro_batch < 3  # nobody takes statistics of them
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model.dropout=1"], "model.dropout: .*less than 1"),
+        (["model.input_norm=layer"], "'none' or 'batch'"),
+        (["train.ema_decay=1.0"], "train.ema_decay: .*less than 1"),
+        (["train.ema_decay=0"], "train.ema_decay: .*greater than 0"),
+        (["train.clip_norm=0"], "train.clip_norm: .*greater than 0"),
+        (["train.weight_decay=-1"], "train.weight_decay: .*greater than or equal to 0"),
+        (["train.optimizer=lamb"], "'adam', 'adamw' or 'sgd'"),
+        (["train.max_overflows=0"], "train.max_overflows: .*greater than 0"),
+        (["train.plateau_factor=1"], "train.plateau_factor: .*less than 1"),
+        (["train.amp_dtype=bfloat16"], "amp_dtype is bfloat16, but amp is O0"),
+        (["augment.mixup=inf"], "augment.mixup"),
+        (["augment.time_masks=1", "augment.time_mask_frames=1366"], "1 of them may blank 1366 frames, a clip has 1366"),
+        (["augment.time_masks=2", "augment.time_mask_frames=700"], "2 of them may blank 1400 frames, a clip has 1366"),
+        (["augment.frequency_masks=1", "augment.frequency_mask_bins=96"], "1 of them may blank 96 mel bands"),
+        (["train.schedule=plateau", "evaluate.split=test"], "plateau goes by the validation part, .*evaluate.split is test"),
+        (["train.schedule=plateau", "evaluate.every_epochs=11"], "plateau goes by evaluations, .*every_epochs is 11, for 10"),
+        (["train.early_stop_epochs=4", "evaluate.split=train"], "early_stop_epochs goes by the validation part"),
+        (["train.early_stop_epochs=4", "evaluate.every_epochs=5"], "every_epochs is 5, .* a patience of 4"),
+    ],
+)  # fmt: skip
+def test_switches_that_contradict_are_refused_where_the_config_is_loaded(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(None, overrides)
+
+
+def test_a_recipe_is_off_unless_it_is_asked_for_and_loads_whole() -> None:
+    config = RunConfig()
+    assert (config.model.input_norm, config.model.dropout, config.train.optimizer) == ("none", 0, "adam")
+    assert (config.train.weight_decay, config.train.clip_norm, config.train.ema_decay) == (0, None, None)
+    assert (config.augment.time_masks, config.augment.frequency_masks, config.augment.mixup) == (0, 0, 0)
+    wanted = [
+        "model.input_norm=batch", "model.dropout=0.5", "train.optimizer=sgd", "train.weight_decay=1e-4", "train.clip_norm=1",
+        "train.ema_decay=0.999", "train.schedule=plateau", "train.early_stop_epochs=20", "train.amp=O2",
+        "train.amp_dtype=bfloat16", "augment.time_masks=2", "augment.frequency_masks=2", "augment.mixup=0.2",
+    ]  # fmt: skip
+    assert load_config(None, wanted).train.ema_decay == 0.999
+
+
+@pytest.mark.parametrize(
+    ("target", "chip", "message"),
+    [("CPU", None, "the CPU trains in float32"), ("Ascend", "910", "this NPU is an Ascend 910;"), ("Ascend", "910b", None),
+     ("Ascend", "a3", None), ("Ascend", None, None)],
+)  # fmt: skip
+def test_bfloat16_is_refused_where_the_device_has_none(target: str, chip: str | None, message: str | None) -> None:
+    train = TrainConfig(amp="O2", amp_dtype="bfloat16")
+    check_precision(TrainConfig(amp="O2"), target, chip)
+    with pytest.raises(ConfigError, match=f"amp_dtype: bfloat16, .*{message}") if message else nullcontext():
+        check_precision(train, target, chip)

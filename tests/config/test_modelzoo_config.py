@@ -12,6 +12,7 @@ from fcn4dist.cli.config import config as command
 from fcn4dist.config import RunConfig, load_config
 from fcn4dist.config.modelzoo_mapping import SAME, Imported, import_modelzoo
 from fcn4dist.config.modelzoo_show import format_notes, format_yaml
+from fcn4dist.config.modelzoo_tags import MODELZOO_TAGS
 from fcn4dist.errors import ConfigError
 
 # the keys of ModelZoo's file, with values that are not its defaults
@@ -135,6 +136,8 @@ def test_its_tag_file_is_found_and_used(tmp_path: Path) -> None:
     write(tmp_path, "".join(f"tag {i}\n" for i in range(40)), "zoo/src/tag.txt")
     config = as_config(import_modelzoo(write(tmp_path, RUN, "zoo/default_config.yaml")), tmp_path)
     assert config.data.tags == tmp_path / "zoo" / "src" / "tag.txt"
+    write(tmp_path, "rock\n" * 40, "twice/tag.txt")  # 40 lines, one tag
+    assert as_config(import_modelzoo(write(tmp_path, RUN, "twice/default_config.yaml")), tmp_path).data.tags == 40
     other = write(tmp_path, RUN.replace("num_classes: 40", "num_classes: 50"), "zoo/other.yaml")
     assert as_config(import_modelzoo(other), tmp_path).data.tags == 50
 
@@ -249,3 +252,17 @@ def test_the_command_writes_yaml_to_stdout_or_a_file_and_the_rest_to_stderr(tmp_
     assert (tmp_path / "o.yaml").read_text() == shown.stdout
     refused = CliRunner().invoke(command, ["import-modelzoo", str(file), "--output", str(tmp_path / "no" / "o.yaml")])
     assert isinstance(refused.exception, ConfigError)
+
+
+def test_its_tag_file_is_recognised_by_its_content(tmp_path: Path) -> None:
+    """The usual list of the same 50 tags, turned around, is not ModelZoo's: "pop" and "no vocal" change places."""
+    config = write(tmp_path, RUN.replace("num_classes: 40", "num_classes: 50"), "zoo/default_config.yaml")
+    order = list(MODELZOO_TAGS)
+    for tags, remark in (
+        (order, "in the order of ModelZoo's labels and outputs"),
+        ([*order[:20], "pop", "no vocal", *order[22:]], "in ANOTHER order"),
+        ([*order[:49], "banjo"], "not ModelZoo's own tags"),
+    ):
+        write(tmp_path, "\n".join(tags), "zoo/tag.txt")
+        (said,) = [line for line in import_modelzoo(config).remarks if line.startswith("data.tags is")]
+        assert remark in said

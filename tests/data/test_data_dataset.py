@@ -19,9 +19,11 @@ import pytest
 from audio_set import AudioSet, make_audio_set
 from mindspore.mindrecord import FileWriter
 
-from fcn4dist.config import MelConfig, load_config, override_config
+from fcn4dist.config import AugmentConfig, MelConfig, load_config, override_config
+from fcn4dist.data.augment import check_augment
 from fcn4dist.data.dataset import Batch, DataSet, Split, describe_lengths, open_dataset
 from fcn4dist.data.manifest import ClipTable, format_clip_tables, load_clip_tables
+from fcn4dist.data.order import mixup_partners
 from fcn4dist.data.prepare import prepare
 from fcn4dist.errors import DataError
 
@@ -89,6 +91,40 @@ def test_any_order_gives_what_mindspore_reads(tmp_path: Path, num_rows: int, num
     for wrong in (np.array([num_rows]), np.array([-1])):
         with pytest.raises(IndexError, match=f"val has {num_rows} clips"):
             list(split.iter_batches(wrong, 8))
+
+
+def test_partners_are_read_beside_their_clips_however_the_batch_is_cut(tmp_path: Path) -> None:
+    folder = write(tmp_path / "d", [make_row(7 * i - 50) for i in range(70)])
+    split = open_dataset(folder).split("val")
+    order, partners = np.random.default_rng(0).permutation(70), mixup_partners(70, 1, 0)
+    whole = split.read(np.arange(70))
+    for size in (1, 8, 35):
+        pairs = list(split.iter_pairs(order, partners[order], size))
+        for i, side in enumerate((order, partners[order])):
+            np.testing.assert_array_equal(np.concatenate([pair[i].mel_db for pair in pairs]), whole[side])
+            np.testing.assert_array_equal(np.concatenate([pair[i].clip_ids for pair in pairs]), side * 7 - 50)
+
+
+def test_clips_that_a_training_cannot_use_are_named(tmp_path: Path) -> None:
+    rows = [make_row(i, label=np.zeros(NUM_TAGS, np.int32)) for i in range(5)]
+    rows[3]["feature"][0, 2, 7] = np.nan
+    split = open_dataset(write(tmp_path / "d", rows)).split("val")
+    with pytest.raises(DataError, match=r"d: none of the 5 clips of val has a tag"):
+        split.check_positives()
+    first, second = split.iter_batches(np.array([0, 1, 4, 3]), 2)
+    first.check_finite(tmp_path)
+    with pytest.raises(DataError, match=r"clip 3: 1 of its features are NaN or infinite; prepare the data again"):
+        second.check_finite(tmp_path)
+    check_augment(AugmentConfig(mixup=0.2, time_masks=1, time_mask_frames=29), split)
+    with pytest.raises(
+        DataError, match=r"val has clips of 30, 2 masks of augment\.time_mask_frames may blank 30 of them"
+    ):
+        check_augment(AugmentConfig(time_masks=2, time_mask_frames=15), split)
+    rows[1]["label"][2] = -1
+    unknown = open_dataset(write(tmp_path / "u", rows)).split("val")
+    check_augment(AugmentConfig(), unknown)
+    with pytest.raises(DataError, match=r"val has 1 unknown labels, and augment\.mixup 0\.2 mixes only known ones"):
+        check_augment(AugmentConfig(mixup=0.2), unknown)
 
 
 def test_two_readers_at_once_and_one_that_is_left_early_do_not_disturb_each_other(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fcn4dist.config import BatchPlan
-from fcn4dist.data.order import epoch_order, evaluation_part, rank_order
+from fcn4dist.data.order import epoch_order, evaluation_part, mixup_partners, rank_order
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4, 8])
@@ -31,6 +31,20 @@ def test_epochs_and_seeds_differ_and_repeat() -> None:
 def test_a_run_goes_on_in_the_middle_of_an_epoch() -> None:
     plan = BatchPlan(16, 2)
     np.testing.assert_array_equal(rank_order(100, 1, 2, plan, 1, first_step=4), rank_order(100, 1, 2, plan, 1)[4:])
+
+
+@pytest.mark.parametrize("num_clips", [2, 3, 1000])
+def test_each_clip_has_another_one_as_partner_and_is_one_once(num_clips: int) -> None:
+    partners = mixup_partners(num_clips, 1, 0)
+    np.testing.assert_array_equal(np.sort(partners), np.arange(num_clips))
+    assert (partners != np.arange(num_clips)).all()
+    np.testing.assert_array_equal(partners, mixup_partners(num_clips, 1, 0))
+    if num_clips == 1000:
+        assert not np.array_equal(partners, mixup_partners(num_clips, 1, 1))
+        assert not np.array_equal(partners, mixup_partners(num_clips, 2, 0))
+        own_order = epoch_order(num_clips, 1, 0)
+        assert (partners[own_order] == np.roll(own_order, -1)).mean() < 0.01  # not the neighbour in the step
+    assert mixup_partners(1, 1, 0).tolist() == [0]
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 8, 1024])

@@ -20,6 +20,12 @@ def tiny_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def finite_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return such a data set in which no value overflows."""
+    return write_shards(tmp_path_factory.mktemp("shards"), overflowing=-1)
+
+
+@pytest.fixture(scope="session")
 def unknown_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return such a data set in which two of five labels are unknown (-1), and no value overflows."""
     return write_shards(tmp_path_factory.mktemp("shards"), overflowing=-1, unknown=0.4)

@@ -75,7 +75,16 @@ def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
     ("overrides", "message"),
     [
         ([], r"finished: 10 of 10 steps, last checkpoint step-00000010; .*--set train.epochs=N"),
-        (["train.max_steps=9"], r"finished: 10 of 9 steps, .*--set train.max_steps=N"),
+        (["train.max_steps=10"], r"finished: 10 of 10 steps, .*--set train.max_steps=N"),
+        (
+            ["train.max_steps=9"],
+            r"train\.max_steps 9 is less than the 10 steps that are done; leave it out, or raise it",
+        ),
+        (
+            ["train.epochs=1"],
+            r"train\.epochs 1 is less than the 2 that are done \(10 steps\); leave it out, or raise it",
+        ),
+        (["train.epochs=1", "train.max_steps=8"], r"train\.epochs 1 is less than the 2 that are done"),
     ],
 )
 def test_a_finished_run(run: RunDir, tmp_path: Path, overrides: list[str], message: str) -> None:
@@ -85,6 +94,14 @@ def test_a_finished_run(run: RunDir, tmp_path: Path, overrides: list[str], messa
     assert resume(run, "train.epochs=3") is not None  # there is more to do now
 
 
+def test_fewer_epochs_than_are_begun_are_said(run: RunDir) -> None:
+    """After step 7 of epochs of 5 steps, also where nothing was evaluated yet."""
+    with pytest.raises(
+        ConfigError, match=r"train\.epochs 1 is less than the 1 and 2 of 5 steps that are done \(7 steps\)"
+    ):
+        resume(run, "train.epochs=1")
+
+
 def test_a_run_killed_in_its_last_evaluation_is_not_finished(run: RunDir, tmp_path: Path) -> None:
     write_checkpoint(run, tmp_path / "data", step=10, is_evaluated=False)
     assert resume(run) is not None
@@ -92,8 +109,9 @@ def test_a_run_killed_in_its_last_evaluation_is_not_finished(run: RunDir, tmp_pa
 
 @pytest.mark.parametrize(
     "override",
-    ["train.epochs=9", "train.max_steps=99", "evaluate.batch=3", "checkpoint.keep=2", "launch.devices=1"],
-)
+    ["train.epochs=9", "train.max_steps=99", "evaluate.batch=3", "checkpoint.keep=2", "launch.devices=1",
+     "train.early_stop_epochs=9", "train.max_overflows=5", "train.max_diverged_steps=5"],
+)  # fmt: skip
 def test_harmless_keys_may_change(run: RunDir, override: str) -> None:
     assert resume(run, override) is not None
 
@@ -108,7 +126,55 @@ def test_other_keys_are_all_listed_and_taken_with_force(run: RunDir) -> None:
     assert load_config_to_resume(run, None, ["train.lr=0.1"], force=True).train.lr == 0.1
 
 
-@pytest.mark.parametrize("override", ["train.global_batch=16", "train.seed=2", "model.channels=[1, 2, 3, 4]"])
+@pytest.mark.parametrize(
+    "override",
+    ["train.weight_decay=0.1", "train.clip_norm=1.0", "train.momentum=0.5", "model.dropout=0.5", "augment.mixup=0.2",
+     "augment.time_masks=1", "train.schedule=plateau", "train.plateau_patience=4", "train.loss_scale=dynamic"],
+)  # fmt: skip
+def test_what_changes_the_course_alone_is_taken_with_force(run: RunDir, override: str) -> None:
+    with pytest.raises(ConfigError, match=f"--force .*\n  {override.split('=')[0]}: the run has"):
+        resume(run, override)
+    assert resume(run, override, force=True) is not None
+
+
+def test_other_epochs_under_cosine_need_force_since_the_rate_would_jump(run: RunDir) -> None:
+    """The last rate of a finished run went from nearly 0 to 7.6e-4, without a word, when epochs were raised."""
+    config = load_config(run.config, ["train.schedule=cosine"])
+    run.config.write_text(format_config(config))
+    with pytest.raises(
+        ConfigError, match=r"train\.epochs: the run has 2, asked for is 9; its cosine schedule ends with"
+    ):
+        resume(run, "train.epochs=9")
+    assert resume(run, "train.epochs=9", force=True) is not None
+    assert resume(run, "train.max_steps=8") is not None  # cuts the run, its schedule is as it was
+
+
+def test_other_evaluations_under_plateau_need_force_since_the_rate_goes_by_them(run: RunDir) -> None:
+    run.config.write_text(format_config(load_config(run.config, ["train.schedule=plateau"])))
+    with pytest.raises(
+        ConfigError, match=r"evaluate\.every_epochs: the run has 1, asked for is 2; its plateau schedule"
+    ):
+        resume(run, "evaluate.every_epochs=2")
+    assert resume(run, "evaluate.every_epochs=2", force=True) is not None
+    assert resume(run, "evaluate.batch=2", "train.epochs=9") is not None
+
+
+def test_a_moving_average_may_decay_otherwise_but_not_come_or_go(run: RunDir) -> None:
+    with pytest.raises(ConfigError, match=r"its own values.*\n  train\.ema_decay: the run has None"):
+        resume(run, "train.ema_decay=0.99", force=True)
+    run.config.write_text(format_config(load_config(run.config, ["train.ema_decay=0.99"])))
+    with pytest.raises(
+        ConfigError, match=r"its own values.*\n  train\.ema_decay: the run has 0\.99, asked for is None"
+    ):
+        resume(run, "train.ema_decay=null", force=True)
+    assert resume(run, "train.ema_decay=0.9", force=True) is not None
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["train.global_batch=16", "train.seed=2", "model.channels=[1, 2, 3, 4]", "model.input_norm=batch", "train.optimizer=sgd",
+     "mel.n_mels=48"],
+)  # fmt: skip
 def test_what_would_make_it_another_run_is_refused_with_force_too(run: RunDir, override: str) -> None:
     with pytest.raises(ConfigError, match=f"its own values.*\n  {override.split('=')[0]}: the run has"):
         resume(run, override, force=True)

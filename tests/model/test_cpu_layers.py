@@ -18,7 +18,7 @@ def clips_with_silence() -> np.ndarray:
     return mel_db
 
 
-def gradients_of(form: str, *, is_frozen: bool = False) -> dict[str, np.ndarray]:
+def gradients_of(form: str, *, is_frozen: bool = False, input_norm: str = "none") -> dict[str, np.ndarray]:
     """Return loss, gradients and moving statistics after one forward and backward pass; every second gamma is negative."""
     import mindspore as ms
     from mindspore import ops
@@ -27,7 +27,8 @@ def gradients_of(form: str, *, is_frozen: bool = False) -> dict[str, np.ndarray]
 
     ms.set_device("CPU")
     ms.set_context(mode=ms.GRAPH_MODE)
-    network = getattr(cpu_layers, form)(MODEL, 3)
+    model = MODEL.model_copy(update={"input_norm": input_norm})
+    network = getattr(cpu_layers, form)(model, 3, 24)
     network.set_train(True)
     if is_frozen:
         network.bn1.set_train(False)
@@ -53,10 +54,11 @@ def gradients_of(form: str, *, is_frozen: bool = False) -> dict[str, np.ndarray]
     return {"loss": loss.asnumpy(), **found, **moving}
 
 
+@pytest.mark.parametrize("input_norm", ["none", "batch"])
 @pytest.mark.parametrize("is_frozen", [False, True])
-def test_the_form_for_cpu_has_the_gradients_and_statistics_of_the_plain_one(is_frozen: bool) -> None:
-    plain = gradients_of("FCN4", is_frozen=is_frozen)
-    found = gradients_of("FCN4ForCPU", is_frozen=is_frozen)
+def test_the_form_for_cpu_has_the_gradients_and_statistics_of_the_plain_one(is_frozen: bool, input_norm: str) -> None:
+    plain = gradients_of("FCN4", is_frozen=is_frozen, input_norm=input_norm)
+    found = gradients_of("FCN4ForCPU", is_frozen=is_frozen, input_norm=input_norm)
     assert found.keys() == plain.keys()
     for name, values in plain.items():
         # oneDNN's batch norm over a whole map loses up to a percent of a gradient that nearly cancels (docs/log.md)

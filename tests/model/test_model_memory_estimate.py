@@ -10,6 +10,7 @@ from fcn4dist.model.memory_estimate import count_activations, count_parameters, 
 
 def test_parameters_are_those_of_fcn4() -> None:
     assert count_parameters(ModelConfig(), 50) == 17_362_610  # model/fcn4.py, counted by MindSpore
+    assert count_parameters(ModelConfig(input_norm="batch"), 50, 96) == 17_362_610 + 2 * 96  # likewise
 
 
 def test_activations_follow_from_the_shapes() -> None:
@@ -31,5 +32,11 @@ def test_what_changes_the_estimate() -> None:
     mixed = estimate_memory(model, mel, TrainConfig(amp="O3"), whole, 50, "Ascend")
     assert mixed.activations_bytes * 2 == pytest.approx(base.activations_bytes)
     assert estimate_memory(model, mel, train, BatchPlan(32, 1), 50, "Ascend").gradients_bytes == 4 * 17_362_610
+    sgd = estimate_memory(model, mel, TrainConfig(optimizer="sgd"), whole, 50, "Ascend")
+    assert sgd.optimizer_bytes * 2 == base.optimizer_bytes
+    average = estimate_memory(model, mel, TrainConfig(ema_decay=0.99), whole, 50, "Ascend")
+    assert average.optimizer_bytes * 2 == base.optimizer_bytes * 3
+    normed = estimate_memory(ModelConfig(input_norm="batch"), mel, train, whole, 50, "Ascend")
+    assert normed.weights_bytes - base.weights_bytes == 4 * (2 + 4) * 96
     assert base.to_json()["total_bytes"] == base.total_bytes
     assert "memory a device: about 12.5 GB" in format_memory(base)

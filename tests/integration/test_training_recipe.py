@@ -1,0 +1,79 @@
+"""A run with everything that a recipe switches on: exact over a resume, alike on one rank and two; and runs that end early."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+from jobs import TINY, Run, load_weights
+
+from fcn4dist.run.checkpoints import find_newest
+
+RECIPE = [
+    *("--set", "train.epochs=4", "--set", "train.optimizer=adamw", "--set", "train.weight_decay=0.1"),
+    *(
+        "--set",
+        "train.clip_norm=1",
+        "--set",
+        "train.ema_decay=0.9",
+        "--set",
+        "train.device_batch=4",
+        "--set",
+        "train.lr=0.002",
+    ),
+    *("--set", "train.schedule=plateau", "--set", "train.plateau_patience=1", "--set", "train.warmup_steps=3"),
+    *("--set", "augment.time_masks=1", "--set", "augment.time_mask_frames=8", "--set", "augment.mixup=0.4"),
+    *("--set", "augment.frequency_masks=1", "--set", "augment.frequency_mask_bins=4", "--set", "model.dropout=0.5"),
+    *("--set", "model.input_norm=batch", "--set", "evaluate.num_resamples=0", "--set", "mel.clip_s=0.67"),
+]
+
+
+def rates_of(run: Path, rank: int = 0) -> list[float]:
+    return [json.loads(line)["lr"] for line in (run / "metrics" / f"rank-{rank}.jsonl").read_text().splitlines()]
+
+
+def test_a_recipe_is_exact_over_a_resume_and_alike_on_one_rank(
+    fcn4dist: Run, finite_shards: Path, tmp_path: Path
+) -> None:
+    whole, cut, alone = tmp_path / "whole", tmp_path / "cut", tmp_path / "alone"
+    common = ["--data", finite_shards, *TINY, *RECIPE]
+    for run, devices, more in ((whole, 2, []), (cut, 2, ["--set", "train.max_steps=10"]), (alone, 1, [])):
+        result = fcn4dist("launch", "--devices", devices, "--run-dir", run, *common, *more)
+        assert result.returncode == 0, result.stderr
+    result = fcn4dist("launch", "--devices", 2, "--resume", cut, "--set", "train.max_steps=20")
+    assert result.returncode == 0, result.stderr
+    newest, state, _ = find_newest(whole / "checkpoints")
+    other, resumed, _ = find_newest(cut / "checkpoints")
+    assert resumed.progress == state.progress
+    assert rates_of(cut) == rates_of(whole) == rates_of(whole, 1)
+    for name in ("weights.safetensors", "optimizer.safetensors"):  # the average; moments, trained weights and scale
+        assert (newest / name).read_bytes() == (other / name).read_bytes(), name
+    for name, value in load_weights(alone).items():
+        scale = np.abs(value).max()
+        np.testing.assert_allclose(load_weights(whole)[name], value, rtol=0, atol=1e-5 * scale, err_msg=name)
+
+
+def test_a_run_without_progress_ends_early_and_well(fcn4dist: Run, tiny_shards: Path, tmp_path: Path) -> None:
+    """At a rate of nothing the first score stays the best."""
+    run = tmp_path / "run"
+    common = ["--set", "train.epochs=9", "--set", "train.lr=1e-30", "--set", "train.freeze_batch_norm=true"]
+    result = fcn4dist(
+        *("launch", "--devices", 2, "--data", tiny_shards, "--run-dir", run, *TINY, *common),
+        *("--set", "train.early_stop_epochs=2"),
+    )
+    assert result.returncode == 0, result.stderr
+    log = (run / "logs" / "attempt-1" / "rank-0.log").read_text()
+    assert re.search(r"ended early after 3 epochs \(step 15\): 2 without a better validation score than ROC-AUC", log)
+    assert json.loads((run / "evaluation.json").read_text())["roc_auc_ci95"] is not None  # as at any end
+
+
+def test_a_run_that_overflows_for_ever_fails_and_says_so(fcn4dist: Run, tiny_shards: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    result = fcn4dist(
+        *("launch", "--devices", 2, "--data", tiny_shards, "--run-dir", run, *TINY, "--set", "train.epochs=9"),
+        *("--set", "train.loss_scale=3e38", "--set", "train.max_overflows=7"),
+    )
+    assert result.returncode == 1
+    assert "step 7: the last 7 steps overflowed and changed nothing" in result.stderr + result.stdout
