@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import logging
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-RAREST_FIRST = 0.5  # correlation of place and frequency above which a list counts as ascending; 1: perfectly
 YAML_SUFFIXES = (".yaml", ".yml")
 
 
@@ -103,15 +101,6 @@ def select_tags(annotations: Annotations, choice: int | str | Sequence[str] | Pa
         order = (-positives).argsort(kind="stable")[:number].tolist()
     labels = annotations.labels[:, order].copy(order="C")
     return replace(annotations, tags=[known[i] for i in order], labels=labels)
-
-
-def is_rarest_first(positives: Sequence[int]) -> bool:
-    """Whether tags with so many clips each stand about in ModelZoo's order; for a warning alone: nothing is named by it."""
-    if len(set(positives)) < 2:
-        return True
-    by_count = sorted(range(len(positives)), key=lambda place: positives[place])
-    ranks = [by_count.index(place) for place in range(len(positives))]
-    return statistics.correlation(range(len(positives)), ranks) > RAREST_FIRST
 
 
 def find_synonyms(file: Path, annotations: Annotations) -> Path:

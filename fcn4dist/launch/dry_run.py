@@ -18,7 +18,7 @@ from fcn4dist.ascend.addresses import is_routable
 from fcn4dist.ascend.rank_table.parse import load_accepted_table
 from fcn4dist.ascend.rank_table.rules.fields import is_address
 from fcn4dist.ascend.rank_table.schema import RankTable
-from fcn4dist.config import RunConfig, override_config, plan_batches
+from fcn4dist.config import RunConfig, check_precision, override_config, plan_batches
 from fcn4dist.errors import RankTableError
 from fcn4dist.hosts.job_table import check_job_table, find_server, load_given_table
 from fcn4dist.hosts.place import Place, resolve_for_job
@@ -61,6 +61,7 @@ def show_dry_run(config: RunConfig, request: LaunchRequest, console: Console, *,
     run_dir = RunDir((request.run_dir or dated_folder()).absolute())
     check_run_dir(run_dir, resume=request.resume)
     host = survey(config, imagined=True)
+    check_precision(config.train, host.target)
     job = imagine_job(config, run_dir.path, host, place, master_port=request.master_port, rank_table=request.rank_table)
     text = json.dumps(as_document(job), indent=1) if as_json else format_dry_run(job)
     console.file.write(text + "\n")  # rich would take seconds over a thousand ranks

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fcn4dist.config import RunConfig, format_config, plan_batches
+from fcn4dist.config import RunConfig, check_precision, format_config, plan_batches
 from fcn4dist.errors import Interrupted
 from fcn4dist.files import save_json, save_text
 from fcn4dist.job.devices import require_mindspore, resolve_target
@@ -40,6 +40,7 @@ def train_here(
     if config.launch.tensorboard:
         require_tensorboard()
     target = resolve_target(config.launch.device_target)
+    check_precision(config.train, target)
     prepare_imports(target)  # preparing data may load MindSpore, too
     plan_batches(config.train, SINGLE.world_size)
     run = RunDir((run_dir or dated_folder()).absolute())

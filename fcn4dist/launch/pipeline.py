@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from fcn4dist import __version__
-from fcn4dist.config import RunConfig, override_config
+from fcn4dist.config import RunConfig, check_precision, override_config
 from fcn4dist.errors import Fcn4distError
 from fcn4dist.hosts.local import LocalSession
 from fcn4dist.hosts.place import resolve_master
@@ -53,6 +53,7 @@ def launch(config: RunConfig, request: LaunchRequest, console: Console, progress
     if has_events:
         require_tensorboard()
     host = choose_devices(survey(config, imagined=False), place)
+    check_precision(config.train, host.target)
     run_path = request.run_dir or dated_folder()
     if request.is_chief:
         check_run_dir(RunDir(run_path.absolute()), resume=request.resume)

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fcn4dist.config import BatchPlan, RunConfig, build_config, override_config
+from fcn4dist.config import AugmentConfig, BatchPlan, RunConfig, build_config, override_config
 from fcn4dist.errors import ConfigError, DataError
 from fcn4dist.run.folder import RunDir
 
@@ -196,4 +196,8 @@ def check_data(config: RunConfig, batches: BatchPlan | None) -> DataSet:
             f"{folder}: {num_clips} clips to train on are fewer than one global batch of {batches.global_batch}; "
             "set a smaller train.global_batch"
         )
+    if config.augment != AugmentConfig():
+        from fcn4dist.data.augment import check_augment
+
+        check_augment(config.augment, data.split("train"))
     return data

@@ -8,10 +8,9 @@ import mindspore as ms
 
 from fcn4dist.config import RunConfig
 from fcn4dist.data.dataset import DataSet, Split
-from fcn4dist.evaluate.document import Evaluation, TrainedOn, format_evaluation, save_evaluation
+from fcn4dist.evaluate.document import Evaluation, Scores, TrainedOn, format_evaluation, save_evaluation
 from fcn4dist.evaluate.evaluation import measure_split
 from fcn4dist.evaluate.score import score_split
-from fcn4dist.evaluate.score_file import Scores
 from fcn4dist.files import save_json
 from fcn4dist.job.rank import Rank
 from fcn4dist.model.fcn4 import FCN4
