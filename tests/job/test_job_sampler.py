@@ -240,7 +240,7 @@ def test_an_npu_smi_that_is_slow_or_hangs_holds_up_no_look(
     monkeypatch.setattr("fcn4dist.job.sampler.NPU_PATIENCE_S", 0.01)
     for _ in range(3):
         assert "devices" not in usage.usage()
-    assert [thread.name for thread in threading.enumerate()].count("npu-smi") == 1
+    assert [thread.name for thread in threading.enumerate()].count("npu-usage") == 1
     npu_smi.touch()
     wait_until(lambda: "npu-smi" not in [thread.name for thread in threading.enumerate()])
     assert usage.usage()["devices"][0]["power_w"] == 93.4  # the late answer
