@@ -231,7 +231,7 @@ def npu_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     yield answer
     answer.touch()
-    wait_until(lambda: not {"npu-smi", "sampler"} & {thread.name for thread in threading.enumerate()})
+    wait_until(lambda: not {"npu-usage", "sampler"} & {thread.name for thread in threading.enumerate()})
 
 
 def test_an_npu_smi_that_is_slow_or_hangs_holds_up_no_look(
@@ -242,7 +242,7 @@ def test_an_npu_smi_that_is_slow_or_hangs_holds_up_no_look(
         assert "devices" not in usage.usage()
     assert [thread.name for thread in threading.enumerate()].count("npu-usage") == 1
     npu_smi.touch()
-    wait_until(lambda: "npu-smi" not in [thread.name for thread in threading.enumerate()])
+    wait_until(lambda: "npu-usage" not in [thread.name for thread in threading.enumerate()])
     assert usage.usage()["devices"][0]["power_w"] == 93.4  # the late answer
 
 
