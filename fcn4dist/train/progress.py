@@ -94,7 +94,7 @@ class Course:
         return progress.model_copy(update=changes)
 
     def check_health(self, progress: Progress) -> None:
-        """Raise JobError where too many steps in a row changed nothing, or had an exploding loss or none: it will not mend."""
+        """Raise JobError where too many steps in a row changed nothing, or had an exploding or no loss."""
         if progress.overflows_in_row >= self.train.max_overflows:
             raise JobError(
                 f"step {progress.step}: the last {progress.overflows_in_row} steps overflowed and changed nothing "
