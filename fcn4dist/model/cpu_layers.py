@@ -83,7 +83,8 @@ class FCN4ForCPU(FCN4):
 
         Where gamma is negative, batch norm turns the order around: the sign is turned before the pool and again after it.
         """
-        if self.has_input_norm:  # with a gradient of patch statistics MindSpore 2.10 hangs in the 18th step (docs/log.md)
+        # with a gradient of patch statistics MindSpore 2.10 hangs in the 18th step (docs/log.md)
+        if self.has_input_norm:
             return super().first_block(mel_db)
         norm = self.bn1
         ones = ops.ones_like(norm.gamma)
