@@ -34,14 +34,10 @@ class ArgmaxPool(nn.Cell):
 
 
 class PatchStatistics(nn.Cell):
-    """Mean and covariance of the 3x3 patches that a zero-padded convolution of one channel sees.
+    """Mean and covariance of the 3x3 patches that a zero-padded convolution of one channel sees; the input has no gradient."""
 
-    They have a gradient where the input has one: behind an input norm.
-    """
-
-    def __init__(self, *, has_gradient: bool = False) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.has_gradient = has_gradient
         # patches are taken by a convolution, since MindSpore's slices are six times as slow
         self.take_patches = ops.Conv2D(9, 3, pad_mode="valid")
         self.one_each = Tensor(np.eye(9).reshape(9, 1, 3, 3), ms.float32)
@@ -58,8 +54,6 @@ class PatchStatistics(nn.Cell):
         second = ops.reduce_sum(self.times_transposed(patches, patches), 0) / count
         covariance = second - ops.MatMul(transpose_b=True)(mean, mean)
         mean = mean + center
-        if self.has_gradient:
-            return mean, covariance
         return ops.stop_gradient(mean), ops.stop_gradient(covariance)
 
 
@@ -72,7 +66,7 @@ class FCN4ForCPU(FCN4):
         self.pool1, self.pool2, self.pool3 = ArgmaxPool(p1), ArgmaxPool(p2), ArgmaxPool(p3)
         channels = model.channels[0]
         self.signed_conv = ops.Conv2D(channels, 3, pad_mode="same")
-        self.patch_statistics = PatchStatistics(has_gradient=self.has_input_norm)
+        self.patch_statistics = PatchStatistics()
         # scales and shifts by a batch norm that has nothing to normalize: its gradient is one pass of oneDNN
         self.affine = ops.BatchNorm(is_training=False, epsilon=AFFINE_EPS)
         self.no_mean = Tensor(np.zeros(channels), ms.float32)
