@@ -19,7 +19,7 @@ test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 
 chaos: $(READY)
-	$(BIN)/python -m benchmarks.chaos --kills 20 --seed 1
+	for recipe in plain adamw sgd; do $(BIN)/python -m benchmarks.chaos --kills 20 --seed 1 --recipe $$recipe || exit 1; done
 
 bench: $(BENCH_READY)
 	$(BIN)/python -m benchmarks.all

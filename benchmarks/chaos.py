@@ -1,8 +1,8 @@
 """Kill a training again and again, restart it as a user would, and compare its end with that of an undisturbed one.
 
-    python -m benchmarks.chaos --kills 20 --seed 1
+    python -m benchmarks.chaos --kills 20 --seed 1 --recipe adamw
 
-Weights, Adam's moments and the loss scale must be equal bit for bit, every step must hold the same clips once, and no process
+Weights, the optimizer's moments and the loss scale must be equal bit for bit, every step must hold the same clips once, and no process
 may be left. Prints a table; exits 1 on any difference. Two ranks on CPU, a network that trains in seconds.
 """
 
@@ -44,6 +44,17 @@ SETTINGS = [
     ),
     *("checkpoint.every_steps=7", "checkpoint.keep=3", "launch.stall_timeout_s=6", "evaluate.num_resamples=0"),
 ]
+SWITCHED_ON = [
+    *("train.ema_decay=0.99", "train.weight_decay=0.001", "train.clip_norm=1", "train.warmup_steps=5"),
+    *("train.schedule=plateau", "train.plateau_patience=9", "augment.time_masks=1", "augment.time_mask_frames=8"),
+    *("augment.frequency_masks=1", "augment.frequency_mask_bins=4", "augment.mixup=0.3"),
+    *("model.dropout=0.5", "model.input_norm=batch"),
+]
+RECIPES = {
+    "plain": [],
+    "adamw": ["train.optimizer=adamw", *SWITCHED_ON],
+    "sgd": ["train.optimizer=sgd", "train.lr=0.01", *SWITCHED_ON],
+}
 WRITE_SHARDS = """
 import sys
 import numpy as np
@@ -85,6 +96,7 @@ class Job:
     run: Path
     shards: Path
     total_steps: int
+    recipe: str = "plain"
     popen: subprocess.Popen[bytes] | None = None
     exit_codes: list[int] = field(default_factory=list)
 
@@ -117,7 +129,7 @@ class Job:
                 "--run-dir",
                 str(self.run),
             ]
-            for setting in [*SETTINGS, f"train.max_steps={self.total_steps}"]:
+            for setting in [*SETTINGS, *RECIPES[self.recipe], f"train.max_steps={self.total_steps}"]:
                 command += ["--set", setting]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         with self.run.with_suffix(".out").open("ab") as output:
@@ -254,8 +266,9 @@ def differences(disturbed: Job, undisturbed: Job) -> Iterator[str]:
 @click.command()
 @click.option("--kills", "num_kills", type=click.IntRange(1), default=20, show_default=True)
 @click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--recipe", type=click.Choice(list(RECIPES)), default="plain", show_default=True)
 @click.option("--keep", type=click.Path(path_type=Path), help="Leave the runs in this folder.")
-def main(num_kills: int, seed: int, keep: Path | None) -> None:
+def main(num_kills: int, seed: int, recipe: str, keep: Path | None) -> None:
     """Kill a training KILLS times at random moments and compare its end with an undisturbed one."""
     folder = Path(tempfile.mkdtemp(prefix="chaos-")) if keep is None else keep.absolute()
     shards = folder / "shards"
@@ -266,7 +279,7 @@ def main(num_kills: int, seed: int, keep: Path | None) -> None:
         capture_output=True,
     )
     kills, steps = plan_kills(num_kills, seed)
-    jobs = [Job(folder / name, shards, steps) for name in ("undisturbed", "disturbed")]
+    jobs = [Job(folder / name, shards, steps, recipe) for name in ("undisturbed", "disturbed")]
     try:
         finish(jobs[0])
         click.echo(f"undisturbed: {steps} steps; {num_kills} kills from seed {seed} in {folder}")

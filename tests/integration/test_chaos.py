@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_five_kills_change_nothing(tmp_path: Path) -> None:
+    """With everything switched on that a checkpoint has to bring back; `--recipe plain` and `sgd` are for `make chaos`."""
     command = [
         sys.executable,
         "-m",
@@ -22,6 +23,8 @@ def test_five_kills_change_nothing(tmp_path: Path) -> None:
         "5",
         "--seed",
         "58",
+        "--recipe",
+        "adamw",
         "--keep",
         str(tmp_path / "runs"),
     ]
