@@ -2,8 +2,8 @@
 
     python -m benchmarks.chaos --kills 20 --seed 1 --recipe adamw
 
-Weights, the optimizer's moments and the loss scale must be equal bit for bit, every step must hold the same clips once, and no process
-may be left. Prints a table; exits 1 on any difference. Two ranks on CPU, a network that trains in seconds.
+Weights, the optimizer's moments and the loss scale must be equal bit for bit, every step must hold the same clips once, and no
+process may be left. Prints a table; exits 1 on any difference. Two ranks on CPU, a network that trains in seconds.
 """
 
 from __future__ import annotations
