@@ -75,7 +75,7 @@ def generate_job_table(
         if all(entry["table"] is not None for entry in found):
             return _build_job_table(layout, found, read_as), ""
     except RankTableError:
-        if not gaps or read_as is not None:
+        if not gaps:
             raise
     if read_as is not None:
         raise RankTableError(f"--rank-table export: {gaps[0]}; give --rank-table FILE, or let HCCL find out (auto)")
