@@ -54,7 +54,9 @@ def ready(node_rank: int, devices: int) -> Readiness:
     number = node_rank * devices
     addresses = {i: f"10.{(number + i) >> 16}.{(number + i) >> 8 & 255}.{(number + i) & 255}" for i in range(devices)}
     own = format_table(build_table([build_server(address_of(node_rank), addresses)], "910b"))
-    return Readiness(attempt=1, data={"clips": "x" * 64}, data_dir="/data", server={"chip": "910b", "table": own, "gap": ""})
+    return Readiness(
+        attempt=1, data={"clips": "x" * 64}, data_dir="/data", server={"chip": "910b", "table": own, "gap": ""}
+    )
 
 
 def address_of(node_rank: int) -> str:
