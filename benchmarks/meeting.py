@@ -20,7 +20,7 @@ from typing import Any
 from fcn4dist.ascend.hostfile import build_server
 from fcn4dist.ascend.rank_table.build import build_table, format_table
 from fcn4dist.config import load_config
-from fcn4dist.hosts.job_table import build_job_table
+from fcn4dist.hosts.job_table import generate_job_table
 from fcn4dist.hosts.master import MasterSession
 from fcn4dist.hosts.member import MemberSession
 from fcn4dist.hosts.roster import Go, HostCard, Readiness, shared_config
@@ -54,7 +54,9 @@ def ready(node_rank: int, devices: int) -> Readiness:
     number = node_rank * devices
     addresses = {i: f"10.{(number + i) >> 16}.{(number + i) >> 8 & 255}.{(number + i) & 255}" for i in range(devices)}
     own = format_table(build_table([build_server(address_of(node_rank), addresses)], "910b"))
-    return Readiness(attempt=1, data={"clips": "x" * 64}, data_dir="/data", server={"chip": "910b", "table": own})
+    return Readiness(
+        attempt=1, data={"clips": "x" * 64}, data_dir="/data", server={"chip": "910b", "table": own, "gap": ""}
+    )
 
 
 def address_of(node_rank: int) -> str:
@@ -104,7 +106,8 @@ def be_master(port: int, num_hosts: int, devices: int) -> None:
     joined_s = time.monotonic()
 
     def decide(readies: list[Readiness]) -> Go:
-        table = build_job_table(layout, [found.server for found in readies if found.server is not None])
+        servers = [found.server for found in readies if found.server is not None]
+        table, _ = generate_job_table(layout, servers, read_as=None)
         return Go(scheduler_host=HOST, scheduler_port=port + 1, attempt=1, config=config, rank_table=table)
 
     session.begin(decide(session.gather(ready(0, devices), lambda _text: None)))

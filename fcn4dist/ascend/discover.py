@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from fcn4dist.ascend import devices
 from fcn4dist.ascend.addresses import find_own_address
-from fcn4dist.ascend.hostfile import build_server, parse_devices
+from fcn4dist.ascend.devices import MOUNTED, HostPaths, find_visible, list_nodes, name_ids, parse_mounted
+from fcn4dist.ascend.hostfile import build_server
 from fcn4dist.ascend.rank_table.schema import DEVICES_A_SERVER, Chip, Server
 from fcn4dist.ascend.tools import (
-    FOLDERS,
     Npu,
     Tools,
     parse_chip,
@@ -25,18 +24,6 @@ from fcn4dist.ascend.tools import (
     parse_spod_info,
 )
 from fcn4dist.errors import RankTableError
-
-_DEVICE_NODE = re.compile(r"davinci(\d+)")
-_VISIBLE_NAME = re.compile(r"Ascend[0-9A-Za-z]*-(\d+)")  # ASCEND_VISIBLE_DEVICES of the device plugin
-
-
-@dataclass(frozen=True)
-class HostPaths:
-    """Where a host keeps what is read; other places for tests."""
-
-    dev: Path = Path("/dev")
-    hccn_conf: Path = Path("/etc/hccn.conf")
-    tool_folders: tuple[Path, ...] = FOLDERS
 
 
 @dataclass
@@ -60,9 +47,9 @@ def discover(
 
     Device ids are physical; ASCEND_VISIBLE_DEVICES and ASCEND_RT_VISIBLE_DEVICES narrow them down, `device_ids` (also
     physical) further. Where hccn_tool and hccn.conf differ the tool counts, since it asks the port itself.
-    Raises RankTableError when there is no device, or an asked one is not there.
+    Raises RankTableError when there is no device, or an asked one is not there, DeviceError for variables that cannot be.
     """
-    paths = paths or HostPaths()
+    paths = paths or devices.THIS_HOST
     tools = Tools(environment, folders=paths.tool_folders)
     remarks: list[str] = []
     conf = _load_conf(paths.hccn_conf)
@@ -72,6 +59,7 @@ def discover(
     candidates = range(DEVICES_A_SERVER[chip or "910b"]) if device_ids is None else device_ids
     found = _find_devices(tools, paths, conf, npus, candidates)
     ids = _narrow(found, environment, device_ids, remarks)
+    conf = _by_position(conf, found, paths.hccn_conf, remarks)
     addresses = _find_addresses(tools, ids, conf, paths.hccn_conf, remarks)
     server = build_server(server_address or find_own_address(), addresses)
     if chip == "a3":
@@ -98,8 +86,7 @@ def _find_devices(
     tools: Tools, paths: HostPaths, conf: dict[int, str], npus: Sequence[Npu], candidates: Sequence[int]
 ) -> list[int]:
     """Return the physical ids by the first source that has any; hccn_tool lists none, so candidates are tried."""
-    nodes = sorted(int(m[1]) for entry in _list_folder(paths.dev) if (m := _DEVICE_NODE.fullmatch(entry)))
-    found = nodes or sorted({npu.device_id for npu in npus}) or sorted(conf)
+    found = list(list_nodes(paths.dev)) or sorted({npu.device_id for npu in npus}) or sorted(conf)
     found = found or [device for device in candidates if _answers(tools, device)]
     if not found:
         looked = f"no {paths.dev}/davinci*, no {paths.hccn_conf}, and neither npu-smi nor hccn_tool knows one"
@@ -116,50 +103,25 @@ def _answers(tools: Tools, device: int) -> bool:
     return parse_link(tools.ask_hccn(device, "-link", "-g")) is not None
 
 
-def _list_folder(folder: Path) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except OSError:
-        return []
-
-
 def _narrow(
     found: Sequence[int], environment: Mapping[str, str], asked: Sequence[int] | None, remarks: list[str]
 ) -> list[int]:
-    """Apply the container's list (physical ids), the process's list (positions in it), and the user's own."""
-    ids = list(found)
-    if mounted := environment.get("ASCEND_VISIBLE_DEVICES", "").strip():
-        named = _VISIBLE_NAME.sub(r"\1", mounted)
-        wanted = parse_devices(named, "ASCEND_VISIBLE_DEVICES")
-        if missing := [device for device in wanted if device not in ids]:
-            remarks.append(f"ASCEND_VISIBLE_DEVICES={mounted}: device {missing[0]} is not here, but {_say(ids)}")
-        ids = [device for device in ids if device in wanted]
-    if visible := environment.get("ASCEND_RT_VISIBLE_DEVICES", "").strip():
-        positions = parse_devices(visible, "ASCEND_RT_VISIBLE_DEVICES")
-        if positions[-1] >= len(ids):
-            raise RankTableError(
-                f"ASCEND_RT_VISIBLE_DEVICES={visible}: position {positions[-1]} of {len(ids)} devices ({_say(ids)}); "
-                "expected positions from 0, not physical ids"
-            )
-        ids = [ids[position] for position in positions]
-    if asked is not None:
-        if missing := [device for device in asked if device not in ids]:
-            raise RankTableError(f"--devices: device {missing[0]} is not on this host; expected some of {_say(ids)}")
-        ids = list(asked)
-    if not ids:
-        raise RankTableError(f"no device is left: this host has {_say(found)}; check ASCEND_VISIBLE_DEVICES")
-    return ids
-
-
-def _say(ids: Sequence[int]) -> str:
-    return ", ".join(map(str, ids)) or "none"
+    """Apply the container's list, the process's list, and the user's own (physical ids)."""
+    if missing := [device for device in parse_mounted(environment) or () if device not in found]:
+        said = f"{MOUNTED}={environment[MOUNTED]}"
+        remarks.append(f"{said}: device {missing[0]} is not here, but {name_ids(found)}")
+    ids = find_visible(found, environment).physical_ids
+    if asked is None:
+        return list(ids)
+    if missing := [device for device in asked if device not in ids]:
+        raise RankTableError(f"--devices: device {missing[0]} is not on this host; expected some of {name_ids(ids)}")
+    return list(asked)
 
 
 def _find_addresses(
     tools: Tools, ids: Sequence[int], conf: dict[int, str], conf_path: Path, remarks: list[str]
 ) -> dict[int, str]:
     """Return device -> address, an empty text where there is none, and remark on every difference."""
-    conf = _by_position(conf, ids, conf_path, remarks)
     found: dict[int, str] = {}
     for device in ids:
         asked = parse_hccn_address(tools.ask_hccn(device, "-ip", "-g"))
@@ -179,25 +141,25 @@ def _find_addresses(
     return found
 
 
-def _by_position(conf: dict[int, str], ids: Sequence[int], conf_path: Path, remarks: list[str]) -> dict[int, str]:
+def _by_position(conf: dict[int, str], present: Sequence[int], path: Path, remarks: list[str]) -> dict[int, str]:
     """Read a container's own hccn.conf, which counts its devices from 0 whatever their ids on the host."""
-    if not conf or any(device in conf for device in ids) or list(conf) != list(range(len(ids))):
+    if not conf or all(device in conf for device in present) or list(conf) != list(range(len(present))):
         return conf
-    remarks.append(f"{conf_path} names devices {_say(list(conf))}, here are {_say(ids)}: read in this order")
-    return dict(zip(ids, conf.values(), strict=True))
+    remarks.append(f"{path} names devices {name_ids(list(conf))}, here are {name_ids(present)}: read in this order")
+    return dict(zip(present, conf.values(), strict=True))
 
 
 def _add_super_pod(server: Server, tools: Tools, npus: Sequence[Npu], remarks: list[str]) -> Server:
     places = {npu.device_id: npu for npu in npus}
-    devices, pods = [], set()
+    known, pods = [], set()
     for device in server.devices:
         place = places.get(device.device_id, Npu(device.device_id, device.device_id // 2, device.device_id % 2))
         told = parse_spod_info(tools.ask_npu_smi("-t", "spod-info", "-i", str(place.npu), "-c", str(place.chip)))
         if told is None:
             remarks.append(f"device {device.device_id}: npu-smi names no super pod; wrote a table without super pods")
             return server
-        devices.append(replace(device, super_device_id=told[0]))
+        known.append(replace(device, super_device_id=told[0]))
         pods.add(told[1])
     if len(pods) > 1:
         raise RankTableError(f"the devices of this host are in super pods {sorted(pods)}; expected one")
-    return replace(server, devices=tuple(devices), super_pod_id=pods.pop())
+    return replace(server, devices=tuple(known), super_pod_id=pods.pop())

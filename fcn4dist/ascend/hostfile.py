@@ -27,8 +27,9 @@ class Host:
 
     name: str
     address: str  # routable
-    device_ids: tuple[int, ...] | None  # None: all that the host has
+    device_ids: tuple[int, ...] | None  # physical ids; None: all that the host has
     where: str  # for messages
+    is_counted: bool = False  # only their number was given (slots=N): a launcher there takes its first N
 
 
 def parse_devices(text: str, where: str) -> tuple[int, ...]:
@@ -72,7 +73,8 @@ def parse_hostfile(text: str, file: str, resolve: Resolver = resolve_host) -> li
             if key in places:
                 raise RankTableError(f"{where}: host {key} is already at {places[key]}; expected each host once")
             places[key] = where
-        hosts.append(Host(name, address, _host_devices(options, where), where))
+        is_counted = "devices" not in options
+        hosts.append(Host(name, address, _host_devices(options, where), where, is_counted=is_counted))
     if not hosts:
         raise RankTableError(f"{file}: no host in it; expected a host a line")
     return hosts

@@ -35,7 +35,10 @@ def without_own(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 class Tools:
-    """The tools of this host: what they print; an empty text where one is missing, fails or hangs."""
+    """The tools of this host: what they print; an empty text where one is missing, fails or hangs.
+
+    One that hung is not asked again: sixteen devices would be sixteen times the limit.
+    """
 
     def __init__(
         self, environ: Mapping[str, str], *, folders: Sequence[Path] = FOLDERS, limit_s: float = LIMIT_S
@@ -44,6 +47,7 @@ class Tools:
         self._hccn_tool = shutil.which("hccn_tool", path=search)
         self._npu_smi = shutil.which("npu-smi", path=search)
         self._limit_s = limit_s
+        self._hung: set[str] = set()
 
     @property
     def has_hccn_tool(self) -> bool:
@@ -60,7 +64,7 @@ class Tools:
 
     def _ask(self, tool: str | None, *arguments: str) -> str:
         """Return what a tool prints: its text decides, not its exit code."""
-        if tool is None:
+        if tool is None or tool in self._hung:
             return ""
         try:
             done = subprocess.run(
@@ -71,7 +75,10 @@ class Tools:
                 env=without_own(os.environ),
                 check=False,
             )
-        except (OSError, subprocess.TimeoutExpired):
+        except subprocess.TimeoutExpired:
+            self._hung.add(tool)
+            return ""
+        except OSError:
             return ""
         return done.stdout.decode(errors="replace")
 
@@ -149,8 +156,8 @@ def _iter_rows(text: str) -> Iterator[tuple[list[list[str]], list[list[str]]]]:
 
 
 def parse_npu_smi_info(text: str) -> list[Npu]:
-    """Return the devices in the table of `npu-smi info`."""
-    has_physical_ids = "Phy-ID" in text
+    """Return the devices in the table of `npu-smi info`: A3 and 310P have the id beside the number of the chip."""
+    has_physical_ids = re.search(r"\bChip\s+(?:Phy-ID|Device)\b", text) is not None
     found = []
     for first, second in _iter_rows(text):
         npu, words = int(first[0][0]), second[0]
@@ -200,16 +207,28 @@ def _parse_float(word: str) -> float | None:
 
 
 def parse_chip(text: str) -> Chip | None:
-    """Return the chip that `npu-smi info` names: 910B1-4 and 910B2C, 910_93 or a Phy-ID column (A3), 310P3, 950, 910."""
-    if re.search(r"\b(?:Ascend)?910B(?:\d\w*)?\b", text):
-        return "910b"
-    if re.search(r"\b(?:Ascend)?910_93|Phy-ID", text) and "910" in text:
-        return "a3"
-    if re.search(r"\b(?:Ascend)?310P3?\b", text):
-        return "310p3"
-    if re.search(r"\b(?:Ascend)?950", text):
+    """Return the chip that the column Name of `npu-smi info` has: 950..., 910B, 910B1 to 910B4-1 and 910B2C, 310P3, or a 910.
+
+    An A3 is 910_93.. there, or a plain Ascend910 beside a column of physical ids.
+    """
+    name = next((name for name in _iter_names(text)), "").removeprefix("Ascend")
+    if name.startswith("950"):
         return "950"
-    return "910" if re.search(r"\b(?:Ascend)?910[A-Z]?", text) else None
+    if re.match(r"910B(?:\d|$)", name):
+        return "910b"
+    if name.startswith("310P"):
+        return "310p3"
+    if name.startswith("910_93") or (name == "910" and "Phy-ID" in text):
+        return "a3"
+    return "910" if name.startswith("910") else None
+
+
+def _iter_names(text: str) -> Iterator[str]:
+    """Yield the name in the first row of every device; the other rows have a number or nothing there."""
+    for line in text.splitlines():
+        words = line.strip().strip("|").split("|")[0].split() if line.lstrip().startswith("|") else []
+        if len(words) > 1 and words[0].isdigit() and not words[1].isdigit():
+            yield "".join(words[1:])
 
 
 def parse_spod_info(text: str) -> tuple[int, str] | None:

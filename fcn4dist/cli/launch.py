@@ -41,7 +41,10 @@ from fcn4dist.run.folder import RunDir
     "--job-secret-file", type=FilePath, metavar="FILE", help="The hosts' secret.  [default: FCN4DIST_JOB_SECRET]"
 )
 @click.option(
-    "--rank-table", metavar="auto|none|FILE", default="auto", help="Rank table of an Ascend job.  [default: auto]"
+    "--rank-table",
+    metavar="auto|none|export|FILE",
+    default="auto",
+    help="Rank table of an Ascend job; export and FILE hand it to HCCL.  [default: auto]",
 )
 @force_option
 @click.option("--max-restarts", type=int, metavar="N", help="Restarts after a failure.  [default: launch.max_restarts]")

@@ -10,13 +10,14 @@ from typing import Any
 from fcn4dist.ascend.addresses import own_addresses
 from fcn4dist.ascend.discover import Discovery, discover
 from fcn4dist.ascend.rank_table.check import check_all_chips, check_document, first_error
+from fcn4dist.ascend.rank_table.complete import complete_document
 from fcn4dist.ascend.rank_table.findings import Finding, Verdict
 from fcn4dist.ascend.rank_table.parse import load_rank_table
 from fcn4dist.ascend.rank_table.read import load_table
 from fcn4dist.ascend.rank_table.schema import RankTable, Server
 from fcn4dist.ascend.tools import Tools, parse_npu_health
 from fcn4dist.doctor.question import Check, Surroundings
-from fcn4dist.errors import RankTableError
+from fcn4dist.errors import DeviceError, RankTableError
 from fcn4dist.job.devices import missing_for_ascend
 
 COPY = "rank_table.json"  # HCCL reads the copy that a run keeps, whatever the user's file is called
@@ -48,7 +49,7 @@ def examine_npus(wanted: str, num_ranks: int, num_servers: int, around: Surround
         return Npus(Check("npus", "error", "launch.device_target is Ascend; missing: " + "; ".join(missing), remedy))
     try:
         found = discover(around.environ, paths=around.host_paths)
-    except RankTableError as error:
+    except (RankTableError, DeviceError) as error:
         return Npus(Check("npus", "error", str(error), "see npu-smi info; in a container check its device list"))
     return Npus(_judge_npus(found, wanted, num_ranks, num_servers, around), found)
 
@@ -124,7 +125,7 @@ def check_rank_table(path: Path, npus: Npus, num_ranks: int) -> Check:
     """Check a rank table as HCCL of the chip found here and MindSpore's scheduler do, then against the devices here."""
     chip = None if npus.discovery is None else npus.discovery.chip
     try:
-        document = replace(load_table(path), read_as=COPY)
+        document = replace(complete_document(load_table(path)), read_as=COPY)
         verdicts = [check_document(document, chip, msrun=True)] if chip else check_all_chips(document, msrun=True)
     except RankTableError as error:
         return Check("rank-table", "error", str(error), "write one: fcn4dist rank-table generate --output FILE.json")

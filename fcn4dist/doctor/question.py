@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from fcn4dist.ascend.discover import HostPaths
+from fcn4dist.ascend.devices import HostPaths
 
 Status = Literal["ok", "warning", "error"]
 GIB = 1 << 30

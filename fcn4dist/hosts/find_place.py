@@ -73,7 +73,7 @@ def _from_hostfile(options: HostOptions, *, imagined: bool) -> Place | None:
             raise ConfigError(f"{name} {value}: --hostfile {file} says it already; leave one of them out")
     rank = options.node_rank if options.node_rank is not None else _find_self(hosts, file, imagined=imagined)
     check_node_rank(rank, len(hosts), "--node-rank")
-    own = hosts[rank]
+    lists = tuple(None if host.is_counted else host.device_ids for host in hosts)
     counts = [len(host.device_ids) if host.device_ids is not None else 0 for host in hosts]
     missing = next((host for host, count in zip(hosts, counts, strict=True) if not count), None)
     if missing is not None and any(counts):
@@ -87,10 +87,10 @@ def _from_hostfile(options: HostOptions, *, imagined: bool) -> Place | None:
         master_port=options.master_port or DEFAULT_PORT,
         source=f"--hostfile {file}",
         devices=counts[rank] or None,
-        device_ids=own.device_ids,
+        device_ids=lists[rank],
         expected=tuple(counts) if all(counts) else None,
         names=tuple(host.name for host in hosts),
-        device_lists=tuple(host.device_ids for host in hosts),
+        device_lists=lists,
     )
     return place
 

@@ -3,46 +3,87 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from fcn4dist.ascend.addresses import find_own_address, is_routable
+from fcn4dist.ascend.discover import discover
 from fcn4dist.ascend.rank_table.build import build_table, check_written, format_table
-from fcn4dist.ascend.rank_table.parse import find_rank, load_accepted_table, load_rank_table, parse_table
-from fcn4dist.ascend.rank_table.read import Document, written_path
+from fcn4dist.ascend.rank_table.complete import complete_document
+from fcn4dist.ascend.rank_table.parse import accept_document, find_rank, parse_table
+from fcn4dist.ascend.rank_table.read import Document, load_table, written_path
 from fcn4dist.ascend.rank_table.schema import Chip, Format, RankTable, Server
-from fcn4dist.errors import RankTableError
+from fcn4dist.ascend.tools import Tools, parse_chip
+from fcn4dist.errors import DeviceError, RankTableError
 from fcn4dist.hosts.roster import Layout
 
 DEFAULT_CHIP: Chip = "910b"
 
 
+@dataclass(frozen=True)
+class GivenTable:
+    """A table that the user gave, as the job uses it."""
+
+    table: RankTable
+    document: dict[str, Any]  # for RUN/rank_table.json: every server has its pod_ip
+
+
 def find_own_server(
-    device_ids: Sequence[int], address: str, environ: Mapping[str, str], read_as: Path
+    physical_ids: Sequence[int], address: str, environ: Mapping[str, str], *, is_alone: bool
 ) -> dict[str, Any]:
-    """Return this host's devices as a table of one server with its chip, to be sent to the master.
+    """Return this host's devices as a table of one server, its chip, and what could not be found out, for the master.
 
-    `read_as`: where HCCL will read the whole table here.
-
-    Raises RankTableError when the NPUs' addresses cannot be found; the message says how to go without.
+    `address`: what the workers here register with, loopback where the host is alone; the server is called by an address that
+    others could reach, where it has one. Without a table where the devices' addresses cannot be found at all.
     """
-    from fcn4dist.ascend.discover import discover
-
     try:
-        found = discover(environ, device_ids=device_ids, server_address=address)
+        found = discover(environ, device_ids=physical_ids, server_address=_server_address(address))
         chip = found.chip or DEFAULT_CHIP
-        table = format_table(build_table([found.server], chip))
-        check_written(table, chip, written_path(read_as))
-        return {"chip": chip, "table": table}
-    except RankTableError as error:
-        raise RankTableError(f"--rank-table auto: {error}; or give --rank-table FILE or none") from None
+        if chip == "950" and not is_alone:
+            raise RankTableError("the network layers of 950 hosts cannot be asked for; give --rank-table FILE")
+        table = format_table(build_table([replace(found.server, pod_ip=address)], chip))
+    except (RankTableError, DeviceError) as error:
+        return {"chip": None, "table": None, "gap": str(error)}
+    gap = "" if found.chip else "npu-smi names no chip"
+    bare = [device.device_id for device in found.server.devices if not device.device_ips]
+    if bare:
+        gap = f"device {bare[0]} has no address, by hccn_tool and hccn.conf"
+    return {"chip": chip, "table": table, "gap": gap}
 
 
-def build_job_table(layout: Layout, found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the table of all hosts, with the ranks that the job has: hosts in the order of their numbers.
+def _server_address(address: str) -> str:
+    if is_routable(address):
+        return address
+    try:
+        return find_own_address()
+    except RankTableError:
+        return address
 
-    Raises RankTableError for hosts with different chips, and for a table that HCCL would refuse.
+
+def generate_job_table(
+    layout: Layout, found: Sequence[Mapping[str, Any]], *, read_as: Path | None
+) -> tuple[dict[str, Any] | None, str]:
+    """Return the table of the job, checked as HCCL and MindSpore's scheduler would, or None and why there is none.
+
+    There is none where a host could not find out what the table needs: HCCL asks the devices itself then. `read_as`: where
+    HCCL will read the table; None: it is not handed over. Raises RankTableError for hosts that contradict each other or
+    HCCL's rules, and, where the table is to be handed over, for anything that is missing.
     """
+    gaps = [f"{layout.title(rank)}: {entry['gap']}" for rank, entry in enumerate(found) if entry["gap"]]
+    try:
+        if all(entry["table"] is not None for entry in found):
+            return _build_job_table(layout, found, read_as), ""
+    except RankTableError:
+        if not gaps:
+            raise
+    if read_as is not None:
+        raise RankTableError(f"--rank-table export: {gaps[0]}; give --rank-table FILE, or let HCCL find out (auto)")
+    return None, gaps[0]
+
+
+def _build_job_table(layout: Layout, found: Sequence[Mapping[str, Any]], read_as: Path | None) -> dict[str, Any]:
+    """Return the table of all hosts, with the ranks that the job has: hosts in the order of their numbers."""
     chip: Chip = found[0]["chip"]
     servers: list[Server] = []
     for rank, (node, entry) in enumerate(zip(layout.nodes, found, strict=True)):
@@ -60,28 +101,23 @@ def build_job_table(layout: Layout, found: Sequence[Mapping[str, Any]]) -> dict[
         devices = tuple(replace(device, rank=node.first_rank + i) for i, device in enumerate(server.devices))
         servers.append(replace(server, devices=devices))
     built = format_table(RankTable(Format(found[0]["table"]["version"]), tuple(servers)))
-    check_written(built, chip, "rank_table.json")
+    check_written(built, chip, "rank_table.json" if read_as is None else written_path(read_as))
     return built
 
 
 def load_given_table(
-    path: Path, target: Literal["Ascend", "CPU"], environ: Mapping[str, str], read_as: Path, *, imagined: bool = False
-) -> RankTable:
-    """Read a table that the user gave; on Ascend HCCL of this host's chip must accept it, as its copy at `read_as`.
+    path: Path, target: Literal["Ascend", "CPU"], environ: Mapping[str, str], read_as: Path, workers: Sequence[str]
+) -> GivenTable:
+    """Read a table that the user gave, for hosts with the addresses `workers`, and complete it.
 
-    `imagined` (a dry run): where no NPU is here, that of any chip. Raises RankTableError.
+    On Ascend HCCL of this host's chip must accept the copy that the run keeps at `read_as`; of any chip where no tool names
+    one. On CPU nobody reads it. Raises RankTableError.
     """
+    document = complete_document(load_table(path), workers)
     if target == "CPU":
-        return load_rank_table(path)
-    from fcn4dist.ascend.discover import discover
-
-    chip: Chip | None = None
-    try:
-        chip = discover(environ).chip or DEFAULT_CHIP
-    except RankTableError:
-        if not imagined:
-            raise
-    return load_accepted_table(path, chip, read_as=read_as)
+        return GivenTable(parse_table(document), document.root)
+    chip = parse_chip(Tools(environ).ask_npu_smi())
+    return GivenTable(accept_document(replace(document, read_as=written_path(read_as)), chip), document.root)
 
 
 def check_job_table(

@@ -25,10 +25,10 @@ class Place:
     master_port: int  # where the launchers meet
     source: str  # where all this was read, for people
     devices: int | None = None  # of this host, where the source says so
-    device_ids: tuple[int, ...] | None = None
+    device_ids: tuple[int, ...] | None = None  # physical ids of this host's, where a host file lists them
     expected: tuple[int, ...] | None = None  # devices of every host, where the source knows them
     names: tuple[str, ...] | None = None  # of every host, where the source knows them
-    device_lists: tuple[tuple[int, ...] | None, ...] | None = None  # of every host, where a host file has them
+    device_lists: tuple[tuple[int, ...] | None, ...] | None = None  # of every host, where a host file lists them
 
     @property
     def is_master(self) -> bool:

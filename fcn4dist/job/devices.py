@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes.util
 import importlib.util
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Literal
 
 import psutil
 
+from fcn4dist.ascend.devices import DeviceNumber, find_devices, list_nodes, number_devices
 from fcn4dist.errors import NO_MINDSPORE, DeviceError
 from fcn4dist.job.cgroup import cpu_quota
 
@@ -35,9 +35,10 @@ class HostDevices:
     """What the ranks of this host run on, one entry a rank."""
 
     target: Target
-    devices: tuple[int, ...]  # physical ids on Ascend; 0 .. n-1 on CPU
+    devices: tuple[DeviceNumber, ...]
     shares: tuple[CoreShare, ...]
     avx512_guard: bool  # whether oneDNN must be kept off AVX-512 here (DESIGN 8.6)
+    visible: str | None = None  # the workers' ASCEND_RT_VISIBLE_DEVICES; None: unset
 
 
 def resolve_target(wanted: str, *, toolkit: Path = TOOLKIT, dev: Path = DEV) -> Target:
@@ -76,7 +77,7 @@ def missing_for_ascend(*, toolkit: Path = TOOLKIT, dev: Path = DEV) -> list[str]
             "the CANN runtime (no libascendcl on the library path, ASCEND_TOOLKIT_HOME names no folder, "
             f"no {toolkit}; did you source set_env.sh?)"
         )
-    if not _davinci_ids(dev):
+    if not list_nodes(dev):
         missing.append(f"an NPU (no {dev}/davinci0, {dev}/davinci1, ...)")
     return missing
 
@@ -85,37 +86,6 @@ def _has_ascend_runtime(toolkit: Path) -> bool:
     home = os.environ.get("ASCEND_TOOLKIT_HOME")
     named = home is not None and Path(home).is_dir()
     return named or toolkit.is_dir() or ctypes.util.find_library("ascendcl") is not None
-
-
-def _davinci_ids(dev: Path) -> list[int]:
-    return sorted(int(m[1]) for path in dev.glob("davinci*") if (m := re.fullmatch(r"davinci(\d+)", path.name)))
-
-
-def list_ascend_devices(environ: Mapping[str, str], *, dev: Path = DEV) -> tuple[int, ...]:
-    """Return the physical ids of the NPUs that this process may use, ascending.
-
-    ASCEND_RT_VISIBLE_DEVICES ("0,1" or "0-3"), where set, narrows them; workers are started without it, since their
-    DEVICE_ID is a physical id. Raises DeviceError when the variable is malformed or names an NPU that is not there.
-    """
-    present = _davinci_ids(dev)
-    visible = environ.get("ASCEND_RT_VISIBLE_DEVICES", "").strip()
-    if not visible:
-        return tuple(present)
-    chosen = parse_numbers(visible, where="ASCEND_RT_VISIBLE_DEVICES")
-    if absent := [device for device in chosen if device not in present]:
-        raise DeviceError(f"ASCEND_RT_VISIBLE_DEVICES={visible}: device {absent[0]} is not among {present}")
-    return tuple(chosen)
-
-
-def parse_numbers(text: str, *, where: str) -> list[int]:
-    """Parse "0,2-4" into [0, 2, 3, 4], ascending and without repeats; raises DeviceError naming `where`."""
-    numbers: set[int] = set()
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
-        if not match or (match[2] and int(match[2]) < int(match[1])):
-            raise DeviceError(f"{where}: {part!r} in {text!r}; expected numbers and ranges such as 0,2-4")
-        numbers.update(range(int(match[1]), int(match[2] or match[1]) + 1))
-    return sorted(numbers)
 
 
 def usable_cores() -> tuple[int, ...]:
@@ -152,16 +122,24 @@ def needs_avx512_guard(cpuinfo: Path = CPUINFO) -> bool:
         return False
 
 
-def survey_host(target: Target, num_ranks: int, *, bind_cores: bool, imagined: bool = False) -> HostDevices:
-    """Find the devices and cores of `num_ranks` ranks on this host.
+def survey_host(
+    target: Target,
+    num_ranks: int,
+    *,
+    bind_cores: bool,
+    imagined: bool = False,
+    environ: Mapping[str, str] | None = None,
+) -> HostDevices:
+    """Find the devices and cores of `num_ranks` ranks on this host, as `environ` (this process's own) lets them be seen.
 
     `imagined` (a dry run) takes devices 0 .. n-1 for granted. Raises DeviceError when there are fewer NPUs than ranks.
     """
     shares = divide_cores(usable_cores(), num_ranks, quota=cpu_quota(), bind=bind_cores and target == "CPU")
-    devices = tuple(range(num_ranks))
-    if target == "Ascend" and not imagined:
-        found = list_ascend_devices(os.environ)
-        if len(found) < num_ranks:
-            raise DeviceError(f"launch.devices: {num_ranks} asked, this host has {len(found)} NPUs: {list(found)}")
-        devices = found[:num_ranks]
-    return HostDevices(target, devices, shares, avx512_guard=target == "CPU" and needs_avx512_guard())
+    guard = target == "CPU" and needs_avx512_guard()
+    if target == "CPU" or imagined:
+        return HostDevices(target, number_devices(num_ranks), shares, avx512_guard=guard)
+    found = find_devices(os.environ if environ is None else environ)
+    if len(found.physical_ids) < num_ranks:
+        listed = list(found.physical_ids)
+        raise DeviceError(f"launch.devices: {num_ranks} asked, this host has {len(listed)} NPUs: {listed}")
+    return HostDevices(target, found.numbers[:num_ranks], shares, guard, found.variable)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fcn4dist.ascend.devices import DeviceNumber
 from fcn4dist.config import BatchPlan, RunConfig, plan_batches
 from fcn4dist.job.devices import CoreShare, HostDevices, Target
 from fcn4dist.job.ports import LOOPBACK
@@ -51,6 +52,7 @@ class WorkerSpec:
     rank: Rank
     share: CoreShare
     process: ProcessSpec
+    physical_id: int | None = None  # of its device, on Ascend
 
 
 @dataclass(frozen=True)
@@ -94,12 +96,12 @@ def plan_job(
             log=run_dir.log(launcher.attempt, worker.name),
         )
 
-    def environment(rank: int | None, device: int, share: CoreShare) -> WorkerEnv:
+    def environment(rank: int | None, position: int, share: CoreShare) -> WorkerEnv:
         return WorkerEnv(
             role="scheduler" if rank is None else "worker",
             rank=rank,
             world_size=meeting.world_size,
-            device=device,
+            device=position,
             target=host.target,
             scheduler_host=meeting.scheduler_host,
             scheduler_port=meeting.scheduler_port,
@@ -108,14 +110,18 @@ def plan_job(
             share=share,
             launcher_pid=launcher.pid,
             rank_table=rank_table,
+            visible_devices=host.visible,
         )
 
-    workers = []
-    for index, (device, share) in enumerate(zip(host.devices, host.shares, strict=True), start=meeting.first_rank):
-        rank = Rank(index, meeting.world_size, device)
-        workers.append(WorkerSpec(rank, share, process(environment(index, device, share))))
+    def worker(index: int, device: DeviceNumber, share: CoreShare) -> WorkerSpec:
+        rank = Rank(index, meeting.world_size, device.position)
+        spec = process(environment(index, device.position, share))
+        return WorkerSpec(rank, share, spec, device.physical_id if host.target == "Ascend" else None)
+
+    here = enumerate(zip(host.devices, host.shares, strict=True), start=meeting.first_rank)
+    workers = tuple(worker(index, device, share) for index, (device, share) in here)
     scheduler = process(environment(None, 0, CoreShare((), 1))) if meeting.runs_scheduler else None
-    return JobPlan(run_dir, launcher.attempt, host.target, meeting, batches, scheduler, tuple(workers))
+    return JobPlan(run_dir, launcher.attempt, host.target, meeting, batches, scheduler, workers)
 
 
 def worker_argv(run_dir: RunDir, attempt: int) -> tuple[str, ...]:
@@ -145,6 +151,7 @@ def plan_as_json(plan: JobPlan, num_clips: int | None = None) -> dict[str, Any]:
             {
                 "rank": worker.rank.index,
                 "device": worker.rank.device,
+                **({} if worker.physical_id is None else {"physical_id": worker.physical_id}),
                 "cores": list(worker.share.cores),
                 "threads": worker.share.num_threads,
                 **_as_json(worker.process),
@@ -186,7 +193,8 @@ def format_processes(plan: JobPlan) -> list[str]:
         lines += ["", "scheduler", *_process_lines(plan.scheduler)]
     for worker in plan.workers:
         cores = f", cores {','.join(map(str, worker.share.cores))}" if worker.share.cores else ""
-        place = f"device {worker.rank.device}{cores}, threads {worker.share.num_threads}"
+        node = "" if worker.physical_id is None else f" (davinci{worker.physical_id})"
+        place = f"device {worker.rank.device}{node}{cores}, threads {worker.share.num_threads}"
         lines += ["", f"rank {worker.rank.index}: {place}", *_process_lines(worker.process)]
     return lines
 

@@ -11,7 +11,7 @@ class Rank:
 
     index: int  # 0 .. world_size - 1, unique in the job
     world_size: int
-    device: int  # physical id on this host
+    device: int  # position among the devices that this process sees (ascend.devices)
 
     @property
     def is_chief(self) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+from fcn4dist.ascend.devices import VISIBLE
 from fcn4dist.errors import ConfigError
 from fcn4dist.job.devices import CoreShare, Target
 from fcn4dist.job.rank import Rank
@@ -46,7 +47,7 @@ class WorkerEnv:
     role: Role
     rank: int | None  # global, 0 .. world_size - 1; None for the scheduler
     world_size: int
-    device: int  # physical id on its host
+    device: int  # position among the devices that it sees, from 0
     target: Target
     scheduler_host: str
     scheduler_port: int
@@ -54,7 +55,8 @@ class WorkerEnv:
     collective_timeout_s: int  # how late another rank may be to a collective
     share: CoreShare
     launcher_pid: int
-    rank_table: str | None = None  # path; Ascend only
+    rank_table: str | None = None  # path, where HCCL starts from it; Ascend only
+    visible_devices: str | None = None  # positions on its host, where it does not see all; Ascend only
 
     @property
     def name(self) -> str:
@@ -97,6 +99,8 @@ def format_environment(worker: WorkerEnv, *, avx512_guard: bool, user: Mapping[s
         }
     if worker.rank_table is not None and worker.target == "Ascend":
         environment["RANK_TABLE_FILE"] = worker.rank_table
+    if worker.visible_devices is not None and worker.target == "Ascend":
+        environment[VISIBLE] = worker.visible_devices
     if "GLOG_v" not in user:
         environment["GLOG_v"] = "3"  # errors only
     if avx512_guard and worker.target == "CPU" and "ONEDNN_MAX_CPU_ISA" not in user:
@@ -147,6 +151,7 @@ def read_environment(environ: Mapping[str, str]) -> WorkerEnv:
         share=CoreShare(cores, read.number("OMP_NUM_THREADS", at_least=1)),
         launcher_pid=read.number(LAUNCHER_PID, at_least=1),
         rank_table=environ.get("RANK_TABLE_FILE") or None,
+        visible_devices=environ.get(VISIBLE) or None,
     )
 
 

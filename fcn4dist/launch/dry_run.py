@@ -15,19 +15,25 @@ from typing import Any
 from rich.console import Console
 
 from fcn4dist.ascend.addresses import is_routable
-from fcn4dist.ascend.rank_table.parse import load_accepted_table
+from fcn4dist.ascend.devices import VisibleDevices, find_devices, number_devices
 from fcn4dist.ascend.rank_table.rules.fields import is_address
 from fcn4dist.ascend.rank_table.schema import RankTable
 from fcn4dist.config import RunConfig, check_precision, override_config, plan_batches
 from fcn4dist.errors import RankTableError
-from fcn4dist.hosts.job_table import check_job_table, find_server, load_given_table
+from fcn4dist.hosts.job_table import (
+    check_job_table,
+    find_own_server,
+    find_server,
+    generate_job_table,
+    load_given_table,
+)
 from fcn4dist.hosts.place import Place, resolve_for_job
 from fcn4dist.hosts.roster import Layout, Node
 from fcn4dist.hosts.wire import MIN_SECRET, SECRET
-from fcn4dist.job.devices import HostDevices, list_ascend_devices
+from fcn4dist.job.devices import HostDevices
 from fcn4dist.job.plan import JobPlan, Launcher, Meeting, format_job, format_processes, plan_as_json, plan_job
 from fcn4dist.job.ports import LOOPBACK, choose_port
-from fcn4dist.launch.host_job import LaunchRequest, survey
+from fcn4dist.launch.host_job import GENERATED, LaunchRequest, survey
 from fcn4dist.launch.training_data import adopt_data, check_data, is_demo, lay_demo_under
 from fcn4dist.model.memory_estimate import MemoryEstimate, estimate_memory, format_memory
 from fcn4dist.run.attempts import check_run_dir, dated_folder, next_attempt
@@ -83,7 +89,7 @@ def imagine_job(
     """
     addresses = [[LOOPBACK]] if place is None else look_up_hosts(place)
     layout = imagine_layout(config, place, addresses, run_path)
-    devices = [_devices_of(rank, node, host, place) for rank, node in enumerate(layout.nodes)]
+    hosts = [_imagine_host(rank, node, host, place) for rank, node in enumerate(layout.nodes)]
     world_size = layout.world_size
     if on_demo := is_demo(config):
         config = lay_demo_under(config, RunDir(run_path), demo_set=Path("demo-set"), num_ranks=world_size)  # named only
@@ -97,7 +103,11 @@ def imagine_job(
     else:
         notes.append(f"data: {config.data.source_dir} would be prepared into {run_path / 'data'} first")
     tags, shards = _describe_data(config)
-    has_table, more = _describe_table(rank_table, layout, addresses, RunDir(run_path).rank_table, host, devices)
+    in_run = RunDir(run_path).rank_table
+    if rank_table in GENERATED:
+        is_exported, more = _imagine_table(rank_table, layout, hosts, in_run)
+    else:
+        is_exported, more = _describe_given_table(rank_table, layout, addresses, in_run, hosts)
     notes += more
     port = master_port or choose_port()
     if place is not None:
@@ -108,9 +118,9 @@ def imagine_job(
     plans = []
     for rank, node in enumerate(layout.nodes):
         meeting = Meeting(layout.nodes[0].address, port, node.address, world_size, node.first_rank, rank == 0)
-        own, run_dir = _with_devices(host, devices[rank]), RunDir(run_path, rank)
-        table = str(run_dir.rank_table) if has_table else None
-        plans.append(plan_job(config, run_dir, own, meeting, launcher, table))
+        run_dir = RunDir(run_path, rank)
+        table = str(run_dir.rank_table) if is_exported else None
+        plans.append(plan_job(config, run_dir, hosts[rank], meeting, launcher, table))
     memory = estimate_memory(config.model, config.mel, config.train, batches, tags, host.target)
     commands = [] if place is None else [_launcher_command(place, rank) for rank in range(place.num_nodes)]
     return DryRun(layout, addresses, commands, plans, num_clips, shards, memory, notes)
@@ -147,17 +157,25 @@ def imagine_layout(
     return Layout(nodes=nodes, run_dir=str(run_path))
 
 
-def _devices_of(rank: int, node: Node, host: HostDevices, place: Place | None) -> tuple[int, ...]:
-    """Return a host's devices: those of a host file, those that this host really has, else 0 .. n-1."""
-    if host.target == "Ascend" and place is not None and place.device_lists and (listed := place.device_lists[rank]):
-        return listed
-    is_here = rank == (0 if place is None else place.node_rank)
-    found = list_ascend_devices(os.environ) if host.target == "Ascend" and is_here else ()
-    return found[: node.devices] if len(found) >= node.devices else tuple(range(node.devices))
+def _imagine_host(rank: int, node: Node, host: HostDevices, place: Place | None) -> HostDevices:
+    """Return what a host has: the devices of a host file, those that this host really has, else 0 .. n-1."""
+    shares = (host.shares * node.devices)[: node.devices]
+    found = VisibleDevices((), ())
+    if host.target == "Ascend":
+        listed = place.device_lists[rank] if place is not None and place.device_lists else None
+        if rank == (0 if place is None else place.node_rank):
+            found = find_devices(os.environ)
+        if listed is not None:
+            is_here = set(listed) <= set(found.physical_ids)
+            found = found.choose(listed, "--hostfile") if is_here else VisibleDevices(listed, listed)
+    numbers = found.numbers[: node.devices]
+    if len(numbers) < node.devices:
+        return replace(host, devices=number_devices(node.devices), shares=shares)
+    return replace(host, devices=numbers, shares=shares, visible=found.variable)
 
 
-def _with_devices(host: HostDevices, devices: tuple[int, ...]) -> HostDevices:
-    return replace(host, devices=devices, shares=(host.shares * len(devices))[: len(devices)])
+def _physical_ids(host: HostDevices) -> list[int]:
+    return [device.physical_id for device in host.devices]
 
 
 def _launcher_command(place: Place, rank: int) -> str:
@@ -190,32 +208,51 @@ def _describe_data(config: RunConfig) -> tuple[int, list[tuple[str, int]]]:
     return (tags if isinstance(tags, int) else len(tags) if isinstance(tags, list) else 50), []
 
 
-def _describe_table(
+def _imagine_table(
+    rank_table: str, layout: Layout, hosts: Sequence[HostDevices], in_run: Path
+) -> tuple[bool, list[str]]:
+    """Return whether workers would get the table that launch generates, and lines about it.
+
+    For a job on this host alone, with its NPUs here, it is generated. Raises RankTableError where launch would.
+    """
+    if hosts[0].target == "CPU":
+        return False, []
+    is_exported = rank_table == "export"
+    handed = "exported" if is_exported else "not handed to HCCL (--rank-table export does)"
+    ids = _physical_ids(hosts[0])
+    if len(hosts) > 1 or not set(ids) <= set(find_devices(os.environ).physical_ids):
+        return is_exported, [f"rank table: generated at the start from the NPUs of all hosts, into {in_run}; {handed}"]
+    found = find_own_server(ids, layout.nodes[0].address, os.environ, is_alone=True)
+    table, gap = generate_job_table(layout, [found], read_as=in_run if is_exported else None)
+    if table is None:
+        return False, [f"no rank table: {gap}; HCCL finds the addresses by itself"]
+    return is_exported, [f"rank table: from the NPUs here, into {in_run}; {handed}"]
+
+
+def _describe_given_table(
     rank_table: str,
     layout: Layout,
     addresses: Sequence[Sequence[str]],
     in_run: Path,
-    host: HostDevices,
-    devices: Sequence[Sequence[int]],
+    hosts: Sequence[HostDevices],
 ) -> tuple[bool, list[str]]:
-    """Return whether workers would get a rank table, `in_run`, and lines about it, after launch's own checks."""
-    if rank_table == "none" or (rank_table == "auto" and (host.target == "CPU" or len(layout.nodes) == 1)):
+    """Return whether workers would get the table that is given, and lines about it, after launch's own checks."""
+    if rank_table == "none":
         return False, []
-    if rank_table == "auto":
-        return True, [f"rank table: generated at the start from the NPUs of all hosts, into {in_run}"]
-    path, is_exported = Path(rank_table), host.target == "Ascend"
-    table = load_given_table(path, host.target, os.environ, in_run, imagined=True)
-    known = _address_as_table(layout, addresses, table)
-    for rank in range(len(layout.nodes)):
-        check_job_table(table, rank_table, known, rank, devices[rank], is_exported=is_exported)
+    path, target = Path(rank_table), hosts[0].target
+    is_exported = target == "Ascend"
+    given = load_given_table(path, target, os.environ, in_run, [address for known in addresses for address in known])
+    known = _address_as_table(layout, addresses, given.table)
+    for rank, host in enumerate(hosts):
+        check_job_table(given.table, rank_table, known, rank, _physical_ids(host), is_exported=is_exported)
     notes = []
     if not is_exported:
         try:
-            load_accepted_table(path, None, read_as=in_run)
+            load_given_table(path, "Ascend", {}, in_run, [address for known in addresses for address in known])
         except RankTableError as error:
             notes.append(f"rank table: on Ascend it would be refused: {error}")
     where = "exported" if is_exported else "not exported, since CPU needs none"
-    said = f"{len(table.servers)} servers, {table.world_size} ranks as in the job; {where}"
+    said = f"{len(given.table.servers)} servers, {given.table.world_size} ranks as in the job; {where}"
     return is_exported, [f"rank table: {rank_table}, {said}", *notes]
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from fcn4dist.ascend.devices import find_devices
 from fcn4dist.config import RunConfig, build_config, format_config, keep_batches, plan_batches
 from fcn4dist.errors import ConfigError
 from fcn4dist.files import digest_file, save_json, save_text
@@ -18,7 +19,7 @@ from fcn4dist.hosts.place import Place
 from fcn4dist.hosts.roster import LOCAL_KEYS, Go, Readiness, check_same_data, shared_config
 from fcn4dist.hosts.session import Say, Session, Verdict
 from fcn4dist.job.console import JobConsole
-from fcn4dist.job.devices import HostDevices, list_ascend_devices, require_mindspore, resolve_target, survey_host
+from fcn4dist.job.devices import HostDevices, require_mindspore, resolve_target, survey_host
 from fcn4dist.job.events import WallClock
 from fcn4dist.job.plan import JobPlan, Launcher, Meeting, plan_as_json, plan_job
 from fcn4dist.job.ports import check_port, choose_port, is_free
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from fcn4dist.launch.training_data import ShownProgress
 
 
+GENERATED = ("auto", "export")  # the words of --rank-table with which the job's table is made from what the hosts find
+
+
 @dataclass(frozen=True)
 class LaunchRequest:
     """What the user asked for beside the config."""
@@ -44,7 +48,7 @@ class LaunchRequest:
     resume: bool = False  # run_dir is a run to continue
     master_port: int | None = None  # of one host's scheduler; None: a free one
     devices: int | None = None  # of --devices; what a host file or an operator says comes after it
-    rank_table: str = "auto"  # auto, none, or a file
+    rank_table: str = "auto"  # auto, none, export, or a file
     job_secret_file: Path | None = None
     shows_ranks: bool = False  # a line a rank on the live console
     place: Place | None = None  # among several hosts; None: this one is alone
@@ -58,7 +62,7 @@ class LaunchRequest:
     @property
     def given_table(self) -> Path | None:
         """The rank table that the user named."""
-        return None if self.rank_table in ("auto", "none") else Path(self.rank_table)
+        return None if self.rank_table in (*GENERATED, "none") else Path(self.rank_table)
 
 
 def say_on(console: Console, text: str) -> None:
@@ -78,7 +82,7 @@ def survey(config: RunConfig, *, imagined: bool) -> HostDevices:
 def choose_devices(host: HostDevices, place: Place | None) -> HostDevices:
     """Return the devices that a host file lists for this host, where it lists any; CPU has none to choose.
 
-    Raises ConfigError when --devices says another number, or a listed NPU is not there.
+    Raises ConfigError when --devices says another number, DeviceError when a listed NPU is not there.
     """
     listed = None if place is None else place.device_ids
     if place is None or listed is None:
@@ -87,10 +91,8 @@ def choose_devices(host: HostDevices, place: Place | None) -> HostDevices:
         raise ConfigError(f"--devices {len(host.devices)}: {place.source} gives this host {len(listed)}")
     if host.target == "CPU":
         return host
-    present = list_ascend_devices(os.environ)
-    if absent := [device for device in listed if device not in present]:
-        raise ConfigError(f"{place.source}: device {absent[0]} is not among this host's {list(present)}")
-    return replace(host, devices=listed)
+    chosen = find_devices(os.environ).choose(listed, place.source)
+    return replace(host, devices=chosen.numbers[: len(listed)], visible=chosen.variable)
 
 
 class HostJob:
@@ -109,6 +111,7 @@ class HostJob:
         self.console = console
         self.node = session.layout.nodes[session.card.node_rank]
         self._num_clips: int | None = None
+        self._given_table: dict[str, Any] | None = None  # as the run keeps it
         self._history: list[endings.FailedAttempt] = []
         self._lost_ports: frozenset[int] = frozenset()
 
@@ -142,41 +145,58 @@ class HostJob:
         )
 
     def _check_given_table(self) -> str | None:
-        path = self.request.given_table
+        path, layout = self.request.given_table, self.session.layout
         if path is None:
             return None
         from fcn4dist.hosts.job_table import check_job_table, load_given_table
 
-        is_exported = self.host.target == "Ascend"
-        table = load_given_table(path, self.host.target, os.environ, self.run_dir.rank_table)
-        where = (self.session.layout, self.session.card.node_rank, self.host.devices)
-        check_job_table(table, str(path), *where, is_exported=is_exported)
-        if not is_exported:
-            self.say(f"{path}: {table.world_size} ranks as in the job; not exported, since CPU needs none")
+        is_exported, addresses = self.host.target == "Ascend", [node.address for node in layout.nodes]
+        given = load_given_table(path, self.host.target, os.environ, self.run_dir.rank_table, addresses)
+        check_job_table(
+            *(given.table, str(path), layout, self.session.card.node_rank, self._physical_ids), is_exported=is_exported
+        )
+        if is_exported:
+            self._given_table = given.document
+        else:
+            self.say(f"{path}: {given.table.world_size} ranks as in the job; not exported, since CPU needs none")
         return digest_file(path)
 
+    @property
+    def _physical_ids(self) -> list[int]:
+        return [device.physical_id for device in self.host.devices]
+
     def _own_server(self) -> dict[str, Any] | None:
-        is_alone = len(self.session.layout.nodes) == 1
-        if is_alone or self.host.target == "CPU" or self.request.rank_table != "auto":
+        if self.host.target == "CPU" or self.request.rank_table not in GENERATED:
             return None
         from fcn4dist.hosts.job_table import find_own_server
 
-        return find_own_server(self.host.devices, self.node.address, os.environ, self.run_dir.rank_table)
+        is_alone = len(self.session.layout.nodes) == 1
+        return find_own_server(self._physical_ids, self.node.address, os.environ, is_alone=is_alone)
+
+    def _generate_table(self, readies: Sequence[Readiness]) -> dict[str, Any] | None:
+        """Return the job's table on the chief, or say in one line why there is none."""
+        found = [ready.server for ready in readies if ready.server is not None]
+        if not found:
+            return None
+        from fcn4dist.hosts.job_table import generate_job_table
+
+        read_as = self.run_dir.rank_table if self.request.rank_table == "export" else None
+        table, gap = generate_job_table(self.session.layout, found, read_as=read_as)
+        if table is None:
+            self.say(f"no rank table: {gap}; HCCL finds the addresses by itself")
+        return table
 
     def decide(self, readies: Sequence[Readiness]) -> Go:
         """Decide on the chief what all hosts begin with."""
         layout, place = self.session.layout, self.request.place
         check_same_data(layout, readies)
-        servers = [ready.server for ready in readies if ready.server is not None]
-        if servers:
-            from fcn4dist.hosts.job_table import build_job_table
         wanted = self.request.master_port if place is None else place.master_port + 1
         return Go(
             scheduler_host=self.node.address,
             scheduler_port=choose_scheduler_port(self.node.address, wanted, place, self._lost_ports),
             attempt=max(ready.attempt for ready in readies),
             config=shared_config(self.config),
-            rank_table=build_job_table(layout, servers) if servers else None,
+            rank_table=self._generate_table(readies),
         )
 
     def accept(self, go: Go) -> JobPlan:
@@ -191,16 +211,10 @@ class HostJob:
             first_rank=self.node.first_rank,
             runs_scheduler=self.session.is_chief,
         )
-        launcher, table = Launcher(os.getpid(), os.environ, go.attempt), self.request.given_table
+        launcher = Launcher(os.getpid(), os.environ, go.attempt)
         with writing(run_dir):
-            exported: str | None = str(run_dir.rank_table)  # the run keeps what it was started with
-            if go.rank_table is not None:
-                save_json(run_dir.rank_table, go.rank_table)
-            elif table is not None and self.host.target == "Ascend":
-                save_text(run_dir.rank_table, table.read_text(encoding="utf-8"))
-            else:
-                exported = None
-            plan = plan_job(self.config, run_dir, self.host, meeting, launcher, exported)
+            table = self._keep_table(go)
+            plan = plan_job(self.config, run_dir, self.host, meeting, launcher, table)
             self.session.give_up_after(self.config.launch.peer_timeout_s)
             self.session.watch_scheduler(go.scheduler_port, run_dir.listening(go.attempt))
             save_text(run_dir.config, format_config(self.config))
@@ -208,6 +222,17 @@ class HostJob:
             run_dir.failure.unlink(missing_ok=True)
             save_json(run_dir.plan, plan_as_json(plan, self._num_clips))
         return plan
+
+    def _keep_table(self, go: Go) -> str | None:
+        """Write the job's rank table into the run, or take an older one away; return its path where HCCL gets it."""
+        file, document = self.run_dir.rank_table, self._given_table or go.rank_table
+        if document is None:
+            file.unlink(missing_ok=True)
+            return None
+        from fcn4dist.ascend.rank_table.build import to_text
+
+        save_text(file, to_text(document))
+        return None if self.request.rank_table == "auto" else str(file)
 
     def console_of(self, plan: JobPlan, started_s: float, num_restarts: int) -> JobConsole:
         """Return what shows an attempt."""

@@ -86,7 +86,7 @@ class RunDir:
 
     @property
     def rank_table(self) -> Path:
-        """The HCCL rank table, where one was used."""
+        """The HCCL rank table of the job; on Ascend always, where the devices' addresses are known."""
         return self._own("rank_table", ".json")
 
     def logs(self, attempt: int) -> Path:

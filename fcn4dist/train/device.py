@@ -18,14 +18,14 @@ def prepare_imports(target: Target) -> None:
     os.environ.setdefault("GLOG_v", "3")  # errors only
 
 
-def start_device(target: Target, device: int) -> None:
-    """Select the device and graph mode."""
+def start_device(target: Target, position: int) -> None:
+    """Select the device, by its position among those that this process sees, and graph mode."""
     import mindspore as ms
 
     if target == "CPU":
         ms.set_device("CPU")
     else:
-        ms.set_device("Ascend", device)
+        ms.set_device("Ascend", position)
     ms.set_context(mode=ms.GRAPH_MODE)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from fake_machine import HEAD, ROW, FakeMachine
+from operator_table import operator_table
 
 from fcn4dist.ascend.addresses import find_own_address
 from fcn4dist.ascend.tools import parse_npu_health
@@ -131,3 +132,12 @@ def test_a_table_against_the_devices_here(machine: FakeMachine, tmp_path: Path) 
     assert "lists device 2, here are [0, 1]" in check_rank_table(large, npus, 4).message
     others = table(tmp_path / "others.json", {"198.51.100.7": ["192.0.2.10"], "198.51.100.8": ["192.0.2.11"]})
     assert "none of its servers" in check_rank_table(others, npus, 1).message
+
+
+def test_the_operators_table_is_as_good_as_one_with_pod_ip(machine: FakeMachine, tmp_path: Path) -> None:
+    file = tmp_path / "hccl.json"
+    file.write_text(operator_table({"192.0.2.1": [0, 1], "192.0.2.2": [0, 1]}))
+    check = check_rank_table(file, examine_npus("auto", 1, 1, machine.around), 2)
+    assert (check.status, "4 ranks on 2 servers" in check.message) == ("ok", True)
+    file.write_text(operator_table({"192.0.2.1": [0, 1]}, status="initializing"))
+    assert check_rank_table(file, examine_npus("auto", 1, 1, machine.around), 2).status == "error"

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+from operator_table import operator_table
 
 from fcn4dist.ascend.rank_table.check import check_document
 from fcn4dist.ascend.rank_table.parse import load_rank_table
@@ -11,8 +13,8 @@ from fcn4dist.ascend.rank_table.read import Document
 from fcn4dist.ascend.rank_table.schema import Format
 from fcn4dist.errors import RankTableError
 from fcn4dist.hosts.job_table import (
-    build_job_table,
     check_job_table,
+    generate_job_table,
     load_given_table,
 )
 from fcn4dist.hosts.roster import Layout, Node
@@ -30,7 +32,7 @@ def layout(addresses: list[str], devices: list[int]) -> Layout:
     return Layout(nodes=nodes, run_dir="")
 
 
-def found(address: str, first_device_ip: int, devices: int = 2, chip: str = "910b") -> dict[str, Any]:
+def found(address: str, first_device_ip: int, devices: int = 2, chip: str = "910b", gap: str = "") -> dict[str, Any]:
     """What discovery on one host gives."""
     entries = [
         {"device_id": str(i), "device_ip": f"198.51.100.{first_device_ip + i}", "rank_id": str(i)}
@@ -38,12 +40,18 @@ def found(address: str, first_device_ip: int, devices: int = 2, chip: str = "910
     ]
     server = {"server_id": address, "host_ip": address, "pod_ip": address, "device": entries}
     table = {"version": "1.0", "status": "completed", "server_count": "1", "server_list": [server]}
-    return {"chip": chip, "table": table}
+    return {"chip": chip, "table": table, "gap": gap}
+
+
+def generate(job: Layout, servers: list[dict[str, Any]], read_as: Path | None = None) -> dict[str, Any]:
+    table, gap = generate_job_table(job, servers, read_as=read_as)
+    assert table is not None, gap
+    return table
 
 
 def test_a_generated_table_has_the_jobs_ranks_also_where_addresses_sort_otherwise() -> None:
     job = layout(["192.0.2.9", "192.0.2.10"], [2, 1])
-    table = build_job_table(job, [found("192.0.2.9", 1), found("192.0.2.10", 11, devices=1)])
+    table = generate(job, [found("192.0.2.9", 1), found("192.0.2.10", 11, devices=1)])
     ranks = [(s["pod_ip"], [d["rank_id"] for d in s["device"]]) for s in table["server_list"]]
     assert ranks == [("192.0.2.9", ["0", "1"]), ("192.0.2.10", ["2"])]
     verdict = check_document(Document("t.json", table, Format.CONCISE, None, ()), "910b", msrun=True)
@@ -53,15 +61,28 @@ def test_a_generated_table_has_the_jobs_ranks_also_where_addresses_sort_otherwis
 def test_hosts_with_other_chips_or_devices_get_no_table() -> None:
     job = layout(["192.0.2.9", "192.0.2.10"], [2, 2])
     with pytest.raises(RankTableError, match=r"host-1 \(node 1, ranks 2-3\) has chip a3, host-0 .* 910b"):
-        build_job_table(job, [found("192.0.2.9", 1), found("192.0.2.10", 11, chip="a3")])
+        generate(job, [found("192.0.2.9", 1), found("192.0.2.10", 11, chip="a3")])
     with pytest.raises(RankTableError, match=r"host-1 .*: 1 NPUs found for the rank table; expected 2"):
-        build_job_table(job, [found("192.0.2.9", 1), found("192.0.2.10", 11, devices=1)])
+        generate(job, [found("192.0.2.9", 1), found("192.0.2.10", 11, devices=1)])
 
 
 def test_a_table_that_hccl_would_refuse_is_not_used() -> None:
     job = layout(["192.0.2.9", "192.0.2.10"], [2, 2])
+    same = [found("192.0.2.9", 1), found("192.0.2.10", 1)]  # the same device addresses
     with pytest.raises(RankTableError, match="would refuse the table"):
-        build_job_table(job, [found("192.0.2.9", 1), found("192.0.2.10", 1)])  # the same device addresses
+        generate(job, same)
+    with_gap = [*same[:1], {**same[1], "gap": "npu-smi names no chip"}]  # it may be right where more is known
+    assert generate_job_table(job, with_gap, read_as=None) == (
+        None,
+        "host-1 (node 1, ranks 2-3): npu-smi names no chip",
+    )
+
+
+def test_a_run_directory_that_hccl_trips_over_matters_only_to_a_table_that_hccl_reads() -> None:
+    job, servers = layout(["192.0.2.9", "192.0.2.10"], [2, 2]), [found("192.0.2.9", 1), found("192.0.2.10", 11)]
+    assert generate(job, servers) == generate(job, servers, Path("/run/rank_table.json"))
+    with pytest.raises(RankTableError, match=r'opens it as "/run\.json\.d/rank_table\.json"'):
+        generate(job, servers, Path("/run.json.d/rank_table.json"))
 
 
 def test_a_given_table_that_fits_is_taken() -> None:
@@ -91,7 +112,7 @@ def test_on_cpu_only_the_counts_are_held_to_the_job() -> None:
 
 
 def test_a_table_for_one_host() -> None:
-    one = load_given_table(EXAMPLES / "1x8.json", "CPU", {}, Path("rank_table.json"))
+    one = load_given_table(EXAMPLES / "1x8.json", "CPU", {}, Path("rank_table.json"), ["127.0.0.1"]).table
 
     def check(devices: range, *, is_exported: bool) -> None:
         alone = layout(["127.0.0.1"], [len(devices)])
@@ -107,7 +128,7 @@ def test_a_table_for_one_host() -> None:
 def test_a_file_that_is_no_rank_table(tmp_path: Path) -> None:
     (tmp_path / "t.json").write_text("{}")
     with pytest.raises(RankTableError, match=r"t\.json"):
-        load_given_table(tmp_path / "t.json", "CPU", {}, Path("rank_table.json"))
+        load_given_table(tmp_path / "t.json", "CPU", {}, Path("rank_table.json"), ["127.0.0.1"])
 
 
 def test_a_given_table_is_checked_under_the_name_of_its_copy_in_the_run(tmp_path: Path) -> None:
@@ -115,8 +136,30 @@ def test_a_given_table_is_checked_under_the_name_of_its_copy_in_the_run(tmp_path
     given = tmp_path / "hccl"
     given.write_bytes((EXAMPLES / "1x8.json").read_bytes())
     good, bad = tmp_path / "run" / "rank_table.json", tmp_path / "run.json.d" / "rank_table.json"
-    assert load_given_table(given, "Ascend", {}, good, imagined=True).world_size == 8
+    assert load_given_table(given, "Ascend", {}, good, ["127.0.0.1"]).table.world_size == 8
     with pytest.raises(
         RankTableError, match=r'opens it as "[^"]*/run\.json\.d/rank_table\.json"; expected "\.json" at'
     ):
-        load_given_table(given, "Ascend", {}, bad, imagined=True)
+        load_given_table(given, "Ascend", {}, bad, ["127.0.0.1"])
+
+
+@pytest.mark.parametrize("target", ["Ascend", "CPU"])
+@pytest.mark.parametrize(
+    ("hosts", "workers", "expected"),
+    [
+        (None, ["192.0.2.7", "192.0.2.8"], ["192.0.2.7", "192.0.2.8"]),
+        (["203.0.113.1", "203.0.113.2"], ["192.0.2.7", "192.0.2.8"], ["192.0.2.7", "192.0.2.8"]),  # pods of their own
+        (["203.0.113.1", "203.0.113.2"], ["203.0.113.2", "203.0.113.1"], ["203.0.113.1", "203.0.113.2"]),
+        (["203.0.113.1", "203.0.113.2"], [], ["192.0.2.7", "192.0.2.8"]),  # a dry run that knows no address
+    ],
+)
+def test_the_operators_table_gets_the_addresses_that_the_workers_register_with(
+    target: Literal["Ascend", "CPU"], hosts: list[str] | None, workers: list[str], expected: list[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "hccl.json"
+    file.write_text(operator_table({"192.0.2.7": range(8), "192.0.2.8": range(4)}, hosts))
+    given = load_given_table(file, target, {}, Path("/run/rank_table.json"), workers)
+    assert [server.pod_ip for server in given.table.servers] == expected
+    assert [server["pod_ip"] for server in given.document["server_list"]] == expected
+    untouched = [{**server, "pod_ip": None} for server in given.document["server_list"]]
+    assert untouched == [{**server, "pod_ip": None} for server in json.loads(file.read_text())["server_list"]]

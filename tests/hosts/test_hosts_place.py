@@ -75,6 +75,13 @@ def test_a_hostfile_finds_this_host_by_its_address_and_allows_unequal_hosts(tmp_
     assert (found.num_nodes, found.node_rank, found.master_host, found.devices) == (2, 1, "node8", 2)
     assert (found.expected, found.names) == ((4, 2), ("node8", "node7"))
     assert found.source.startswith("--hostfile ")
+    assert (found.device_ids, found.device_lists) == (None, (None, None))  # slots=N: its first N, whatever their ids
+
+
+def test_a_hostfile_that_lists_devices_means_their_physical_ids(tmp_path: Path) -> None:
+    found = find_place(hostfile(tmp_path, "node8 slots=4\nnode7 devices=6-7\n"), {})
+    assert found is not None
+    assert (found.devices, found.device_ids, found.device_lists) == (2, (6, 7), (None, (6, 7)))
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fcn4dist.ascend.devices import number_devices
 from fcn4dist.config import load_config
 from fcn4dist.errors import ConfigError
 from fcn4dist.job.devices import HostDevices, divide_cores
@@ -17,7 +18,7 @@ RUN = RunDir(Path("/data/runs/one"))
 
 
 def cpu_plan(ranks: int = 2, *overrides: str, attempt: int = 1, meeting: Meeting | None = None) -> JobPlan:
-    host = HostDevices("CPU", tuple(range(ranks)), divide_cores((0, 1, 2, 3), ranks), avx512_guard=True)
+    host = HostDevices("CPU", number_devices(ranks), divide_cores((0, 1, 2, 3), ranks), avx512_guard=True)
     meeting = meeting or Meeting.on_one_host(ranks, 23456)
     return plan_job(load_config(overrides=overrides), RUN, host, meeting, Launcher(77, {}, attempt))
 

@@ -30,7 +30,12 @@ def written(worker: WorkerEnv = RANK_3, *, guard: bool = False, user: dict[str, 
 
 @pytest.mark.parametrize(
     "worker",
-    [RANK_3, SCHEDULER, replace(RANK_3, target="Ascend", rank_table="/r/rank_table.json", share=CoreShare((), 4))],
+    [
+        RANK_3,
+        SCHEDULER,
+        replace(RANK_3, target="Ascend", rank_table="/r/rank_table.json", share=CoreShare((), 4)),
+        replace(RANK_3, target="Ascend", device=1, visible_devices="4,5", share=CoreShare((), 4)),
+    ],
 )
 def test_what_is_written_is_read_back(worker: WorkerEnv) -> None:
     assert read_environment(written(worker)) == worker
@@ -75,6 +80,12 @@ def test_the_scheduler_has_no_rank() -> None:
 def test_the_rank_table_goes_to_ascend_only() -> None:
     assert "RANK_TABLE_FILE" not in written(replace(RANK_3, rank_table="/r/t.json"))
     assert written(replace(RANK_3, target="Ascend", rank_table="/r/t.json"))["RANK_TABLE_FILE"] == "/r/t.json"
+
+
+def test_what_a_worker_may_see_goes_to_ascend_only() -> None:
+    assert "ASCEND_RT_VISIBLE_DEVICES" not in written(replace(RANK_3, visible_devices="4,5"))
+    on_ascend = written(replace(RANK_3, target="Ascend", visible_devices="4,5"))
+    assert on_ascend["ASCEND_RT_VISIBLE_DEVICES"] == "4,5"
 
 
 def test_what_the_user_set_stays() -> None:

@@ -13,7 +13,10 @@ from typing import Any
 
 import pytest
 from bare_set import make_bare_set
+from fake_ascend import make_host
+from operator_table import operator_table
 
+from fcn4dist.ascend import devices
 from fcn4dist.cli.main import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,6 +77,53 @@ def test_a_given_rank_table_is_held_to_the_job(capsys: pytest.CaptureFixture[str
     code, _, err = dry_run(capsys, *options, "--devices", "4")
     assert code == 2
     assert "2x8.json: 16 ranks in it, the job has 8" in err
+
+
+PODS = {"192.0.2.7": range(8), "192.0.2.8": range(8)}
+
+
+@pytest.mark.parametrize("hosts", [None, ["203.0.113.1", "203.0.113.2"]], ids=["host network", "pod network"])
+def test_the_operators_table_is_taken_as_it_is(capsys: pytest.CaptureFixture[str], hosts: list[str] | None) -> None:
+    Path("hosts").write_text("192.0.2.7 slots=8\n192.0.2.8 slots=8\n")
+    Path("hccl.json").write_text(operator_table(PODS, hosts))
+    options = ["--hostfile", "hosts", "--device-target", "Ascend", "--rank-table", "hccl.json"]
+    code, out, err = dry_run(capsys, *options)
+    assert code == 0, err
+    assert "2 servers, 16 ranks as in the job; exported" in out
+    Path("hccl.json").write_text(operator_table(PODS, hosts, status="initializing"))
+    code, _, err = dry_run(capsys, *options)
+    assert (code, 'hccl.json: status: "initializing"' in err) == (2, True)
+    Path("hccl.json").write_text(operator_table({"192.0.2.7": range(8), "192.0.2.9": range(8)}))
+    code, _, err = dry_run(capsys, *options)
+    assert (code, "no server 192.0.2.8, which is 192.0.2.8" in err) == (2, True)
+
+
+def test_the_generated_table_is_handed_over_on_request_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    for option, said in (("auto", "not handed to HCCL"), ("export", "exported")):
+        options = ["--devices", "2", "--device-target", "Ascend", "--rank-table", option, "--run-dir", "run"]
+        code, out, _ = dry_run(capsys, *options)
+        assert code == 0
+        assert re.search(f"rank table: generated at the start .*/run/rank_table.json; {said}", out)
+        assert ("RANK_TABLE_FILE=" in out) == (option == "export")
+
+
+def test_on_the_jobs_only_host_the_table_is_generated_and_refused_as_by_launch(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    host = make_host(tmp_path / "host", "910B3", range(4, 8), {"ASCEND_VISIBLE_DEVICES": "4-7"})
+    monkeypatch.setattr(devices, "THIS_HOST", host.paths)
+    for name, value in host.environment.items():
+        monkeypatch.setenv(name, value)
+    options = ["--devices", "4", "--device-target", "Ascend", "--run-dir", "run"]
+    code, out, _ = dry_run(capsys, *options)
+    assert (code, "rank table: from the NPUs here, into" in out, "not handed to HCCL" in out) == (0, True, True)
+    assert "rank 3: device 3 (davinci7)" in out
+    host.answer("ip4.5", "ipaddr:198.51.100.5\n")  # as device 4
+    code, _, err = dry_run(capsys, *options)
+    assert (code, '"198.51.100.5" is already at' in err) == (2, True)
+    Path("hccl.json").write_text(operator_table({"10.244.1.7": range(4)}))  # positions for physical ids
+    code, _, err = dry_run(capsys, *options, "--rank-table", "hccl.json")
+    assert (code, "rank 0 on device 0, " in err, "the job has rank 0 on device 4" in err) == (2, True, True)
 
 
 def test_each_hosts_command_and_what_the_launchers_need(

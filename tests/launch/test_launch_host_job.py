@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fake_ascend import make_host
 
+from fcn4dist.ascend import devices
+from fcn4dist.ascend.devices import DeviceNumber, number_devices
 from fcn4dist.config import load_config
-from fcn4dist.errors import ConfigError
+from fcn4dist.errors import ConfigError, DeviceError
 from fcn4dist.hosts.place import Place
 from fcn4dist.hosts.roster import shared_config
 from fcn4dist.job.devices import CoreShare, HostDevices
 from fcn4dist.job.ports import is_free
-from fcn4dist.launch import host_job
 from fcn4dist.launch.host_job import choose_devices, choose_scheduler_port, merge_config
 
 
@@ -36,13 +39,15 @@ def test_the_schedulers_port_is_the_next_one_where_it_is_free() -> None:
     assert 20000 <= choose_scheduler_port("127.0.0.1", None, None) < 30000
 
 
-def test_devices_of_a_host_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    host = HostDevices("Ascend", (0, 1), (CoreShare((), 1),) * 2, avx512_guard=False)
+def test_devices_of_a_host_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = HostDevices("Ascend", number_devices(2), (CoreShare((), 1),) * 2, avx512_guard=False)
     place = Place(2, 0, "a", 29400, "--hostfile hosts", devices=2, device_ids=(4, 5))
-    monkeypatch.setattr(host_job, "list_ascend_devices", lambda _environ: (4, 5, 6))
-    assert choose_devices(host, place).devices == (4, 5)
-    monkeypatch.setattr(host_job, "list_ascend_devices", lambda _environ: (0, 1))
-    with pytest.raises(ConfigError, match=r"--hostfile hosts: device 4 is not among this host's \[0, 1\]"):
-        choose_devices(host, place)
+    fake = make_host(tmp_path, None, [4, 5, 6])
+    monkeypatch.setattr(devices, "THIS_HOST", fake.paths)
+    assert choose_devices(host, place) == replace(host, devices=(DeviceNumber(0, 4), DeviceNumber(1, 5)))
+    chosen = choose_devices(host, replace(place, device_ids=(4, 6)))
+    assert (chosen.devices, chosen.visible) == ((DeviceNumber(0, 4), DeviceNumber(1, 6)), "0,2")
+    with pytest.raises(DeviceError, match=r"--hostfile hosts: device 3 is not among this host's \[4, 5, 6\]"):
+        choose_devices(host, replace(place, device_ids=(3, 4)))
     with pytest.raises(ConfigError, match=r"--devices 2: --hostfile hosts gives this host 3"):
-        choose_devices(host, Place(2, 0, "a", 29400, "--hostfile hosts", devices=3, device_ids=(4, 5, 6)))
+        choose_devices(host, replace(place, devices=3, device_ids=(4, 5, 6)))

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from fcn4dist.ascend.devices import number_devices
 from fcn4dist.config import load_config
 from fcn4dist.errors import ConfigError, Interrupted, JobError
 from fcn4dist.files import save_json
@@ -132,7 +133,7 @@ def launched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Launched:
         overrides = ["train.global_batch=4", f"launch.max_restarts={max_restarts}", f"data.records_dir={tmp_path}"]
         run_dir = RunDir(tmp_path / "run", session.card.node_rank)
         run_dir.path.mkdir()
-        host = HostDevices("CPU", (0,), (CoreShare((), 1),), avx512_guard=False)
+        host = HostDevices("CPU", number_devices(1), (CoreShare((), 1),), avx512_guard=False)
         job = HostJob(
             *(load_config(overrides=overrides), LaunchRequest(), host, session, run_dir),
             Console(file=output, width=200),

@@ -7,7 +7,6 @@ component/ascend-operator/pkg/controllers/v1/ascendjob_validate.go at 36f7c08; o
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -19,11 +18,13 @@ from typing import Any
 import click
 import pytest
 import yaml
+from operator_table import operator_table
 
 from fcn4dist.cli.launch import launch
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ROOT / "launch"
+ASCEND_PODS = {"192.0.2.7": range(8), "192.0.2.8": range(8)}  # of an AscendJob: address, devices
 SCRIPTS = ["one_host.sh", "ssh.sh", "slurm.sbatch"]
 
 VOLCANO_SPEC = {
@@ -191,17 +192,15 @@ def run_wait(folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_wait_ends_when_the_table_is_completed(waiting: Path) -> None:
-    example = json.loads((ROOT / "rank_tables/2x8.json").read_text())
-    (waiting / "hccl.json").write_text('{"status": "initializing"}')
-    (waiting / "next.json").write_text(json.dumps(example))
+    (waiting / "hccl.json").write_text('{"status":"initializing"}')
+    (waiting / "next.json").write_text(operator_table(ASCEND_PODS))
     done = run_wait(waiting)
     assert done.returncode == 0, done.stdout
     assert (waiting / "slept").read_text() == "5\n"
 
 
 def test_the_wait_gives_up_and_says_what_is_missing(waiting: Path) -> None:
-    example = json.loads((ROOT / "rank_tables/2x8.json").read_text())
-    (waiting / "next.json").write_text(json.dumps({**example, "status": "initializing"}))
+    (waiting / "next.json").write_text(operator_table(ASCEND_PODS, status="initializing"))
     done = run_wait(waiting)
     assert done.returncode == 1
     assert 'status: "initializing"' in done.stdout

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from fcn4dist.ascend.rank_table.check import check_all_chips, first_error
+from fcn4dist.ascend.rank_table.complete import complete_server
 from fcn4dist.ascend.rank_table.findings import quote
 from fcn4dist.ascend.rank_table.parse import parse_table
 from fcn4dist.ascend.rank_table.read import Document
 from fcn4dist.ascend.rank_table.rules.advice import list_children
-from fcn4dist.ascend.rank_table.rules.fields import is_address, parse_number
+from fcn4dist.ascend.rank_table.rules.fields import parse_number
 from fcn4dist.ascend.rank_table.rules.layered import find_instance
 from fcn4dist.ascend.rank_table.schema import Chip, Format
 from fcn4dist.errors import RankTableError
@@ -36,7 +37,7 @@ def merge_documents(documents: Sequence[Document]) -> dict[str, Any]:
     """Return the merged table: servers in the text order of their ids, ranks renumbered server by server.
 
     Inside a server devices stand by device id, and keep the order of their ranks. Super pods are kept, those of one id
-    joined. A missing `pod_ip` is filled in from `host_ip` or `server_id` where that is an address.
+    joined. A missing `pod_ip` is filled in from `container_ip`, `host_ip` or `server_id` where that is an address.
     Raises RankTableError for mixed formats, for a server, device address, super-pod device or name in two files (both
     places are named), for a table that is not "completed", and for a result that no chip accepts.
     """
@@ -106,7 +107,9 @@ def _merge_concise(documents: Sequence[Document]) -> dict[str, Any]:
             for position, device in enumerate(server["device"]):
                 for address in filter(None, str(device.get("device_ip", "")).split(",")):
                     claims.claim("device_ip", address, f"{place}.device[{position}].device_ip")
-            servers.append(_complete_server(server))
+            server["device"].sort(key=lambda device: parse_number(device["device_id"]) or 0)
+            complete_server(server)
+            servers.append(server)
     pods = _merge_super_pods(documents, claims)
     pod_of = {server_id: pod for pod, server_ids in pods.items() for server_id in server_ids}
     _claim_super_devices(documents, pod_of, claims)
@@ -130,16 +133,6 @@ def _merge_concise(documents: Sequence[Document]) -> dict[str, Any]:
     if clusters:
         merged["cluster_list"] = sorted(clusters, key=lambda cluster: quote(cluster, 1000))
     return {**merged, **_common_keys(documents, known)}
-
-
-def _complete_server(server: dict[str, Any]) -> dict[str, Any]:
-    """Put devices in the order of their ids and name the address that MindSpore's scheduler knows the server by."""
-    server["device"].sort(key=lambda device: parse_number(device["device_id"]) or 0)
-    candidates = (server.get("host_ip"), server["server_id"])
-    address = next((text for text in candidates if isinstance(text, str) and is_address(text)), None)
-    if not server.get("pod_ip") and address is not None:
-        server["pod_ip"] = address
-    return server
 
 
 def _merge_super_pods(documents: Sequence[Document], claims: _Claims) -> dict[str, list[str]]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from fcn4dist.ascend.rank_table.check import check_document, first_error, read_servers
 from fcn4dist.ascend.rank_table.findings import Findings
-from fcn4dist.ascend.rank_table.read import Document, load_table, written_path
+from fcn4dist.ascend.rank_table.read import Document, load_table
 from fcn4dist.ascend.rank_table.schema import Chip, Device, Format, RankTable, Server
 from fcn4dist.errors import RankTableError
 
@@ -20,22 +19,18 @@ def load_rank_table(path: Path) -> RankTable:
     return parse_table(load_table(path))
 
 
-def load_accepted_table(path: Path, chip: Chip | None, *, read_as: Path | None = None) -> RankTable:
-    """Read a file that is about to be used: HCCL of `chip` and MindSpore's scheduler must accept it.
+def accept_document(document: Document, chip: Chip | None) -> RankTable:
+    """Return the table of a file that is about to be used: HCCL of `chip` and MindSpore's scheduler must accept it.
 
-    `chip` None: that of one chip is enough. `read_as`: where its copy will lie when HCCL reads it. Raises RankTableError
-    with the first reason against it.
+    `chip` None: that of one chip is enough. Raises RankTableError with the first reason against it.
     """
-    document = load_table(path)
-    if read_as is not None:
-        document = replace(document, read_as=written_path(read_as))
     chips = document.format.chips if chip is None else (chip,)
     verdicts = [check_document(document, each, msrun=True) for each in chips]
     verdict = next((verdict for verdict in verdicts if verdict.accepted), verdicts[0])
     error = first_error(verdict)
     if error is not None:
         code = f" [{error.code}]" if error.code else ""
-        raise RankTableError(f"{path}: {error.where}: {error.message}{code}")
+        raise RankTableError(f"{document.file}: {error.where}: {error.message}{code}")
     assert verdict.table is not None  # what is accepted was read
     return verdict.table
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import textwrap
 
 import psutil
 import pytest
+from fake_ascend import HCCN_TOOL, NPU_SMI, SPOD, FakeHost, format_info
 
 from fcn4dist.ascend.addresses import find_own_address, is_routable
-from fcn4dist.ascend.discover import HostPaths, discover
 from fcn4dist.ascend.tools import (
     Npu,
     parse_chip,
@@ -23,31 +21,6 @@ from fcn4dist.ascend.tools import (
     parse_spod_info,
 )
 from fcn4dist.errors import RankTableError
-
-HCCN_TOOL = """\
-#!/bin/sh
-# hccn_tool -i N -ip -g | -ip -inet6 -g | -link -g
-[ "$1" = -i ] || exit 1
-case "$3 $4 $5" in
-  "-ip -g ") file=$FAKE/ip4.$2 ;;
-  "-ip -inet6 -g") file=$FAKE/ip6.$2 ;;
-  "-link -g ") file=$FAKE/link.$2 ;;
-  *) exit 1 ;;
-esac
-[ -f "$file" ] && cat "$file" || { echo "hccn_tool: command execute failed"; exit 1; }
-"""
-NPU_SMI = """\
-#!/bin/sh
-# npu-smi info | info -m | info -l | info -t spod-info -i N -c C
-case "$*" in
-  info) file=$FAKE/info ;;
-  "info -m") file=$FAKE/map ;;
-  "info -l") file=$FAKE/list ;;
-  "info -t spod-info "*) file=$FAKE/spod.$5.$7 ;;
-  *) exit 1 ;;
-esac
-[ -f "$file" ] && cat "$file"
-"""
 
 INFO_910B = """\
 +------------------------------------------------------------------------------------------------+
@@ -95,48 +68,12 @@ LIST = """\
 \tNPU ID                         : 7
 \tChip Count                     : 1
 """
-SPOD = """\
-\tSDID                           : {sdid}
-\tSuper Pod Size                 : 384
-\tSuper Pod ID                   : 3
-"""
-
-
-class Host:
-    """A fake host: what its tools print, its device nodes and its hccn.conf."""
-
-    def __init__(self, folder):
-        self.answers, self.bin, self.dev, self.conf = (folder / name for name in ("answers", "bin", "dev", "hccn.conf"))
-        for made in (self.answers, self.bin, self.dev):
-            made.mkdir()
-        self.environment = {"PATH": f"{self.bin}{os.pathsep}/usr/bin{os.pathsep}/bin"}
-
-    def install(self, name, script):
-        tool = self.bin / name
-        tool.write_text(script)
-        tool.chmod(0o755)
-
-    def answer(self, name, text):
-        (self.answers / name).write_text(textwrap.dedent(text))
-
-    def add_devices(self, ids, *, nodes=True):
-        for device in ids:
-            if nodes:
-                (self.dev / f"davinci{device}").touch()
-            self.answer(f"ip4.{device}", f"ipaddr:198.51.100.{device + 1}\nnetmask:255.255.0.0\n")
-            self.answer(f"link.{device}", "link status: UP\n")
-
-    def discover(self, **options):
-        paths = HostPaths(dev=self.dev, hccn_conf=self.conf, tool_folders=())
-        return discover(self.environment, server_address="192.0.2.7", paths=paths, **options)
 
 
 @pytest.fixture
-def host(tmp_path, monkeypatch):
-    made = Host(tmp_path)
-    monkeypatch.setenv("FAKE", str(made.answers))
+def host(tmp_path):
+    made = FakeHost(tmp_path / "host")
     made.install("hccn_tool", HCCN_TOOL)
-    (made.dev / "davinci_manager").touch()
     return made
 
 
@@ -197,30 +134,12 @@ def test_a_difference_between_tool_and_file_is_reported_and_the_tool_counts(host
     assert "203.0.113.2" in remark
 
 
-def test_a_container_with_devices_4_to_7_keeps_the_physical_ids(host):
-    host.add_devices([4, 5, 6, 7])
-    host.environment["ASCEND_VISIBLE_DEVICES"] = "4-7"
-    assert list(addresses(host.discover())) == [4, 5, 6, 7]
-    host.environment["ASCEND_RT_VISIBLE_DEVICES"] = "1,3"
-    assert list(addresses(host.discover())) == [5, 7]
-    host.environment["ASCEND_RT_VISIBLE_DEVICES"] = "4,5"
-    with pytest.raises(RankTableError, match=r"position 5 of 4 devices \(4, 5, 6, 7\)"):
-        host.discover()
-
-
-def test_the_device_plugins_spelling_of_visible_devices(host):
-    host.add_devices(range(8))
-    host.environment["ASCEND_VISIBLE_DEVICES"] = "Ascend910-4,Ascend910-6"
-    assert list(addresses(host.discover())) == [4, 6]
-
-
-def test_a_containers_own_hccn_conf_counts_from_0(host):
-    (host.bin / "hccn_tool").unlink()
-    host.add_devices([4, 5])
-    host.conf.write_text("address_0=198.51.100.5\naddress_1=198.51.100.6\n")
+def test_devices_that_the_container_runtime_names_and_that_are_not_here_are_told(host):
+    host.add_devices([4, 6])
+    host.environment["ASCEND_VISIBLE_DEVICES"] = "Ascend910-4,Ascend910-5"
     found = host.discover()
-    assert addresses(found) == {4: ("198.51.100.5",), 5: ("198.51.100.6",)}
-    assert any("read in this order" in remark for remark in found.remarks)
+    assert list(addresses(found)) == [4]
+    assert found.remarks == ["ASCEND_VISIBLE_DEVICES=Ascend910-4,Ascend910-5: device 5 is not here, but 4, 6"]
 
 
 def test_asked_devices_must_be_there(host):
@@ -302,6 +221,7 @@ def test_hccn_conf_prefers_ipv4_and_passes_blank_values_over():
 def test_npu_smi_output():
     assert parse_npu_smi_info(INFO_910B) == [Npu(4, 4, 0), Npu(5, 5, 0)]
     assert parse_npu_smi_info(INFO_A3) == [Npu(0, 0, 0), Npu(1, 0, 1)]
+    assert parse_npu_smi_info(format_info("310P3", range(3))) == [Npu(0, 4, 0), Npu(1, 4, 1), Npu(2, 5, 0)]
     assert parse_npu_smi_map(MAP) == [Npu(0, 0, 0), Npu(1, 1, 0)]
     assert parse_npu_smi_list(LIST) == [Npu(6, 6, 0), Npu(7, 7, 0)]
     assert parse_spod_info(SPOD.format(sdid=16777216)) == (16777216, "3")
@@ -318,7 +238,10 @@ def test_npu_smi_output():
         ("| 0     Ascend910B2C | OK |", "910b"),
         ("| 0     Ascend910_9392 | OK |", "a3"),
         ("| 0     910ProB | OK |", "910"),
+        ("| 0     910B    | OK |", "910b"),
+        ("| 0     Ascend910 | OK |", "910"),
         ("| 0     310P3   | OK |", "310p3"),
+        ("| Chip  Phy-ID | Bus-Id |\n| 0     Ascend950PR | OK | 910 |\n| 1  310  | python | 910B |", "950"),
         ("| 0     Ascend950PR | OK |", "950"),
         ("", None),
     ],

@@ -103,6 +103,16 @@ def test_a_missing_pod_ip_is_filled_in():
     assert check_document(document(merged), "910b", msrun=True).accepted
 
 
+def test_a_pods_own_address_comes_before_its_hosts():
+    """As MindCluster's operator tells them apart; workers in a pod's own network register with the pod's."""
+    tables = [host_table(1), host_table(2)]
+    for number, table in enumerate(tables, 1):
+        del table["server_list"][0]["pod_ip"]
+        table["server_list"][0]["container_ip"] = f"10.244.1.{number}"
+    merged = merge_documents(documents(*tables))
+    assert [server["pod_ip"] for server in merged["server_list"]] == ["10.244.1.1", "10.244.1.2"]
+
+
 def with_server_id(table, server_id):
     table["server_list"][0]["server_id"] = server_id
     return table
