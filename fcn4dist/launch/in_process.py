@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fcn4dist.config import RunConfig, check_precision, format_config, plan_batches
+from fcn4dist.config import RunConfig, format_config, plan_batches
 from fcn4dist.errors import Interrupted
 from fcn4dist.files import save_json, save_text
 from fcn4dist.job.devices import require_mindspore, resolve_target
@@ -16,7 +16,7 @@ from fcn4dist.job.process import signal_name
 from fcn4dist.job.rank import SINGLE
 from fcn4dist.job.sampler import Sampler, UsageRecorder, own_processes
 from fcn4dist.launch.endings import reported
-from fcn4dist.launch.host_job import prepare_data
+from fcn4dist.launch.host_job import check_own_precision, prepare_data
 from fcn4dist.run.attempts import check_run_dir, dated_folder, locked, writing
 from fcn4dist.run.checkpoints import has_checkpoint
 from fcn4dist.run.environment import describe_environment
@@ -40,7 +40,7 @@ def train_here(
     if config.launch.tensorboard:
         require_tensorboard()
     target = resolve_target(config.launch.device_target)
-    check_precision(config.train, target)
+    check_own_precision(config.train, target)
     prepare_imports(target)  # preparing data may load MindSpore, too
     plan_batches(config.train, SINGLE.world_size)
     run = RunDir((run_dir or dated_folder()).absolute())
