@@ -68,14 +68,14 @@ def compare(a: ScoreSource, b: ScoreSource, resampling: Resampling) -> Compariso
     known = a if a.data is not None else b
     tracks, about = known.tracks, (a if a.evaluation else known).describe()
     figures = (
-        [resample_aucs(labels[:, defined], source.scores.scores[:, defined], tracks, resampling) for source in (a, b)]
+        [resample_aucs(labels[:, defined], source.scores.ranking[:, defined], tracks, resampling) for source in (a, b)]
         if defined.any()
         else []
     )
     tags: dict[str, dict[str, Difference]] = {}
     places = np.flatnonzero(defined).tolist()
     for drawn, place in enumerate(places):
-        plain = [exact_aucs(labels[:, place], source.scores.scores[:, place]) for source in (a, b)]
+        plain = [exact_aucs(labels[:, place], source.scores.ranking[:, place]) for source in (a, b)]
         tags[a.tags[place]] = {
             metric: _differ(plain[0][i], plain[1][i], figures[1][i, drawn] - figures[0][i, drawn])
             for i, metric in enumerate(METRICS)
@@ -87,7 +87,7 @@ def compare(a: ScoreSource, b: ScoreSource, resampling: Resampling) -> Compariso
         split_name=about.split_name,
         split_checksum=digest_clip_list(a.scores.clip_ids.tolist()),
         num_clips=len(labels),
-        is_identical=np.array_equal(a.scores.scores, b.scores.scores),
+        is_identical=np.array_equal(a.scores.ranking, b.scores.ranking),
         num_resamples=resampling.num_resamples,
         seed=resampling.seed,
         unit="clip" if tracks is None else "track",

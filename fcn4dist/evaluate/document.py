@@ -21,6 +21,7 @@ from fcn4dist.run.figures import Figures
 from fcn4dist.run.folder import RunDir
 
 ARRAYS = ("clip_ids", "labels", "scores")
+LOGITS = "logits"  # beside them, where they are known
 CHECKSUM_DIGITS = 12  # in print
 UNKNOWN_TRACKS = (
     "warning: tracks are not known (--data DIR tells them, where its paths do): clips of one track count as independent"
@@ -53,6 +54,12 @@ class Scores:
     clip_ids: NDArray[np.int32]  # (N,)
     labels: NDArray[np.int32]  # (N, num_tags), 0, 1 or -1: unknown
     scores: NDArray[np.floating[Any]]  # (N, num_tags), 0..1
+    logits: NDArray[np.floating[Any]] | None = None  # the scores before the sigmoid; none: not known
+
+    @property
+    def ranking(self) -> NDArray[np.floating[Any]]:
+        """What tells which clip is more likely to have a tag: the sigmoid in float32 makes ties from a logit of 16.7 up."""
+        return self.scores if self.logits is None else self.logits
 
 
 @dataclass(frozen=True)
@@ -123,6 +130,8 @@ class EvaluationFiles:
         """Write both, each atomically."""
         kept = evaluation.scores
         arrays = {"clip_ids": kept.clip_ids, "labels": kept.labels, "scores": kept.scores}
+        if kept.logits is not None:
+            arrays[LOGITS] = kept.logits
         save_atomically(self.scores, lambda opened: np.savez(opened, **arrays))
         save_json(self.figures, format_evaluation(evaluation, checkpoint))
 
@@ -143,6 +152,7 @@ class EvaluationFiles:
                     found = ", ".join(arrays.files) or "nothing"
                     raise DataError(f"{file}: no array {missing[0]!r}; found {found}; expected {', '.join(ARRAYS)}")
                 clip_ids, labels, scores = (arrays[name] for name in ARRAYS)
+                logits = arrays[LOGITS] if LOGITS in arrays else None
         except OSError as error:
             raise DataError(
                 f"{file}: cannot be read: {error.strerror or error}; expected a run or its scores.npz"
@@ -161,7 +171,11 @@ class EvaluationFiles:
             check_scores(scores, tags or _numbered(scores.shape[1]), clip_ids)
         except DataError as error:
             raise DataError(f"{file}: {error}") from None
-        return Scores(clip_ids, labels, scores)
+        if logits is None:
+            return Scores(clip_ids, labels, scores)
+        if logits.shape != scores.shape or logits.dtype.kind != "f" or not np.isfinite(logits).all():
+            raise DataError(f"{file}: {LOGITS} {logits.shape}, {logits.dtype}; expected a number for each score")
+        return Scores(clip_ids, labels, scores, logits[order])
 
 
 @dataclass(frozen=True)

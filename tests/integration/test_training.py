@@ -179,7 +179,7 @@ def test_any_number_of_ranks_scores_alike(fcn4dist: Run, tiny_shards: Path, tmp_
         )
         assert result.returncode == 0, result.stderr
         documents.append((run / "evaluation.json").read_bytes())
-        scores.append(np.load(run / "scores.npz")["scores"])
+        scores.append(np.load(run / "scores.npz")["logits"])
     assert len(set(documents)) == 1
     for found in scores[1:]:
         np.testing.assert_array_equal(found, scores[0])
