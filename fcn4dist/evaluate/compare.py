@@ -34,6 +34,8 @@ class Comparison:
 
     a: str
     b: str
+    a_checkpoint: str  # in words
+    b_checkpoint: str
     split: str  # that was scored: train, val or test
     split_name: str
     split_checksum: str  # of the clips
@@ -83,6 +85,8 @@ def compare(a: ScoreSource, b: ScoreSource, resampling: Resampling) -> Compariso
     return Comparison(
         a=str(a.path),
         b=str(b.path),
+        a_checkpoint=a.checkpoint,
+        b_checkpoint=b.checkpoint,
         split=about.split,
         split_name=about.split_name,
         split_checksum=digest_clip_list(a.scores.clip_ids.tolist()),
@@ -129,7 +133,11 @@ def format_comparison(comparison: Comparison) -> str:
     """Return the comparison for people."""
     c = comparison
     checksum = shorten_checksum(c.split_checksum)
-    lines = [f"A: {c.a}", f"B: {c.b}", f"{c.split} of {c.split_name} (clip list {checksum}), {c.num_clips} clips"]
+    lines = [
+        f"A: {c.a}: {c.a_checkpoint}",
+        f"B: {c.b}: {c.b_checkpoint}",
+        f"{c.split} of {c.split_name} (clip list {checksum}), {c.num_clips} clips",
+    ]
     for metric, found in c.macro.items():
         if found.a is None or found.b is None or found.difference is None:
             return "\n".join([*lines, "no tag has both positives and negatives: nothing to compare"])

@@ -57,9 +57,9 @@ def _clip_logits(network: FCN4, clips: Batch, num_frames: int, batch: int) -> ND
 
 
 def logit_of_mean(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the logit (num_tags,) of the mean sigmoid of `logits` (windows, num_tags), exact where the sigmoid itself is 0 or 1."""
+    """Return the logit (num_tags,) of the mean sigmoid of `logits` (windows, num_tags), also where the sigmoid is 0 or 1."""
     if len(logits) == 1:
-        return logits[0]
+        return np.asarray(logits[0])
     wide = logits.astype(np.float64)
     found = logsumexp(log_expit(wide), axis=0) - logsumexp(log_expit(-wide), axis=0)
     return np.asarray(found, np.float32)

@@ -105,7 +105,7 @@ def choose_devices(host: HostDevices, place: Place | None) -> HostDevices:
 
 
 def check_own_precision(train: TrainConfig, target: str) -> None:
-    """Raise ConfigError where this host's chip cannot compute in train.amp_dtype; npu-smi is asked only where that is a question."""
+    """Raise ConfigError where this host's chip cannot compute in train.amp_dtype; npu-smi is asked only for bfloat16."""
     is_open = target == "Ascend" and train.amp_dtype == "bfloat16"
     check_precision(train, target, parse_chip(Tools(os.environ).ask_npu_smi()) if is_open else None)
 
@@ -297,6 +297,8 @@ def prepare_data(
     data = check_data(config, batches if is_chief else None)
     if is_chief and (note := data.length_note) is not None:
         say(f"note: {note}")
+    if is_chief and config.evaluate.split not in data.parts:
+        say(f"note: {data.path} has no {config.evaluate.split} clips: nothing is evaluated")
     if is_chief and resume:
         check_resumable(run_dir, config, data)
     return keep_batches(config, batches), data

@@ -162,7 +162,8 @@ def run_to_the_end(job: HostJob, ready: Readiness, attempt: Attempt = run_attemp
             endings.tell(verdict, layout, plan, refusal)
             elapsed = format_duration(WallClock()() - started_s)
             own_part = f"done: {job.node.ranks}, {elapsed}; {job.run_dir.path}"
-            return shown.summary(job.run_dir) if session.is_chief else own_part
+            end = endings.end_of(plan)
+            return shown.summary(job.run_dir, None if end is None else end.early) if session.is_chief else own_part
         with told(session):
             if verdict.restart_in_s > 0:
                 num_restarts += 1

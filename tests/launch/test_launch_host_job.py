@@ -71,5 +71,5 @@ def test_bfloat16_is_refused_on_a_910a_before_anything_starts(
     tool.write_text(f'#!/bin/sh\n[ "$*" = info ] && echo "| 0     {name:<8} | OK            | 70.1        36 |"\n')
     tool.chmod(0o755)
     check_own_precision(TrainConfig(amp="O2"), "Ascend")
-    with pytest.raises(ConfigError, match="bfloat16, .* this NPU is an Ascend 910;") if refused else nullcontext():
+    with pytest.raises(ConfigError, match=r"bfloat16, .* this NPU is an Ascend 910;") if refused else nullcontext():
         check_own_precision(train, "Ascend")
