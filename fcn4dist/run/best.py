@@ -63,6 +63,8 @@ class KeptEvaluation:
             return UNNAMED
         if self.is_best:
             return f"{self.checkpoint}, the best checkpoint" + (" and the last" if self.is_last else "")
+        if not self.is_last:
+            return self.checkpoint
         lost = f": the evaluation of the best, {self.lost_best}, was not kept" if self.lost_best else ""
         return f"{self.checkpoint}, the last checkpoint evaluated{lost}"
 
@@ -70,14 +72,12 @@ class KeptEvaluation:
 def choose_evaluation(run: RunDir, *, last: bool = False) -> KeptEvaluation:
     """Return the evaluation of the run's best checkpoint; of its last one where that is asked for, or nothing else is kept.
 
-    Only a run has a best checkpoint. A folder of `fcn4dist evaluate --output` has one evaluation, which is then the last.
+    Only a run has a best and a last checkpoint; a folder of `fcn4dist evaluate --output` has one evaluation of some checkpoint.
     """
-    final = Figures.load(run.evaluation).checkpoint
+    final, is_last = Figures.load(run.evaluation).checkpoint, run.checkpoints.is_dir()
     best = _name(run.checkpoints, "best")
     if best is None or last or final == best:
-        return KeptEvaluation(
-            run.evaluation, run.scores, final, is_best=final is not None and final == best, is_last=True
-        )
+        return KeptEvaluation(run.evaluation, run.scores, final, final is not None and final == best, is_last)
     if Figures.load(run.best_evaluation).checkpoint == best and run.best_scores.is_file():
         return KeptEvaluation(run.best_evaluation, run.best_scores, best, is_best=True, is_last=False)
     return KeptEvaluation(run.evaluation, run.scores, final, is_best=False, is_last=True, lost_best=best)

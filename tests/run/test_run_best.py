@@ -50,6 +50,13 @@ def test_the_best_stands_for_a_run_where_it_is_known(
     assert choose_evaluation(run, last=True).checkpoint == "step-00000020"
 
 
+def test_a_folder_of_one_evaluation_says_its_checkpoint_alone(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    assert choose_evaluation(run).words == "of a checkpoint that is not named"
+    run.evaluation.write_text(json.dumps({"checkpoint": "runs/a/checkpoints/step-00000010"}))
+    assert choose_evaluation(run).words == "step-00000010"
+
+
 def test_a_checkpoint_is_named_by_what_it_is(tmp_path: Path) -> None:
     run = write(RunDir(tmp_path / "r"), best="step-00000010", last="step-00000020")
     assert describe_checkpoint(run.path, "step-00000010") == f"step-00000010, the best checkpoint of {run.path}"
