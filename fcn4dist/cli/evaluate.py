@@ -1,4 +1,4 @@
-"""`fcn4dist evaluate`: the figures of a checkpoint, of a file of scores, or of two runs side by side."""
+"""`fcn4dist evaluate`: the figures of a checkpoint, of a file of scores, or of runs side by side."""
 
 from __future__ import annotations
 
@@ -25,9 +25,18 @@ if TYPE_CHECKING:
     "--checkpoint", type=AnyPath, metavar="C", help="Checkpoint folder, a run (its best), or ModelZoo's .ckpt."
 )
 @click.option(
-    "--scores", "scores_path", type=AnyPath, metavar="S", help="Measure a run's scores, or a scores.npz, anew."
+    "--scores",
+    "scores_path",
+    type=AnyPath,
+    metavar="S",
+    help="Measure a run's scores (its best), or a scores.npz, anew.",
 )
-@click.option("--compare", type=AnyPath, nargs=2, metavar="A B", help="Compare two runs, or two files of scores.")
+@click.option(
+    "--compare",
+    nargs=2,
+    metavar="A B",
+    help="Compare two runs (their best), two files of scores, or two groups of either: a folder of runs, or RUN,RUN,...",
+)
 @click.option("--data", "data_dir", type=AnyPath, metavar="DIR", help="Prepared data set; required with --checkpoint.")
 @click.option("--split", type=click.Choice(["train", "val", "test"]), help="Part to score; evaluate.split by default.")
 @click.option(
@@ -42,7 +51,7 @@ def evaluate(
     context: click.Context,
     checkpoint: Path | None,
     scores_path: Path | None,
-    compare: tuple[Path, Path] | None,
+    compare: tuple[str, str] | None,
     data_dir: Path | None,
     split: str | None,
     thresholds: Path | None,
@@ -63,12 +72,15 @@ def evaluate(
         return
     if output is not None:
         _make_output(output)
+    from fcn4dist.run.best import describe_checkpoint
+
     source: str | None
     if checkpoint is not None and data_dir is not None:
         evaluation, source = _score(checkpoint, data_dir, split or config.evaluate.split, thresholds, config)
+        used = describe_checkpoint(checkpoint, Path(source).name)
     else:
         assert scores_path is not None
-        evaluation, source = _measure(scores_path, data_dir, split, thresholds, config.evaluate)
+        evaluation, source, used = _measure(scores_path, data_dir, split, thresholds, config.evaluate)
     from fcn4dist.evaluate.document import EvaluationFiles, format_evaluation
     from fcn4dist.evaluate.text import tabulate_evaluation
 
@@ -78,7 +90,7 @@ def evaluate(
     if as_json:
         click.echo(json.dumps(format_evaluation(evaluation, source), indent=2))
     else:
-        click.echo(tabulate_evaluation(evaluation))
+        click.echo(f"checkpoint: {used}\n{tabulate_evaluation(evaluation)}")
     for warning in evaluation.about.warnings:
         click.echo(f"warning: {warning}", err=True)
 
@@ -131,7 +143,7 @@ def _score(
 
 def _measure(
     path: Path, data_dir: Path | None, split: str | None, thresholds: Path | None, config: EvaluateConfig
-) -> tuple[Evaluation, str | None]:
+) -> tuple[Evaluation, str | None, str]:
     from fcn4dist.evaluate.document import load_score_source
     from fcn4dist.evaluate.evaluation import evaluate_scores
     from fcn4dist.evaluate.thresholds import load_thresholds
@@ -142,16 +154,29 @@ def _measure(
         source.scores, source.tags, source.describe(split), source.tracks, given, config.num_resamples, config.seed
     )
     checkpoint: Any = source.evaluation.document.get("checkpoint")
-    return evaluation, checkpoint
+    return evaluation, checkpoint, f"{source.checkpoint} of {path}"
 
 
-def _compare(paths: tuple[Path, Path], data_dir: Path | None, config: EvaluateConfig, as_json: bool) -> None:
+def _compare(names: tuple[str, str], data_dir: Path | None, config: EvaluateConfig, as_json: bool) -> None:
     from fcn4dist.evaluate.bootstrap import Resampling
     from fcn4dist.evaluate.compare import compare, format_comparison
+    from fcn4dist.evaluate.compare_groups import compare_groups, format_groups
     from fcn4dist.evaluate.document import load_score_source
 
+    a, b = ([load_score_source(path, data_dir) for path in list_group(name)] for name in names)
+    if len(a) > 1 or len(b) > 1:
+        groups = compare_groups(a, b)
+        click.echo(json.dumps(groups.to_json(), indent=2) if as_json else format_groups(groups))
+        return
     if config.num_resamples == 0:
         raise click.UsageError("evaluate.num_resamples is 0: a comparison needs resamples")
-    a, b = (load_score_source(path, data_dir) for path in paths)
-    found = compare(a, b, Resampling(config.num_resamples, config.seed))
+    found = compare(a[0], b[0], Resampling(config.num_resamples, config.seed))
     click.echo(json.dumps(found.to_json(), indent=2) if as_json else format_comparison(found))
+
+
+def list_group(name: str) -> list[Path]:
+    """Return the runs or files that one side of --compare names: itself, those of a folder of runs, or a list with commas."""
+    from fcn4dist.run.groups import find_runs
+
+    paths = [Path(name)] if Path(name).exists() else [Path(word) for word in name.split(",") if word]
+    return [run for path in paths or [Path(name)] for run in find_runs(path)]

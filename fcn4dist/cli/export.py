@@ -74,7 +74,7 @@ def export(
     from fcn4dist.export.pipeline import ExportRequest, export_checkpoint  # MindSpore loads here, not for --help
 
     card = export_checkpoint(ExportRequest(checkpoint, output, chosen, data_dir, num_clips, evaluation), config, target)
-    click.echo(card.model_dump_json(indent=2) if as_json else format_card(card, output))
+    click.echo(card.model_dump_json(indent=2) if as_json else format_card(card, output, checkpoint))
 
 
 def _target_of(file_format: Format, config: RunConfig) -> Target:
@@ -89,10 +89,15 @@ def _target_of(file_format: Format, config: RunConfig) -> Target:
     return "Ascend"
 
 
-def format_card(card: ExportCard, output: Path) -> str:
-    """Return what was written and how it was checked."""
+def format_card(card: ExportCard, output: Path, checkpoint: Path) -> str:
+    """Return what was written, of which checkpoint of what the user named, and how it was checked."""
+    from fcn4dist.run.best import describe_checkpoint
+
     size_mb = output.stat().st_size / 1e6
-    lines = [f"{output}: {card.checkpoint}, {len(card.tags)} tags, {size_mb:.1f} MB; its card is {output.name}.json"]
+    lines = [
+        f"{output}: {len(card.tags)} tags, {size_mb:.1f} MB; its card is {output.name}.json",
+        f"checkpoint: {describe_checkpoint(checkpoint, card.checkpoint)}",
+    ]
     check = card.verification
     if check is None:
         lines.append("not compared with the checkpoint: an .air file runs only where it was converted for a device")

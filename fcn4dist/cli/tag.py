@@ -79,6 +79,7 @@ def tag(
     """
     from fcn4dist.data.audio import UnusableClipError
     from fcn4dist.export.open_scorer import open_scorer
+    from fcn4dist.run.best import describe_checkpoint
     from fcn4dist.tag.tagger import plan_windows, tag_file
     from fcn4dist.tag.taggram import check_picture, draw_taggram
 
@@ -88,6 +89,10 @@ def tag(
             raise ConfigError(f"--picture {picture}: one picture, but {len(files)} files; tag them one by one")
         check_picture(picture)
     scorer = open_scorer(checkpoint, config)
+    used = describe_checkpoint(checkpoint, scorer.listener.checkpoint)
+    is_exported = checkpoint.suffix in (".onnx", ".mindir") and checkpoint.is_file()  # then the card names it
+    if not (as_json or is_exported or logging.getLogger().level >= logging.ERROR):
+        click.echo(f"checkpoint: {used}", err=True)
     plan = plan_windows(scorer.listener, window_s, hop_s, combine)
     documents: list[dict[str, Any]] = []
     num_failed = 0
@@ -108,7 +113,8 @@ def tag(
         else:
             click.echo(format_tagging(tagging, scorer.listener, top, timeline=timeline))
     if as_json:
-        click.echo(json.dumps({"checkpoint": str(checkpoint), "files": documents}, indent=2, allow_nan=False))
+        document = {"checkpoint": str(checkpoint), "used": used, "files": documents}
+        click.echo(json.dumps(document, indent=2, allow_nan=False))
     if picture is not None and tagging is not None:  # last, so that a picture that fails costs no scores
         draw_taggram(tagging, max(top, min(20, len(tagging.tags))), picture)
     if num_failed:

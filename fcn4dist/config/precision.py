@@ -5,7 +5,7 @@ from __future__ import annotations
 from fcn4dist.config.schema import TrainConfig
 from fcn4dist.errors import ConfigError
 
-NO_BFLOAT16 = ("910", "310p3")  # chips as ascend/tools.py names them; 910B and later have it
+NO_BFLOAT16 = ("910", "310p3")  # chips as ascend/tools.py names them: 910 is 910A; 910B and later have it
 
 
 def check_precision(train: TrainConfig, target: str, chip: str | None = None) -> None:

@@ -243,6 +243,14 @@ class DataSet:
             return self.manifest.splits[part].num_clips if part in self.manifest.splits else 0
         return sum(load_header(file).num_rows for file in self._shard_files(part))
 
+    def check_part(self, part: str, key: str) -> None:
+        """Raise DataError where `part`, which `key` asks for, has no clips."""
+        if part not in self.parts:
+            raise DataError(
+                f"{key}: {part}, but the split {self.split_name!r} of {self.path} has no {part} clips; it has "
+                f"{', '.join(self.parts) or 'none at all'}: name one of these, or prepare with a split that has a {part} part"
+            )
+
     def split(self, part: str) -> Split:
         """Return the part `part` (train, val or test).
 

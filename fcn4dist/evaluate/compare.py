@@ -34,6 +34,8 @@ class Comparison:
 
     a: str
     b: str
+    a_checkpoint: str  # in words
+    b_checkpoint: str
     split: str  # that was scored: train, val or test
     split_name: str
     split_checksum: str  # of the clips
@@ -68,14 +70,14 @@ def compare(a: ScoreSource, b: ScoreSource, resampling: Resampling) -> Compariso
     known = a if a.data is not None else b
     tracks, about = known.tracks, (a if a.evaluation else known).describe()
     figures = (
-        [resample_aucs(labels[:, defined], source.scores.scores[:, defined], tracks, resampling) for source in (a, b)]
+        [resample_aucs(labels[:, defined], source.scores.ranking[:, defined], tracks, resampling) for source in (a, b)]
         if defined.any()
         else []
     )
     tags: dict[str, dict[str, Difference]] = {}
     places = np.flatnonzero(defined).tolist()
     for drawn, place in enumerate(places):
-        plain = [exact_aucs(labels[:, place], source.scores.scores[:, place]) for source in (a, b)]
+        plain = [exact_aucs(labels[:, place], source.scores.ranking[:, place]) for source in (a, b)]
         tags[a.tags[place]] = {
             metric: _differ(plain[0][i], plain[1][i], figures[1][i, drawn] - figures[0][i, drawn])
             for i, metric in enumerate(METRICS)
@@ -83,11 +85,13 @@ def compare(a: ScoreSource, b: ScoreSource, resampling: Resampling) -> Compariso
     return Comparison(
         a=str(a.path),
         b=str(b.path),
+        a_checkpoint=a.checkpoint,
+        b_checkpoint=b.checkpoint,
         split=about.split,
         split_name=about.split_name,
         split_checksum=digest_clip_list(a.scores.clip_ids.tolist()),
         num_clips=len(labels),
-        is_identical=np.array_equal(a.scores.scores, b.scores.scores),
+        is_identical=np.array_equal(a.scores.ranking, b.scores.ranking),
         num_resamples=resampling.num_resamples,
         seed=resampling.seed,
         unit="clip" if tracks is None else "track",
@@ -129,7 +133,11 @@ def format_comparison(comparison: Comparison) -> str:
     """Return the comparison for people."""
     c = comparison
     checksum = shorten_checksum(c.split_checksum)
-    lines = [f"A: {c.a}", f"B: {c.b}", f"{c.split} of {c.split_name} (clip list {checksum}), {c.num_clips} clips"]
+    lines = [
+        f"A: {c.a}: {c.a_checkpoint}",
+        f"B: {c.b}: {c.b_checkpoint}",
+        f"{c.split} of {c.split_name} (clip list {checksum}), {c.num_clips} clips",
+    ]
     for metric, found in c.macro.items():
         if found.a is None or found.b is None or found.difference is None:
             return "\n".join([*lines, "no tag has both positives and negatives: nothing to compare"])

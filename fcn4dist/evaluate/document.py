@@ -10,17 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fcn4dist.config import load_config
+from fcn4dist.config import RunConfig, load_config
 from fcn4dist.data.dataset import DataSet, open_dataset
 from fcn4dist.data.manifest import digest_clip_list
 from fcn4dist.errors import ConfigError, DataError
 from fcn4dist.evaluate.metrics import Metrics, check_scores
 from fcn4dist.evaluate.thresholds import Thresholds
 from fcn4dist.files import save_atomically, save_json
-from fcn4dist.run.figures import Figures
+from fcn4dist.run.best import UNNAMED, choose_evaluation
+from fcn4dist.run.figures import Figures, describe_caution
 from fcn4dist.run.folder import RunDir
 
 ARRAYS = ("clip_ids", "labels", "scores")
+LOGITS = "logits"  # beside them, where they are known
 CHECKSUM_DIGITS = 12  # in print
 UNKNOWN_TRACKS = (
     "warning: tracks are not known (--data DIR tells them, where its paths do): clips of one track count as independent"
@@ -53,6 +55,12 @@ class Scores:
     clip_ids: NDArray[np.int32]  # (N,)
     labels: NDArray[np.int32]  # (N, num_tags), 0, 1 or -1: unknown
     scores: NDArray[np.floating[Any]]  # (N, num_tags), 0..1
+    logits: NDArray[np.floating[Any]] | None = None  # the scores before the sigmoid; none: not known
+
+    @property
+    def ranking(self) -> NDArray[np.floating[Any]]:
+        """What tells which clip is more likely to have a tag: the sigmoid in float32 makes ties from a logit of 16.7 up."""
+        return self.scores if self.logits is None else self.logits
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,23 @@ class Evaluation:
     def headline(self) -> dict[str, Any]:
         """The figures that a line of metrics/evaluations.jsonl holds."""
         clips = {"split": self.about.split, "split_name": self.about.split_name, "split_checksum": self.split_checksum}
-        return {"roc_auc_macro": self.metrics.roc_auc_macro, "pr_auc_macro": self.metrics.pr_auc_macro, **clips}
+        counts = {
+            "num_scored": len(self.scores.clip_ids),
+            "num_tags": len(self.metrics.tags),
+            "num_undefined_tags": len(self.metrics.undefined_tags),
+        }
+        return {
+            "roc_auc_macro": self.metrics.roc_auc_macro,
+            "pr_auc_macro": self.metrics.pr_auc_macro,
+            **clips,
+            **counts,
+        }
+
+    @property
+    def caution(self) -> str:
+        """What a reader must know beside the AUCs; empty where that is nothing."""
+        undefined = self.metrics.undefined_tags
+        return describe_caution(len(self.scores.clip_ids), len(self.metrics.tags), len(undefined), undefined)
 
     @property
     def summary(self) -> str:
@@ -93,7 +117,7 @@ class Evaluation:
         metrics = self.metrics
         place = f"{self.split} of {self.about.split_name} (clip list {shorten_checksum(self.split_checksum)})"
         if metrics.roc_auc_macro is None or metrics.pr_auc_macro is None:
-            return f"{place}: no tag has both positives and negatives: nothing to measure"
+            return f"{place}: nothing to measure; {self.caution}"
         parts = [
             f"{place}: ROC-AUC {metrics.roc_auc_macro:.4f}{_interval(metrics.roc_auc_ci95)}",
             f"PR-AUC {metrics.pr_auc_macro:.4f}{_interval(metrics.pr_auc_ci95)}",
@@ -101,9 +125,7 @@ class Evaluation:
         if self.top_tag_accuracy is not None:
             parts.append(f"top tag right {self.top_tag_accuracy:.1%}")
         parts.append(f"{len(self.scores.clip_ids)} of {self.about.num_expected} clips scored")
-        if metrics.undefined_tags:
-            parts.append(f"{len(metrics.undefined_tags)} undefined tags left out")
-        return ", ".join(parts)
+        return ", ".join(parts) + (f"; caution: {self.caution}" if self.caution else "")
 
 
 @dataclass(frozen=True)
@@ -123,6 +145,8 @@ class EvaluationFiles:
         """Write both, each atomically."""
         kept = evaluation.scores
         arrays = {"clip_ids": kept.clip_ids, "labels": kept.labels, "scores": kept.scores}
+        if kept.logits is not None:
+            arrays[LOGITS] = kept.logits
         save_atomically(self.scores, lambda opened: np.savez(opened, **arrays))
         save_json(self.figures, format_evaluation(evaluation, checkpoint))
 
@@ -143,6 +167,7 @@ class EvaluationFiles:
                     found = ", ".join(arrays.files) or "nothing"
                     raise DataError(f"{file}: no array {missing[0]!r}; found {found}; expected {', '.join(ARRAYS)}")
                 clip_ids, labels, scores = (arrays[name] for name in ARRAYS)
+                logits = arrays.get(LOGITS)
         except OSError as error:
             raise DataError(
                 f"{file}: cannot be read: {error.strerror or error}; expected a run or its scores.npz"
@@ -161,7 +186,11 @@ class EvaluationFiles:
             check_scores(scores, tags or _numbered(scores.shape[1]), clip_ids)
         except DataError as error:
             raise DataError(f"{file}: {error}") from None
-        return Scores(clip_ids, labels, scores)
+        if logits is None:
+            return Scores(clip_ids, labels, scores)
+        if logits.shape != scores.shape or logits.dtype.kind != "f" or not np.isfinite(logits).all():
+            raise DataError(f"{file}: {LOGITS} {logits.shape}, {logits.dtype}; expected a number for each score")
+        return Scores(clip_ids, labels, scores, logits[order])
 
 
 @dataclass(frozen=True)
@@ -173,6 +202,8 @@ class ScoreSource:
     tags: tuple[str, ...]
     data: DataSet | None  # knows the track of each clip
     evaluation: Figures = field(default_factory=Figures)  # evaluation.json beside it; empty: none of these scores
+    checkpoint: str = UNNAMED  # of which network the scores are, in words
+    config: RunConfig | None = None  # of the run; none: it has none, or one of another version
 
     def describe(self, split: str | None = None) -> Evaluated:
         """Return what was scored, by evaluation.json, else by the data set; `split`: the part, where the user says it.
@@ -209,16 +240,20 @@ class ScoreSource:
 
 
 def load_score_source(path: Path, data_dir: Path | None = None) -> ScoreSource:
-    """Load the scores of a run folder, or of a file such as its scores.npz, and what the folder tells about them.
+    """Load the scores of a run's best checkpoint, or of a file such as its scores.npz, and what is known about them.
 
     `data_dir`: the prepared data set, which knows the tracks; none: the one that the run names, if it is still there.
     Raises DataError.
     """
     run = RunDir(path if path.is_dir() else path.parent)
-    file = run.scores if path.is_dir() else path
-    data = _data_of_run(run) if data_dir is None else open_dataset(data_dir)
-    files = EvaluationFiles(run.evaluation, file)
-    figures = files.load_figures() if file.name == run.scores.name else Figures()
+    kept = choose_evaluation(run, last=path.name == run.scores.name)
+    if path.is_dir():
+        files = EvaluationFiles(kept.figures, kept.scores)
+    else:
+        files = EvaluationFiles(run.best_evaluation if path.name == run.best_scores.name else run.evaluation, path)
+    config = _config_of(run)
+    data = _data_of(config) if data_dir is None else open_dataset(data_dir)
+    figures = files.load_figures() if files.scores in (run.scores, run.best_scores) else Figures()
     names = figures.tag_names
     scores = files.load_scores(names or None)
     num_tags, checksum = scores.labels.shape[1], digest_clip_list(scores.clip_ids.tolist())
@@ -226,7 +261,9 @@ def load_score_source(path: Path, data_dir: Path | None = None) -> ScoreSource:
         len(names) != num_tags or figures.document.get("split_checksum", checksum) != checksum
     ):  # older ones have no checksum
         figures, names = Figures(), _tags_of_data(data)
-    return ScoreSource(path, scores, names if len(names) == num_tags else _numbered(num_tags), data, figures)
+    tags, checkpoint = names if len(names) == num_tags else _numbered(num_tags), figures.checkpoint
+    words = UNNAMED if checkpoint is None else kept.words if checkpoint == kept.checkpoint else checkpoint
+    return ScoreSource(path, scores, tags, data, figures, words, config)
 
 
 def shorten_checksum(checksum: str) -> str:
@@ -275,11 +312,6 @@ def format_evaluation(evaluation: Evaluation, checkpoint: str | None) -> dict[st
     }
 
 
-def save_evaluation(evaluation: Evaluation, json_file: Path, scores_file: Path, *, checkpoint: str | None) -> None:
-    """Write evaluation.json and scores.npz, as training does."""
-    EvaluationFiles(json_file, scores_file).save(evaluation, checkpoint)
-
-
 def _check_arrays(file: Path, clip_ids: NDArray[Any], labels: NDArray[Any], scores: NDArray[Any]) -> None:
     if clip_ids.ndim != 1 or labels.ndim != 2 or labels.shape != scores.shape or len(labels) != len(clip_ids):
         raise DataError(
@@ -301,13 +333,17 @@ def _check_arrays(file: Path, clip_ids: NDArray[Any], labels: NDArray[Any], scor
         )
 
 
-def _data_of_run(run: RunDir) -> DataSet | None:
+def _config_of(run: RunDir) -> RunConfig | None:
     if not run.config.is_file():
         return None
     try:
-        folder = load_config(run.config).data.records_dir
+        return load_config(run.config)
     except ConfigError:  # of another version; the scores do not depend on it
         return None
+
+
+def _data_of(config: RunConfig | None) -> DataSet | None:
+    folder = None if config is None else config.data.records_dir
     try:
         data = None if folder is None else open_dataset(folder)
     except DataError:  # moved, or removed

@@ -74,6 +74,7 @@ def evaluate_scores(
         seed=seed,
         thresholds=None if thresholds is None else thresholds.values,
         clip_ids=scores.clip_ids,
+        ranking=scores.ranking,
     )
     resampling = {
         "num_resamples": num_resamples,
@@ -81,7 +82,7 @@ def evaluate_scores(
         "unit": "clip" if tracks is None else "track",
         "num_units": len(scores.clip_ids) if tracks is None else len(np.unique(tracks)),
     }
-    return Evaluation(about, scores, metrics, top_tag_accuracy(scores.labels, scores.scores), thresholds, resampling)
+    return Evaluation(about, scores, metrics, top_tag_accuracy(scores.labels, scores.ranking), thresholds, resampling)
 
 
 def describe_evaluated(data: DataSet, part: str, num_expected: int, trained_on: TrainedOn) -> Evaluated:

@@ -77,27 +77,30 @@ def measure(
     seed: int = 0,
     thresholds: tuple[float | None, ...] | None = None,
     clip_ids: NDArray[Any] | None = None,
+    ranking: ScoreArray | None = None,
 ) -> Metrics:
     """Return every figure of `scores` (N, num_tags) against `labels` (N, num_tags).
 
     `groups` (N,) names the track that each clip was cut from; none: each clip is its own. `thresholds` decide about tags;
-    none: precision, recall and F1 are left out. `clip_ids` (N,) name clips in messages. Raises DataError on NaN or infinity.
+    none: precision, recall and F1 are left out. `clip_ids` (N,) name clips in messages. `ranking` (N, num_tags) are the logits of
+    the scores, which have no ties where the sigmoid has: AUCs and ranks go by them. Raises DataError on NaN or infinity.
     """
     check_scores(scores, tags, clip_ids)
+    ranking = scores if ranking is None else ranking
     positives, unknown, defined = (labels > 0).sum(axis=0), (labels < 0).sum(axis=0), defined_tags(labels)
     drawn = None
     if num_resamples and defined.any():
-        drawn = resample_aucs(labels[:, defined], scores[:, defined], groups, Resampling(num_resamples, seed))
+        drawn = resample_aucs(labels[:, defined], ranking[:, defined], groups, Resampling(num_resamples, seed))
     decisions = None if thresholds is None else decide(labels, scores, thresholds)
     per_tag = []
     for i, tag in enumerate(tags):
         found = TagMetrics(tag, int(positives[i]), int(unknown[i]))
         if defined[i]:
-            found = _with_aucs(found, labels[:, i], scores[:, i], drawn, int(defined[:i].sum()))
+            found = _with_aucs(found, labels[:, i], ranking[:, i], drawn, int(defined[:i].sum()))
         per_tag.append(_with_decisions(found, i, thresholds, decisions))
     roc_auc_micro, pr_auc_micro = None, None
     if 0 < positives.sum() < labels.size - unknown.sum():
-        roc_auc_micro, pr_auc_micro = exact_aucs(labels.ravel(), scores.ravel())
+        roc_auc_micro, pr_auc_micro = exact_aucs(labels.ravel(), ranking.ravel())
     return Metrics(
         roc_auc_macro=_mean([found.roc_auc for found in per_tag]),
         pr_auc_macro=_mean([found.pr_auc for found in per_tag]),
@@ -108,7 +111,7 @@ def measure(
         roc_auc_micro=roc_auc_micro,
         pr_auc_micro=pr_auc_micro,
         decisions=decisions,
-        at_ranks=measure_ranks(labels, scores),
+        at_ranks=measure_ranks(labels, ranking),
         num_tagged=int((labels > 0).any(axis=1).sum()),
     )
 

@@ -37,6 +37,7 @@ def evaluate_checkpoint(
     model = open_model(checkpoint, config, data_dir)
     card, tags = model.card, tuple(model.card.tags)
     data = open_dataset(data_dir, tags)
+    data.check_part(split_name, "evaluate.split")
     data.check(config.data.verify, (split_name, "val"))
     if data.mel is not None:
         check_fits(model.path, card.tags, list(data.tags), "tags")

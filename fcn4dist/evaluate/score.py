@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from mindspore import Tensor
 from numpy.typing import NDArray
-from scipy.special import expit
+from scipy.special import expit, log_expit, logsumexp
 
 from fcn4dist.data.augment import window_starts
 from fcn4dist.data.dataset import Batch, Split
@@ -17,6 +17,7 @@ from fcn4dist.evaluate.document import Scores
 from fcn4dist.job.rank import Rank
 from fcn4dist.model.fcn4 import FCN4
 
+LARGEST = np.finfo(np.float32).max
 Gather = Callable[[NDArray[Any], int, Rank], NDArray[np.float32]]  # train/collectives.gather_rows
 
 
@@ -32,23 +33,33 @@ def score_split(network: FCN4, split: Split, batch: int, rank: Rank, gather: Gat
     own = np.zeros((len(positions), len(split.tags)), np.float32)
     start = 0
     for part in split.iter_batches(positions, batch):
-        own[start : start + len(part.clip_ids)] = _score_clips(network, part, split.num_frames, batch)
+        own[start : start + len(part.clip_ids)] = _clip_logits(network, part, split.num_frames, batch)
         start += len(part.clip_ids)
     gathered = own if gather is None else gather(own, split.num_clips, rank)
     order = np.argsort(split.clip_ids, kind="stable")
-    return Scores(split.clip_ids[order], split.labels[order].astype(np.int32), gathered[order])
+    logits = np.clip(gathered[order], -LARGEST, LARGEST)  # infinity is no rank; NaN stays what it is
+    return Scores(split.clip_ids[order], split.labels[order].astype(np.int32), expit(logits), logits)
 
 
-def _score_clips(network: FCN4, clips: Batch, num_frames: int, batch: int) -> NDArray[np.float32]:
-    """Return the scores (N, num_tags) of clips, 0..1: the mean over the windows of each."""
+def _clip_logits(network: FCN4, clips: Batch, num_frames: int, batch: int) -> NDArray[np.float32]:
+    """Return the logits (N, num_tags) of clips; of a clip with several windows, the logit of its windows' mean score."""
     starts = [window_starts(int(frames), num_frames) for frames in clips.sound_frames]
     counts = [len(found) for found in starts]
     places = [(clip, start) for clip, found in enumerate(starts) for start in found]
-    scores = []
+    logits = []
     for first in range(0, len(places), batch):
         some = places[first : first + batch]
         windows = np.stack([clips.mel_db[clip, :, :, start : start + num_frames] for clip, start in some])
         filled = np.resize(windows, (batch, *windows.shape[1:]))
-        scores.append(expit(network(Tensor(filled)).asnumpy()[: len(some)]))
+        logits.append(network(Tensor(filled)).asnumpy()[: len(some)])
     ends = np.cumsum(counts)[:-1]
-    return np.stack([found.mean(axis=0) for found in np.split(np.concatenate(scores), ends)])
+    return np.stack([logit_of_mean(found) for found in np.split(np.concatenate(logits), ends)])
+
+
+def logit_of_mean(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the logit (num_tags,) of the mean sigmoid of `logits` (windows, num_tags), also where the sigmoid is 0 or 1."""
+    if len(logits) == 1:
+        return np.asarray(logits[0])
+    wide = logits.astype(np.float64)
+    found = logsumexp(log_expit(wide), axis=0) - logsumexp(log_expit(-wide), axis=0)
+    return np.asarray(found, np.float32)

@@ -33,7 +33,8 @@ class CheckpointScorer:
         """Open the checkpoint that `checkpoint` means; see `open_model`."""
         start_device(target, SINGLE.device)
         model = open_model(checkpoint, config)
-        listener = Listener(model.card.mel, model.card.model, tuple(model.card.tags), load_thresholds(model))
+        card = model.card
+        listener = Listener(card.mel, card.model, tuple(card.tags), load_thresholds(model), model.path.name)
         return cls(model.build_network(), listener, str(model.path))
 
     def score(self, mel_db: Float32) -> Float32:
@@ -60,7 +61,7 @@ class MindirScorer:
         card = load_card(file)
         start_device(target, SINGLE.device)
         thresholds = None if card.thresholds is None else tuple(card.thresholds)
-        return cls(file, Listener(card.mel, card.model, tuple(card.tags), thresholds))
+        return cls(file, Listener(card.mel, card.model, tuple(card.tags), thresholds, card.checkpoint))
 
     def score(self, mel_db: Float32) -> Float32:
         """Return the scores (N, num_tags) of clips (N, 1, n_mels, frames)."""

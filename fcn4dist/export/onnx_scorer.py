@@ -24,7 +24,7 @@ class OnnxScorer:
         """Open the file that its card describes."""
         card = load_card(file)
         thresholds = None if card.thresholds is None else tuple(card.thresholds)
-        return cls(file, Listener(card.mel, card.model, tuple(card.tags), thresholds))
+        return cls(file, Listener(card.mel, card.model, tuple(card.tags), thresholds, card.checkpoint))
 
     def score(self, mel_db: Float32) -> Float32:
         """Return the scores (N, num_tags) of clips (N, 1, n_mels, frames)."""

@@ -22,6 +22,7 @@ class Listener:
     model: ModelConfig
     tags: tuple[str, ...]  # in the order of the scores
     thresholds: tuple[float | None, ...] | None = None  # in the order of the tags
+    checkpoint: str = ""  # the name of the folder, or of ModelZoo's file, that the weights are of
 
     @property
     def min_frames(self) -> int:

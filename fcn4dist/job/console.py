@@ -9,6 +9,7 @@ from rich.console import Console, RenderableType
 
 from fcn4dist.job.events import Beat, Clock, Event, Scored, Signalled, Stalled, Started, StartWaits, Stepped
 from fcn4dist.job.process import signal_name
+from fcn4dist.run.best import describe_best
 from fcn4dist.run.folder import RunDir
 from fcn4dist.run.terminal import (
     PLAIN_EVERY_S,
@@ -91,8 +92,8 @@ class JobConsole:
             self._evaluation = event.evaluation
             self._print(format_evaluation(event.evaluation))
 
-    def summary(self, run_dir: RunDir) -> str:
-        """Return the last line of a job that ended well."""
+    def summary(self, run_dir: RunDir, early: str | None = None) -> str:
+        """Return the last line of a job that ended well; `early` says why before its last step, where it did."""
         parts = [f"{self._last['step']} steps"] if "step" in self._last else []
         parts.append(f"{format_duration(self._clock() - self._started_s)}")
         if self._num_restarts:
@@ -106,7 +107,7 @@ class JobConsole:
             parts.append(
                 format_scores(self._evaluation) + (f" on {self._evaluation.get('split')} of {name}" if name else "")
             )
-        return f"done: {', '.join(parts)}; {run_dir.path}"
+        return "; ".join(filter(None, [f"done: {', '.join(parts)}", early, describe_best(run_dir), str(run_dir.path)]))
 
     def _show(self, line: str, now_s: float) -> None:
         if self._live is not None:  # draws itself

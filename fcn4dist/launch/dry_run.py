@@ -18,7 +18,7 @@ from fcn4dist.ascend.addresses import is_routable
 from fcn4dist.ascend.devices import VisibleDevices, find_devices, number_devices
 from fcn4dist.ascend.rank_table.rules.fields import is_address
 from fcn4dist.ascend.rank_table.schema import RankTable
-from fcn4dist.config import RunConfig, check_precision, override_config, plan_batches
+from fcn4dist.config import RunConfig, override_config, plan_batches
 from fcn4dist.errors import RankTableError
 from fcn4dist.hosts.job_table import (
     check_job_table,
@@ -33,7 +33,7 @@ from fcn4dist.hosts.wire import MIN_SECRET, SECRET
 from fcn4dist.job.devices import HostDevices
 from fcn4dist.job.plan import JobPlan, Launcher, Meeting, format_job, format_processes, plan_as_json, plan_job
 from fcn4dist.job.ports import LOOPBACK, choose_port
-from fcn4dist.launch.host_job import GENERATED, LaunchRequest, survey
+from fcn4dist.launch.host_job import GENERATED, LaunchRequest, check_own_precision, survey
 from fcn4dist.launch.training_data import adopt_data, check_data, is_demo, lay_demo_under
 from fcn4dist.model.memory_estimate import MemoryEstimate, estimate_memory, format_memory
 from fcn4dist.run.attempts import check_run_dir, dated_folder, next_attempt
@@ -67,7 +67,7 @@ def show_dry_run(config: RunConfig, request: LaunchRequest, console: Console, *,
     run_dir = RunDir((request.run_dir or dated_folder()).absolute())
     check_run_dir(run_dir, resume=request.resume)
     host = survey(config, imagined=True)
-    check_precision(config.train, host.target)
+    check_own_precision(config.train, host.target)
     job = imagine_job(config, run_dir.path, host, place, master_port=request.master_port, rank_table=request.rank_table)
     text = json.dumps(as_document(job), indent=1) if as_json else format_dry_run(job)
     console.file.write(text + "\n")  # rich would take seconds over a thousand ranks

@@ -35,7 +35,7 @@ from fcn4dist.job.stall import Stall, parse_stall
 from fcn4dist.job.state import SCHEDULER, SECOND_SIGNAL_S, Outcome
 from fcn4dist.run.checkpoints import list_checkpoints
 from fcn4dist.run.folder import RunDir
-from fcn4dist.run.state import RankEnd, load_end
+from fcn4dist.run.state import RankEnd, load_end, worst_end
 
 FIRST_DELAY_S = 1.0
 LONGEST_DELAY_S = 60.0
@@ -99,8 +99,8 @@ def is_finished(outcome: Outcome, plan: JobPlan) -> bool:
 
 def end_of(plan: JobPlan) -> RankEnd | None:
     """Return how this host's ranks ended by themselves; of a stop on request, the rank that was asked."""
-    ends = [load_end(plan.run_dir.end(plan.attempt, worker.process.name)) for worker in plan.workers]
-    return max((end for end in ends if end is not None), key=lambda end: end.stopped_by or 0, default=None)
+    ends = (load_end(plan.run_dir.end(plan.attempt, worker.process.name)) for worker in plan.workers)
+    return worst_end(end for end in ends if end is not None)
 
 
 # what failed

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from fcn4dist.ascend.devices import find_devices
-from fcn4dist.config import RunConfig, build_config, format_config, keep_batches, plan_batches
+from fcn4dist.ascend.tools import Tools, parse_chip
+from fcn4dist.config import (
+    RunConfig,
+    TrainConfig,
+    build_config,
+    check_precision,
+    format_config,
+    keep_batches,
+    plan_batches,
+)
 from fcn4dist.errors import ConfigError
 from fcn4dist.files import digest_file, save_json, save_text
 from fcn4dist.hosts.place import Place
@@ -93,6 +102,12 @@ def choose_devices(host: HostDevices, place: Place | None) -> HostDevices:
         return host
     chosen = find_devices(os.environ).choose(listed, place.source)
     return replace(host, devices=chosen.numbers[: len(listed)], visible=chosen.variable)
+
+
+def check_own_precision(train: TrainConfig, target: str) -> None:
+    """Raise ConfigError where this host's chip cannot compute in train.amp_dtype; npu-smi is asked only for bfloat16."""
+    is_open = target == "Ascend" and train.amp_dtype == "bfloat16"
+    check_precision(train, target, parse_chip(Tools(os.environ).ask_npu_smi()) if is_open else None)
 
 
 class HostJob:
@@ -282,6 +297,8 @@ def prepare_data(
     data = check_data(config, batches if is_chief else None)
     if is_chief and (note := data.length_note) is not None:
         say(f"note: {note}")
+    if is_chief and config.evaluate.split not in data.parts:
+        say(f"note: {data.path} has no {config.evaluate.split} clips: nothing is evaluated")
     if is_chief and resume:
         check_resumable(run_dir, config, data)
     return keep_batches(config, batches), data

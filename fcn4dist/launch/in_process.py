@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fcn4dist.config import RunConfig, check_precision, format_config, plan_batches
+from fcn4dist.config import RunConfig, format_config, plan_batches
 from fcn4dist.errors import Interrupted
 from fcn4dist.files import save_json, save_text
 from fcn4dist.job.devices import require_mindspore, resolve_target
@@ -16,12 +17,14 @@ from fcn4dist.job.process import signal_name
 from fcn4dist.job.rank import SINGLE
 from fcn4dist.job.sampler import Sampler, UsageRecorder, own_processes
 from fcn4dist.launch.endings import reported
-from fcn4dist.launch.host_job import prepare_data
+from fcn4dist.launch.host_job import check_own_precision, prepare_data
 from fcn4dist.run.attempts import check_run_dir, dated_folder, locked, writing
+from fcn4dist.run.best import describe_best
 from fcn4dist.run.checkpoints import has_checkpoint
 from fcn4dist.run.environment import describe_environment
 from fcn4dist.run.event_files import event_files, require_tensorboard
 from fcn4dist.run.folder import RunDir
+from fcn4dist.run.state import RankEnd
 from fcn4dist.train.device import prepare_imports, start_device
 from fcn4dist.train.stop_request import StopRequest
 
@@ -40,7 +43,7 @@ def train_here(
     if config.launch.tensorboard:
         require_tensorboard()
     target = resolve_target(config.launch.device_target)
-    check_precision(config.train, target)
+    check_own_precision(config.train, target)
     prepare_imports(target)  # preparing data may load MindSpore, too
     plan_batches(config.train, SINGLE.world_size)
     run = RunDir((run_dir or dated_folder()).absolute())
@@ -50,6 +53,7 @@ def train_here(
         with writing(run):
             save_text(run.config, format_config(config))
             save_json(run.environment, describe_environment())
+            run.end(0, "rank-0").unlink(missing_ok=True)  # of a session before
         start_device(target, SINGLE.device)
         from fcn4dist.train.loop import train  # MindSpore loads here, after all that can be refused without it
 
@@ -57,6 +61,11 @@ def train_here(
         usage = Sampler(UsageRecorder(run.usage, WallClock(), 1, own_processes()))
         with reported(run, say), usage, event_files(run, is_wanted=config.launch.tensorboard):
             report = train(config, run, data, SINGLE, resume=resumes, stop=stop)
+            if report.early is not None:  # else the step says that it is the last
+                run.end(0, "rank-0").parent.mkdir(parents=True, exist_ok=True)
+                save_json(
+                    run.end(0, "rank-0"), asdict(RankEnd(report.progress.step, report.num_steps, early=report.early))
+                )
     if report.stopped_by is not None:
         raise Interrupted(
             report.stopped_by,
@@ -64,4 +73,5 @@ def train_here(
             f"checkpoint saved; go on with: fcn4dist train --resume {run.path}",
         )
     summary = report.evaluation.summary if report.evaluation else "not evaluated"
-    return f"done: {report.progress.step} steps; {summary}; {run.path}"
+    parts = (f"done: {report.progress.step} steps", summary, report.early, describe_best(run), str(run.path))
+    return "; ".join(filter(None, parts))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from fcn4dist import __version__
-from fcn4dist.config import RunConfig, check_precision, override_config
+from fcn4dist.config import RunConfig, override_config
 from fcn4dist.errors import Fcn4distError
 from fcn4dist.hosts.local import LocalSession
 from fcn4dist.hosts.place import resolve_master
@@ -27,7 +27,7 @@ from fcn4dist.job.ports import LOOPBACK, check_port
 from fcn4dist.job.state import Outcome
 from fcn4dist.launch import endings
 from fcn4dist.launch.attempt import run_attempt
-from fcn4dist.launch.host_job import HostJob, LaunchRequest, choose_devices, say_on, survey
+from fcn4dist.launch.host_job import HostJob, LaunchRequest, check_own_precision, choose_devices, say_on, survey
 from fcn4dist.run.attempts import check_run_dir, dated_folder, locked, next_attempt
 from fcn4dist.run.event_files import event_files, require_tensorboard
 from fcn4dist.run.folder import RunDir
@@ -53,7 +53,7 @@ def launch(config: RunConfig, request: LaunchRequest, console: Console, progress
     if has_events:
         require_tensorboard()
     host = choose_devices(survey(config, imagined=False), place)
-    check_precision(config.train, host.target)
+    check_own_precision(config.train, host.target)
     run_path = request.run_dir or dated_folder()
     if request.is_chief:
         check_run_dir(RunDir(run_path.absolute()), resume=request.resume)
@@ -162,7 +162,8 @@ def run_to_the_end(job: HostJob, ready: Readiness, attempt: Attempt = run_attemp
             endings.tell(verdict, layout, plan, refusal)
             elapsed = format_duration(WallClock()() - started_s)
             own_part = f"done: {job.node.ranks}, {elapsed}; {job.run_dir.path}"
-            return shown.summary(job.run_dir) if session.is_chief else own_part
+            end = endings.end_of(plan)
+            return shown.summary(job.run_dir, None if end is None else end.early) if session.is_chief else own_part
         with told(session):
             if verdict.restart_in_s > 0:
                 num_restarts += 1

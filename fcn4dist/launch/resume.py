@@ -41,7 +41,9 @@ def load_config_to_resume(
     Raises ConfigError when there is no run, and when keys differ that a run may not change, all of them listed.
     """
     if not run.config.is_file():
-        raise ConfigError(f"--resume {run.path}: no run here (no {run.config.name})")
+        seeds = sorted(int(path.name[5:]) for path in run.path.glob("seed-*") if path.name[5:].isdecimal())
+        hint = f"; a folder of seeds: add --seeds {','.join(map(str, seeds))}" if seeds else ""
+        raise ConfigError(f"--resume {run.path}: no run here (no {run.config.name}){hint}")
     own = load_config(run.config)
     values = own.model_dump(exclude_unset=True)
     given: dict[str, dict[str, Any]] = {}
@@ -125,6 +127,11 @@ def check_resumable(run: RunDir, config: RunConfig, data: DataSet) -> State | No
         raise ConfigError(
             f"--resume {run.path}: {_describe_done(config, state)}; leave it out, or raise it to train on"
         )
+    if _is_done_early(config, state):
+        raise ConfigError(
+            f"--resume {run.path}: finished: stopped early after epoch {progress.epoch}, last checkpoint {path.name}; "
+            "to train on, raise the limit: --set train.early_stop_epochs=N"
+        )
     if num_steps is not None and progress.step == num_steps and progress.is_evaluated:
         limit = "train.epochs" if config.train.max_steps is None else "train.max_steps"
         raise ConfigError(
@@ -132,6 +139,20 @@ def check_resumable(run: RunDir, config: RunConfig, data: DataSet) -> State | No
             f"to train on, raise the limit: --set {limit}=N"
         )
     return state
+
+
+def is_finished(run: RunDir, config: RunConfig) -> bool:
+    """Return whether nothing is left of a run under `config`. Raises CheckpointError as `check_resumable`."""
+    if not has_checkpoint(run.checkpoints):
+        return False
+    _, state, _ = find_newest(run.checkpoints)
+    num_steps = count_steps(config, state)
+    is_last = num_steps is not None and state.progress.step >= num_steps and state.progress.is_evaluated
+    return is_last or _is_done_early(config, state)
+
+
+def _is_done_early(config: RunConfig, state: State) -> bool:
+    return state.progress.is_evaluated and state.progress.is_stopped_early(config.train.early_stop_epochs)
 
 
 def _describe_done(config: RunConfig, state: State) -> str:

@@ -189,6 +189,10 @@ def check_data(config: RunConfig, batches: BatchPlan | None) -> DataSet:
     data = open_dataset(folder, named_tags(config.data.tags))
     if data.manifest is not None:
         check_agreement(config, data.manifest, folder)
+    if (
+        config.evaluate.split != "val"
+    ):  # a set without val clips trains without an evaluation; whoever asks for test wants one
+        data.check_part(config.evaluate.split, "evaluate.split")
     data.check(config.data.verify, ("train", config.evaluate.split))
     num_clips = data.num_rows("train") if data.manifest is not None else data.split("train").num_clips
     if batches is not None and batches.steps_per_epoch(num_clips) < 1:

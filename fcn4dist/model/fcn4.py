@@ -4,8 +4,10 @@ Names and sizes are those of MindSpore ModelZoo's `MusicTaggerCNN` (conv1..4 wit
 load. Two deviations change no number: ReLU comes after the pool (maximum and ReLU commute; a fifth less memory), and the
 sigmoid is left to whoever wants scores, since the loss is steadier on logits.
 
-Two parts are there where the config asks for them. `model.input_norm: batch` is a batch norm over mel bands before everything
-else, as the network has it that Choi published later ("bn_0_freq" in keunwoochoi/music-auto_tagging-keras). `model.dropout` drops
+Two parts are there where the config asks for them. `model.input_norm: batch` is a batch norm before everything
+else, a scale and a shift a mel band. The networks that Choi published later have one in the same place, by their name for
+frequencies too ("bn_0_freq" in keunwoochoi/music-auto_tagging-keras), but on the axis of time: a scale and a shift a frame, so
+their weights do not fit here. `model.dropout` drops
 values before the last layer, as the FCN of minzwon/sota-music-tagging-models does; what is dropped comes in as a mask
 (data/augment.py), so that it depends on the clip and not on the device, the rank or the steps before.
 """

@@ -13,7 +13,8 @@ from fcn4dist.model.fcn4 import FCN4
 from fcn4dist.model.modelzoo import SUFFIXES, ModelZooWeights, check_number, load_modelzoo, name_outputs
 from fcn4dist.model.parameters import set_parameters
 from fcn4dist.model.stored import load_weights
-from fcn4dist.run.checkpoints import STATE, ModelCard, load_state, resolve_checkpoint
+from fcn4dist.run.best import resolve_checkpoint
+from fcn4dist.run.checkpoints import STATE, ModelCard, load_state
 
 MODELZOO_SPLIT = "unseeded random rows (ModelZoo)"  # 95 % of its validation clips share a piece with its training clips
 

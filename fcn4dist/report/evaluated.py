@@ -7,6 +7,7 @@ from typing import Any
 
 from fcn4dist.report.chart import clean
 from fcn4dist.report.run_files import Record, RunFiles, number, step_of
+from fcn4dist.run.checkpoints import step_name
 from fcn4dist.run.figures import Figures
 
 FIGURES = {
@@ -65,10 +66,11 @@ def _bounds(values: Any) -> str:
     return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
 
 
-def describe_evaluation(evaluation: Record, macro: Macro) -> str:
-    """Say what the figures were measured on."""
+def describe_evaluation(files: RunFiles, macro: Macro) -> str:
+    """Say what the figures were measured on, and of which checkpoint they are."""
+    evaluation = files.evaluation
     expected = number(evaluation, "num_expected")
-    text = f"The last evaluation: {macro.clips}, checkpoint {clean(evaluation.get('checkpoint') or 'not named', 120)}."
+    text = f"Of {clean(name_checkpoint(files), 200)}: {macro.clips}."
     if expected is not None and expected != number(evaluation, "num_scored"):
         text += f" {expected:.0f} clips were expected."
     if macro.checksum:
@@ -76,21 +78,33 @@ def describe_evaluation(evaluation: Record, macro: Macro) -> str:
     return text
 
 
-def describe_best(files: RunFiles) -> str:
-    """Say which checkpoint is the best, and its figures; nothing where it is the one of the last evaluation, or not known."""
-    step = files.best_step
+def name_checkpoint(files: RunFiles) -> str:
+    """Return the checkpoint whose figures the page shows, in words."""
+    named = Figures(files.evaluation).checkpoint
+    return files.kept.words if files.kept is not None and named is not None else "a checkpoint that is not named"
+
+
+def describe_other(files: RunFiles) -> str:
+    """Return the figures of the last checkpoint where the best one is shown, and of the best one where it is not."""
+    kept, step = files.kept, files.best_step
+    if kept is None or (kept.is_best and kept.is_last):
+        return ""
+    if kept.is_best:
+        last = Figures(files.last_evaluation)
+        return ", ".join(filter(None, [f"Last: {last.checkpoint or 'not named'}", last.macro])) + "."
     if step is None or step == step_of(files.evaluation.get("checkpoint")):
         return ""
     figures = files.best_evaluation
     if step_of(figures.get("checkpoint")) != step:  # of an older fcn4dist, or of another checkpoint
         figures = next((line for line in files.evaluations if number(line, "step") == step), {})
-    return ", ".join(filter(None, [f"Best: step-{step}", Figures(figures).macro])) + "."
+    return ", ".join(filter(None, [f"Best: {step_name(step)}", Figures(figures).macro])) + "."
 
 
 def list_warnings(evaluation: Record) -> tuple[str, ...]:
-    """Return what the evaluation itself warns of, such as pieces shared with the training clips."""
-    found = evaluation.get("warnings")
-    return tuple(clean(warning, 500) for warning in found[:20]) if isinstance(found, list) else ()
+    """Return what a reader must know: few clips, tags without an AUC, pieces shared with the training clips."""
+    caution, found = Figures(evaluation).caution, evaluation.get("warnings")
+    own = [f"Caution: {caution}."] if caution else []
+    return tuple(clean(warning, 500) for warning in [*own, *(found[:20] if isinstance(found, list) else [])])
 
 
 def list_figures(evaluation: Record) -> tuple[tuple[str, str], ...]:

@@ -20,13 +20,14 @@ from fcn4dist.files import save_text
 from fcn4dist.report.chart import clean
 from fcn4dist.report.evaluated import (
     Macro,
-    describe_best,
     describe_evaluation,
+    describe_other,
     format_figure,
     format_percent,
     list_figures,
     list_warnings,
     macro_of,
+    name_checkpoint,
 )
 from fcn4dist.report.per_tag import TagRow, describe_tags
 from fcn4dist.report.ranks import RankPart, describe_ranks
@@ -41,6 +42,7 @@ from fcn4dist.report.story import (
     list_failures,
 )
 from fcn4dist.report.training import draw_progress, median_speed
+from fcn4dist.run.figures import Figures
 from fcn4dist.run.terminal import format_duration
 
 SECTIONS = (
@@ -62,12 +64,13 @@ class Tile:
     detail: str = ""
 
 
-def write_report(path: Path, output: Path | None = None, *, is_over: bool = False) -> Path:
+def write_report(path: Path, output: Path | None = None, *, is_over: bool = False, last: bool = False) -> Path:
     """Write the page of the run in `path` to RUN/report.html, or to `output`, and return where it is.
 
-    `is_over`: the run's own launcher asks. Raises ConfigError where there is no run, or the page cannot be written.
+    `is_over`: the run's own launcher asks; `last`: the last checkpoint's figures instead of the best one's.
+    Raises ConfigError where there is no run, or the page cannot be written.
     """
-    files = load_run(path, is_over=is_over)
+    files = load_run(path, is_over=is_over, last=last)
     return save_page(render_run(files), output or files.run.report)
 
 
@@ -97,7 +100,7 @@ def render_run(files: RunFiles) -> str:
         progress=draw_progress(files),
         tags=tags,
         macro=macro,
-        evaluation_text=f"{describe_evaluation(files.evaluation, macro)} {describe_best(files)}".strip(),
+        evaluation_text=f"{describe_evaluation(files, macro)} {describe_other(files)}".strip(),
         evaluation_warnings=list_warnings(files.evaluation),
         more_figures=list_figures(files.evaluation),
         ranks=ranks,
@@ -182,9 +185,14 @@ def summarise(files: RunFiles, macro: Macro) -> str:
     if (seconds := duration_of(files)) is not None:
         words.append(f"in {format_duration(seconds)}")
     text = " ".join(words) + "."
+    if (end := files.state.end) is not None and end.early:
+        text += f" {clean(end.early[:1].upper() + end.early[1:], 300)}."
     if macro.roc is not None:
-        text += f" ROC-AUC {macro.roc:.4f} on {macro.clips}."
-    return f"{text} {describe_best(files)}".strip()
+        caution = f" ({caution})" if (caution := Figures(files.evaluation).caution) else ""
+        text += (
+            f" ROC-AUC {macro.roc:.4f} on {macro.clips}{clean(caution, 300)}, of {clean(name_checkpoint(files), 200)}."
+        )
+    return f"{text} {describe_other(files)}".strip()
 
 
 def list_tiles(files: RunFiles, macro: Macro, ranks: RankPart) -> list[Tile]:

@@ -14,6 +14,7 @@ import yaml
 from numpy.typing import NDArray
 
 from fcn4dist.errors import ConfigError
+from fcn4dist.run.best import KeptEvaluation, choose_evaluation
 from fcn4dist.run.figures import Figures
 from fcn4dist.run.folder import RunDir
 from fcn4dist.run.state import RunState, read_json, read_state, value_of
@@ -48,7 +49,9 @@ class RunFiles:
     environment: Record = field(default_factory=dict)
     steps: dict[int, list[Record]] = field(default_factory=dict)  # rank -> its records, thinned, in the order of steps
     evaluations: list[Record] = field(default_factory=list)
-    evaluation: Record = field(default_factory=dict)
+    evaluation: Record = field(default_factory=dict)  # of the checkpoint that stands for the run: its best
+    kept: KeptEvaluation | None = None  # which one that is
+    last_evaluation: Record = field(default_factory=dict)
     best_step: int | None = None  # of the checkpoint that checkpoints/best names
     best_evaluation: Record = field(default_factory=dict)  # evaluation-best.json
     scores: ScoreTable | None = None
@@ -69,8 +72,8 @@ def step_of(checkpoint: object) -> int | None:
     return int(match[1]) if match else None
 
 
-def load_run(path: Path, *, is_over: bool = False) -> RunFiles:
-    """Read the run in `path`; `is_over`: its own launcher asks.
+def load_run(path: Path, *, is_over: bool = False, last: bool = False) -> RunFiles:
+    """Read the run in `path`; `is_over`: its own launcher asks; `last`: with the figures of its last checkpoint, not its best.
 
     Raises ConfigError where there is no run.
     """
@@ -88,10 +91,12 @@ def load_run(path: Path, *, is_over: bool = False) -> RunFiles:
             files.steps[int(match[1])] = _in_order(_load_lines(file, files.notes))
     files.steps = dict(sorted(files.steps.items()))
     files.evaluations = _in_order(_load_lines(run.evaluations, files.notes))
-    files.evaluation = _load_object(run.evaluation, files.notes)
+    files.kept = choose_evaluation(run, last=last)
+    files.evaluation = _load_object(files.kept.figures, files.notes)
+    files.last_evaluation = files.evaluation if files.kept.is_last else _load_object(run.evaluation, files.notes)
     files.best_step = step_of(_load_name(run.checkpoints / "best"))
     files.best_evaluation = _load_object(run.best_evaluation, files.notes)
-    files.scores = _load_scores(run.scores, files.evaluation, files.notes)
+    files.scores = _load_scores(files.kept.scores, files.evaluation, files.notes)
     files.events = _load_lines(run.events, files.notes)
     for file in run.logs(1).parent.glob(f"attempt-*/{run.failure.name}"):
         if match := re.fullmatch(r"attempt-(\d{1,9})", file.parent.name):

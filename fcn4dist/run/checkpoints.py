@@ -79,6 +79,10 @@ class Progress(BaseModel):
         True  # whether the evaluation that was due after `step` is done; of a checkpoint: when it was saved
     )
 
+    def is_stopped_early(self, patience: int | None) -> bool:
+        """Return whether `patience` epochs (train.early_stop_epochs) brought no better score, by the last evaluation."""
+        return patience is not None and self.evaluated_epoch - self.best_epoch >= patience
+
 
 class Best(BaseModel):
     """What an evaluation decides: the best of a run until then, and what follows from it. Keys of `Progress`."""
@@ -259,20 +263,6 @@ def _check_document(document: dict[str, Any], file: Path) -> State:
     if not state.sha256:
         raise CheckpointError(f"{file}: lists no file")
     return state
-
-
-def resolve_checkpoint(path: Path) -> Path:
-    """Return the checkpoint folder that `path` means: itself, or the best or latest one of a run directory.
-
-    `path` may also be one of the files `best` and `latest`.
-    """
-    if path.name in ("best", "latest") and path.is_file():
-        return named(path.parent, path.name) or path
-    for folder in (path / "checkpoints", path):
-        for pointer in ("best", "latest"):
-            if (found := named(folder, pointer)) is not None:
-                return found
-    return path
 
 
 def remove_checkpoint(path: Path) -> None:

@@ -55,6 +55,11 @@ class RunDir:
         return self.path / "scores.npz"
 
     @property
+    def best_scores(self) -> Path:
+        """The clip_ids, labels and scores of the checkpoint that `checkpoints/best` names."""
+        return self.path / "scores-best.npz"
+
+    @property
     def failure(self) -> Path:
         """Who failed first and what followed; only after a failure."""
         return self._own("failure", ".json")

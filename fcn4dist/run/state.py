@@ -8,7 +8,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +27,7 @@ class RankEnd:
     step: int  # finished steps
     num_steps: int  # of the whole run
     stopped_by: int | None = None  # the signal that asked for it (0: another rank was asked); None: the run is finished
+    early: str | None = None  # why it finished before its last step, as the chief alone can say
 
 
 def load_end(path: Path) -> RankEnd | None:
@@ -89,9 +90,13 @@ def read_state(run: RunDir, *, is_over: bool = False) -> RunState:
 
 
 def _worst_end(run: RunDir, attempt: int) -> RankEnd | None:
-    found = [load_end(path) for path in run.logs(attempt).glob("rank-*.end.json")] if attempt else []
-    ends = [end for end in found if end is not None]
-    return max(ends, key=lambda end: -1 if end.stopped_by is None else end.stopped_by, default=None)
+    found = [load_end(path) for path in run.logs(attempt).glob("rank-*.end.json")]
+    return worst_end(end for end in found if end is not None)
+
+
+def worst_end(ends: Iterable[RankEnd]) -> RankEnd | None:
+    """Return the end that speaks for all ranks: the rank that was asked to stop, else the one that says why it came early."""
+    return max(ends, key=lambda end: (-1 if end.stopped_by is None else end.stopped_by, bool(end.early)), default=None)
 
 
 def is_alive(run: RunDir, attempt: int) -> bool:

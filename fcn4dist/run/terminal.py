@@ -132,8 +132,10 @@ def format_evaluation(evaluation: dict[str, Any]) -> str:
 
 
 def format_scores(evaluation: dict[str, Any]) -> str:
-    """Return the macro figures of an evaluation, as far as they are defined."""
-    return Figures(evaluation).macro or "no tag can be scored"
+    """Return the macro figures of an evaluation, as far as they are defined, and what to know beside them."""
+    figures = Figures(evaluation)
+    caution = figures.caution
+    return (figures.macro or "no tag can be scored") + (f" (caution: {caution})" if caution else "")
 
 
 def format_duration(seconds: float) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from fcn4dist.errors import ConfigError, JobError, shorten_name
+from fcn4dist.run.best import describe_best
 from fcn4dist.run.folder import RunDir
 from fcn4dist.run.pulse import read_pulse
 from fcn4dist.run.state import RunState, is_locked, value_of
@@ -95,6 +96,10 @@ def _tell_end(run: RunDir, snapshot: Snapshot, console: Console) -> None:
         parts.append(f"last loss {loss:.4f}")
     if snapshot.evaluation:
         parts.append(_format_evaluation(snapshot))
+    if state.kind == "finished" and state.end is not None and state.end.early:
+        parts.append(state.end.early)
+    if best := describe_best(run):
+        parts.append(best)
     what = "done" if state.kind == "finished" else "stopped on request, checkpoint saved"
     _say(console, f"{what}: {', '.join(parts)}; {run.path}")
 

@@ -40,7 +40,6 @@ from fcn4dist.run.checkpoints import (
     named,
     remove_checkpoint,
     remove_leftovers,
-    resolve_checkpoint,
     save_evaluated,
     step_name,
 )
@@ -48,7 +47,7 @@ from fcn4dist.run.checkpoints import (
 __all__ = [
     "STATE", "Checkpoints", "ModelCard", "Origin", "Progress", "Snapshot", "State", "find_newest", "has_checkpoint",
     "list_checkpoints", "load_evaluated", "load_optimizer", "load_state", "load_weights", "named", "read_parameters",
-    "resolve_checkpoint", "set_parameters", "step_name",
+    "set_parameters", "step_name",
 ]  # fmt: skip
 
 Format = Literal["ckpt", "safetensors"]

@@ -16,7 +16,8 @@ from fcn4dist.errors import CheckpointError
 from fcn4dist.model.modelzoo import ModelZooWeights, check_number, load_modelzoo, name_outputs
 from fcn4dist.model.parameters import set_parameters
 from fcn4dist.model.transfer import match_tags, transfer_weights
-from fcn4dist.train.checkpoint import STATE, load_state, resolve_checkpoint
+from fcn4dist.run.best import resolve_checkpoint
+from fcn4dist.train.checkpoint import STATE, load_state
 
 logger = logging.getLogger(__name__)
 

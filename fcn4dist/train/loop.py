@@ -32,6 +32,7 @@ class TrainReport:
     num_steps: int  # of the whole run
     evaluation: Evaluation | None  # the last one; the chief's alone
     stopped_by: int | None = None  # the signal that asked this rank, or 0 for another one; None: the run is finished
+    early: str | None = None  # why it finished before its last step; the chief's alone
 
 
 def train(
@@ -58,7 +59,7 @@ def train(
     writer = CheckpointWriter(start.checkpoints, config.checkpoint.on_error)
     records = RankRecords(run, course, config.checkpoint, progress, rank)
     feed = Feed(start.split, course, config.augment, config.model, rank.index).iter_clips(progress, stop)
-    evaluation, stopped_by = None, None
+    evaluation, stopped_by, early = None, None, None
     try:
         with stop:
             while stopped_by is None and not course.is_done(progress):
@@ -85,15 +86,16 @@ def train(
                 is_regular = progress.step % config.checkpoint.every_steps == 0
                 if rank.is_chief and (is_regular or not progress.is_evaluated or stopped_by is not None):
                     writer.save(progress, start.weights, step.state)
-            if rank.is_chief and course.is_stopped_early(progress):
-                logger.info("%s", describe_early_stop(config.train, progress))
+            if rank.is_chief and stopped_by is None and course.is_stopped_early(progress):
+                early = describe_early_stop(config.train, progress)
+                logger.info("%s", early)
             beat("saving", progress.step + 1)
             writer.wait(is_end=True)
     finally:
         writer.abandon()  # nothing is left to do after the line above; after an error, the last write ends
     records.close()
     is_early = stopped_by is None and course.is_stopped_early(progress)
-    return TrainReport(progress, progress.step if is_early else course.num_steps, evaluation, stopped_by)
+    return TrainReport(progress, progress.step if is_early else course.num_steps, evaluation, stopped_by, early)
 
 
 def _beat_for_nobody(phase: Phase, step: int) -> None:

@@ -45,8 +45,7 @@ class Course:
 
     def is_stopped_early(self, progress: Progress) -> bool:
         """Return whether train.early_stop_epochs epochs brought no better score, by the last evaluation."""
-        patience = self.train.early_stop_epochs
-        return patience is not None and progress.evaluated_epoch - progress.best_epoch >= patience
+        return progress.is_stopped_early(self.train.early_stop_epochs)
 
     def is_last(self, progress: Progress) -> bool:
         """Return whether no step is left."""
@@ -140,10 +139,12 @@ def learning_rate(train: TrainConfig, step: int, horizon: int, num_reductions: i
 
 def describe_early_stop(train: TrainConfig, progress: Progress) -> str:
     """Say why a run ends before its last step."""
-    best = "no score" if progress.best_score is None else f"ROC-AUC {progress.best_score:.4f}"
+    score = "no ROC-AUC was defined"
+    if progress.best_score is not None:
+        score = f"best {progress.best_score:.4f} at epoch {progress.best_epoch}"
     return (
-        f"ended early after {progress.epoch} epochs (step {progress.step}): {train.early_stop_epochs} without a better "
-        f"validation score than {best} of epoch {progress.best_epoch} (train.early_stop_epochs)"
+        f"stopped early after epoch {progress.epoch}: no better ROC-AUC for {train.early_stop_epochs} epochs "
+        f"(train.early_stop_epochs); {score}"
     )
 
 

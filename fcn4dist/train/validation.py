@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import mindspore as ms
 
 from fcn4dist.config import RunConfig
 from fcn4dist.data.dataset import DataSet, Split
-from fcn4dist.evaluate.document import Evaluation, Scores, TrainedOn, format_evaluation, save_evaluation
+from fcn4dist.errors import DataError, JobError
+from fcn4dist.evaluate.document import Evaluation, EvaluationFiles, Scores, TrainedOn
 from fcn4dist.evaluate.evaluation import measure_split
+from fcn4dist.evaluate.metrics import check_scores
 from fcn4dist.evaluate.score import score_split
-from fcn4dist.files import save_json
 from fcn4dist.job.rank import Rank
 from fcn4dist.model.fcn4 import FCN4
 from fcn4dist.run.checkpoints import Progress, step_name
@@ -28,6 +30,7 @@ class Validation:
 
     def __init__(self, config: RunConfig, run: RunDir, data: DataSet, start: Start, rank: Rank) -> None:
         self._config, self._run, self._data, self._rank = config.evaluate, run, data, rank
+        self._best_files = EvaluationFiles(run.best_evaluation, run.best_scores)
         self._course, self._weights = start.course, start.weights
         self._trained_on = TrainedOn(start.card.split_name, start.card.clip_list_sha256.get("train"))
         self._split = self._open_split()
@@ -42,12 +45,13 @@ class Validation:
         """Evaluate the weights as they are; return the evaluation, and where the run stands after it.
 
         Every rank calls this. There is no evaluation where there is nothing to score, and none on ranks other than the chief,
-        which do not know the best score either. Raises DataError for a score that is no number.
+        which do not know the best score either. Raises JobError for a score that is no number.
         """
         course, evaluation = self._course, None
         scores = None if self._split is None else self._score(self._split)
         is_end = course.is_last(progress)
         if self._split is not None and scores is not None:
+            check_converged(scores, self._split.tags, progress.step)
             evaluation = self._measure(scores, self._split, is_end=is_end)
         progress = course.after_evaluation(progress, None if evaluation is None else evaluation.metrics.roc_auc_macro)
         if self._split is not None and scores is not None and not is_end and course.is_last(progress):
@@ -56,9 +60,11 @@ class Validation:
             keys = ("best_epoch", "evaluated_epoch", "num_reductions", "reduced_epoch")
             numbers = broadcast_state([], [int(getattr(progress, key)) for key in keys], self._rank)
             progress = progress.model_copy(update=dict(zip(keys, numbers, strict=True)))
-        if evaluation is not None:
+        if evaluation is not None and self._split is not None:
             self._save(evaluation, progress)
             logger.info("%s", evaluation.summary)
+            if course.is_last(progress) and progress.best_step not in (None, progress.step):
+                self._measure_best(step_name(progress.best_step or 0), self._split)
         return evaluation, progress
 
     def _score(self, split: Split) -> Scores | None:
@@ -76,14 +82,25 @@ class Validation:
     def _save(self, evaluation: Evaluation, progress: Progress) -> None:
         folder = str(self._run.checkpoints.relative_to(self._run.path) / step_name(progress.step))
         try:
-            save_evaluation(evaluation, self._run.evaluation, self._run.scores, checkpoint=folder)
-            if progress.best_step == progress.step:  # the best checkpoint's thresholds and figures outlive later ones
-                save_json(self._run.best_evaluation, format_evaluation(evaluation, folder))
+            EvaluationFiles(self._run.evaluation, self._run.scores).save(evaluation, folder)
+            if progress.best_step == progress.step:  # the best checkpoint's scores and figures outlive later ones
+                self._best_files.save(evaluation, folder)
         except OSError as error:
             if not self._is_patient:
                 raise
             logger.warning("%s: cannot be written: %s", self._run.evaluation, error.strerror)
         self._records.add(progress.step, progress.epoch, evaluation.headline)
+
+    def _measure_best(self, name: str, split: Split) -> None:
+        """Measure the best checkpoint's scores again, now with intervals: the run's figures are its."""
+        figures = self._best_files.load_figures()
+        if figures.checkpoint != name:  # of a run that an older fcn4dist began
+            return
+        try:
+            scores = self._best_files.load_scores(split.tags)
+            self._best_files.save(self._measure(scores, split, is_end=True), str(figures.document["checkpoint"]))
+        except (DataError, OSError) as error:
+            logger.warning("the best checkpoint's figures stay without intervals: %s", error)
 
     def _open_split(self) -> Split | None:
         name = self._config.split
@@ -92,3 +109,13 @@ class Validation:
         if self._rank.is_chief:
             logger.warning("%s has no %s clips: nothing is evaluated", self._data.path, name)
         return None
+
+
+def check_converged(scores: Scores, tags: Sequence[str], step: int) -> None:
+    """Raise JobError where a score is no number: the training went wrong, not what the user gave."""
+    try:
+        check_scores(scores.scores, tags, scores.clip_ids)
+    except DataError as error:
+        raise JobError(
+            f"step {step}: the training has diverged: {error}; use a lower train.lr, or train.clip_norm"
+        ) from None

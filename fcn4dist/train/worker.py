@@ -110,7 +110,7 @@ def train_as_rank(worker: WorkerEnv, run: RunDir, attempt: int) -> None:
     data = open_dataset(config.data.records_dir, named_tags(config.data.tags))
     resume = has_checkpoint(run.checkpoints)
     report = train(config, run, data, rank, resume=resume, stop=StopRequest(), pulse=pulse)
-    end = RankEnd(report.progress.step, report.num_steps, report.stopped_by)
+    end = RankEnd(report.progress.step, report.num_steps, report.stopped_by, report.early)
     save_json(run.end(attempt, worker.name), asdict(end))
 
 

@@ -10,7 +10,7 @@ from fcn4dist.config import MelConfig
 from fcn4dist.data.annotations.magnatagatune import parse_groups
 from fcn4dist.data.manifest import ClipTable, Manifest, SplitCounts, digest_clip_list, format_clip_tables
 from fcn4dist.data.parts import SplitRule
-from fcn4dist.evaluate.document import Evaluated, Scores, save_evaluation
+from fcn4dist.evaluate.document import Evaluated, EvaluationFiles, Scores
 from fcn4dist.evaluate.evaluation import evaluate_scores
 
 TAGS = ("rock", "jazz", "never")
@@ -28,9 +28,7 @@ def write_run(folder: Path, scores: Scores, split: str = "val") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     about = Evaluated(split, "random-by-track", len(scores.clip_ids))
     evaluation = evaluate_scores(scores, TAGS, about, None, num_resamples=0)
-    save_evaluation(
-        evaluation, folder / "evaluation.json", folder / "scores.npz", checkpoint="checkpoints/step-00000001"
-    )
+    EvaluationFiles.in_folder(folder).save(evaluation, "checkpoints/step-00000001")
     return folder
 
 

@@ -13,7 +13,7 @@ from sklearn.metrics import average_precision_score, f1_score, precision_score, 
 from fcn4dist.data.dataset import open_dataset
 from fcn4dist.evaluate.bootstrap import Resampling
 from fcn4dist.evaluate.compare import compare
-from fcn4dist.evaluate.document import Evaluated, Scores, ScoreSource, load_score_source, save_evaluation
+from fcn4dist.evaluate.document import Evaluated, EvaluationFiles, Scores, ScoreSource, load_score_source
 from fcn4dist.evaluate.evaluation import evaluate_scores
 from fcn4dist.evaluate.metrics import measure, top_tag_accuracy
 from fcn4dist.evaluate.text import tabulate_evaluation
@@ -128,7 +128,7 @@ def test_the_document_and_the_text_say_how_many_are_unknown(scored: Pair, tmp_pa
     evaluation = evaluate_scores(
         Scores(ids, labels, scores), TAGS, Evaluated("val", "random", 120), None, num_resamples=0
     )
-    save_evaluation(evaluation, tmp_path / "evaluation.json", tmp_path / "scores.npz", checkpoint=None)
+    EvaluationFiles.in_folder(tmp_path).save(evaluation, None)
     document = json.loads((tmp_path / "evaluation.json").read_text())
     assert [tag["unknown"] for tag in document["tags"]] == (labels < 0).sum(axis=0).tolist()
     assert document["num_unknown"] == (labels < 0).sum()

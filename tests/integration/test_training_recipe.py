@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from jobs import TINY, Run, load_weights
 
+from fcn4dist.report.page import write_report
 from fcn4dist.run.checkpoints import find_newest
 
 RECIPE = [
@@ -65,7 +66,18 @@ def test_a_run_without_progress_ends_early_and_well(fcn4dist: Run, tiny_shards: 
     )
     assert result.returncode == 0, result.stderr
     log = (run / "logs" / "attempt-1" / "rank-0.log").read_text()
-    assert re.search(r"ended early after 3 epochs \(step 15\): 2 without a better validation score than ROC-AUC", log)
+    said = r"stopped early after epoch 3: no better ROC-AUC for 2 epochs \(train.early_stop_epochs\); best (0\.\d{4}) at epoch 1"
+    found = re.search(said, log)
+    assert found is not None
+    first = json.loads((run / "metrics" / "evaluations.jsonl").read_text().splitlines()[0])
+    assert float(found[1]) == round(first["roc_auc_macro"], 4)
+    (last_line,) = result.stdout.splitlines()
+    assert f"; {found[0]}; best: step-00000005, ROC-AUC {found[1]}, PR-AUC " in last_line
+    assert found[0] in fcn4dist("watch", "--once", run).stdout
+    assert f"S{found[0][1:]}." in write_report(run, tmp_path / "page.html").read_text()
+    again = fcn4dist("launch", "--resume", run)
+    assert again.returncode == 2
+    assert "finished: stopped early after epoch 3" in again.stderr
     assert json.loads((run / "evaluation.json").read_text())["roc_auc_ci95"] is not None  # as at any end
 
 

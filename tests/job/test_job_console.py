@@ -68,8 +68,8 @@ def test_evaluations_are_shown_at_once_and_summed_up_at_the_end(tmp_path: Path) 
 
 def test_figures_name_their_split() -> None:
     output = io.StringIO()
-    scores = {"split": "val", "split_name": "random", "num_scored": 8, "roc_auc_macro": 0.5, "pr_auc_macro": 0.25}
+    scores = {"split": "val", "split_name": "random", "num_scored": 80, "roc_auc_macro": 0.5, "pr_auc_macro": 0.25}
     with JobConsole(Console(file=output, width=120), FakeClock(), world_size=1) as shown:
         shown.on_event(Scored(102.0, scores))
-    assert "evaluation: 8 val clips of random, ROC-AUC 0.5000, PR-AUC 0.2500" in output.getvalue()
+    assert "evaluation: 80 val clips of random, ROC-AUC 0.5000, PR-AUC 0.2500" in output.getvalue()
     assert "ROC-AUC 0.5000, PR-AUC 0.2500 on val of random; " in shown.summary(RunDir(Path("runs")))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,13 +9,18 @@ from fake_ascend import make_host
 
 from fcn4dist.ascend import devices
 from fcn4dist.ascend.devices import DeviceNumber, number_devices
-from fcn4dist.config import load_config
+from fcn4dist.config import TrainConfig, load_config
 from fcn4dist.errors import ConfigError, DeviceError
 from fcn4dist.hosts.place import Place
 from fcn4dist.hosts.roster import shared_config
 from fcn4dist.job.devices import CoreShare, HostDevices
 from fcn4dist.job.ports import is_free
-from fcn4dist.launch.host_job import choose_devices, choose_scheduler_port, merge_config
+from fcn4dist.launch.host_job import (
+    check_own_precision,
+    choose_devices,
+    choose_scheduler_port,
+    merge_config,
+)
 
 
 def test_a_host_keeps_its_own_paths_and_devices() -> None:
@@ -51,3 +57,19 @@ def test_devices_of_a_host_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         choose_devices(host, replace(place, device_ids=(3, 4)))
     with pytest.raises(ConfigError, match=r"--devices 2: --hostfile hosts gives this host 3"):
         choose_devices(host, replace(place, devices=3, device_ids=(4, 5, 6)))
+
+
+@pytest.mark.parametrize(("name", "refused"), [("910A", True), ("910ProA", True), ("910B3", False)])
+def test_bfloat16_is_refused_on_a_910a_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, refused: bool
+) -> None:
+    """What npu-smi prints decides; a 910B goes on, and without npu-smi nothing is known."""
+    train = TrainConfig(amp="O2", amp_dtype="bfloat16")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    check_own_precision(train, "Ascend")
+    tool = tmp_path / "npu-smi"
+    tool.write_text(f'#!/bin/sh\n[ "$*" = info ] && echo "| 0     {name:<8} | OK            | 70.1        36 |"\n')
+    tool.chmod(0o755)
+    check_own_precision(TrainConfig(amp="O2"), "Ascend")
+    with pytest.raises(ConfigError, match=r"bfloat16, .* this NPU is an Ascend 910;") if refused else nullcontext():
+        check_own_precision(train, "Ascend")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from fcn4dist.config import format_config, load_config
-from fcn4dist.evaluate.document import Evaluated, Scores, save_evaluation
+from fcn4dist.evaluate.document import Evaluated, EvaluationFiles, Scores
 from fcn4dist.evaluate.evaluation import evaluate_scores
 from fcn4dist.files import save_json, save_text
 from fcn4dist.job.events import EventLog, Exited, Started
@@ -117,7 +117,7 @@ def write_evaluations(run: RunDir, tags: Sequence[str], num_clips: int, seed: in
     records = EvaluationRecords(run, 0)
     for epoch in range(1, 4):
         records.add(10 * epoch, epoch, evaluation.headline)
-    save_evaluation(evaluation, run.evaluation, run.scores, checkpoint="checkpoints/step-00000030")
+    EvaluationFiles.in_folder(run.path).save(evaluation, "checkpoints/step-00000030")
 
 
 def add_failure(run: RunDir, message: str = "loss is nan") -> None:

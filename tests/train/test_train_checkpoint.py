@@ -129,7 +129,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path, monkeypatch
 
 
 def test_a_run_means_its_best_checkpoint(tmp_path: Path) -> None:
-    from fcn4dist.train.checkpoint import resolve_checkpoint
+    from fcn4dist.run.best import resolve_checkpoint
 
     save(tmp_path / "checkpoints", [3, 7], best=3)
     assert resolve_checkpoint(tmp_path).name == "step-00000003"
