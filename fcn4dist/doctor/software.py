@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import re
 import subprocess
@@ -10,16 +11,25 @@ import sys
 from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
-from packaging.version import InvalidVersion
+from packaging.version import InvalidVersion, Version
 
+from fcn4dist.ascend.cann import VARIABLES, find_cann
 from fcn4dist.ascend.tools import without_own
-from fcn4dist.doctor.question import Check, Surroundings
+from fcn4dist.doctor.question import Check, Status, Surroundings
 from fcn4dist.job.devices import Target, needs_avx512_guard
 
 PYTHONS = ((3, 10), (3, 12))  # first and last that MindSpore has wheels for and fcn4dist is tested with
 MINDSPORES = SpecifierSet(">=2.7.2,<2.11")
 NUMPYS = SpecifierSet("<2")
-INSTALL = "pip install 'fcn4dist[train]'; on Ascend the MindSpore wheel that fits its CANN"
+ANY = SpecifierSet()
+PAIRS = {
+    "2.7.0": "8.2.RC1",
+    "2.7.1": "8.3.RC1",
+    "2.7.2": "8.5.0",
+    "2.8.0": "8.5.0",
+    "2.9.0": "9.0.0",
+}  # mindspore.cn/versions
+INSTALL = "pip install 'fcn4dist[train]'; on Ascend 'fcn4dist[train,ascend]', and the MindSpore that fits its CANN"
 TRIAL_LIMIT_S = 180.0
 TRIAL = """
 import sys, time
@@ -80,80 +90,62 @@ def check_numpy(version: str | None) -> Check:
     return Check("numpy", "error", found, 'pip install "numpy>=1.26,<2"')
 
 
-def check_cann(mindspore: str | None, target: Target, around: Surroundings) -> Check:
-    """Check that CANN is there where an NPU is used, in a version that this MindSpore names as its own."""
-    found = find_cann(around)
-    if found is None:
+def check_cann(mindspore: str | None, target: Target, around: Surroundings, wheel: Path | None = None) -> Check:
+    """Check that CANN can be loaded where an NPU is used, in a version that this MindSpore was made with or names as its own.
+
+    `wheel`: the folder of the installed MindSpore; another one in tests.
+    """
+    cann = find_cann(around.environ, around.root)
+    if cann is None:
         if target == "CPU":
             return Check("cann", "ok", "not installed, and not needed on CPU")
-        remedy = "install the CANN toolkit and ops for your chip, then source its set_env.sh"
-        return Check(
-            "cann", "error", "no CANN found (ASCEND_HOME_PATH, ASCEND_TOOLKIT_HOME, /usr/local/Ascend)", remedy
-        )
-    version, file = found
-    supported = supported_cann()
-    if not supported or mindspore is None:
-        return Check("cann", "ok", f"CANN {version} ({file}); which ones MindSpore {mindspore} takes is unknown here")
-    taken = ", ".join(supported)
-    if ".".join(version.split(".")[:2]) in supported:
-        return Check("cann", "ok", f"CANN {version}; MindSpore {mindspore} takes {taken}")
-    message = f"CANN {version} ({file}); MindSpore {mindspore} takes {taken}"
-    remedy = "install a matching pair: https://www.mindspore.cn/install"
-    return Check("cann", "warning" if target == "CPU" else "error", message, remedy)
+        found = f"no CANN found ({', '.join(VARIABLES)}, /usr/local/Ascend)"
+        return Check("cann", "error", found, "install CANN's toolkit and ops for your chip, then source its set_env.sh")
+    serious: Status = "warning" if target == "CPU" else "error"
+    said = f"CANN {cann.version or 'of unknown version'} ({cann.source})"
+    if cann.problem:
+        return Check("cann", serious, f"{said} cannot be loaded: {cann.problem}", cann.remedy)
+    wheel = find_wheel() if wheel is None else wheel
+    listed, built = (supported_cann(wheel), custom_operators_cann(wheel)) if wheel else ((), None)
+    release = ".".join((cann.version or "").split(".")[:2])
+    tested = PAIRS.get(Version(mindspore).base_version) if mindspore and is_one_of(mindspore, ANY) else None
+    if cann.version is None or not (listed or built or tested):
+        return Check("cann", "ok", f"{said}; which ones MindSpore {mindspore} takes is unknown here")
+    made_for = " and ".join(dict.fromkeys(version for version in (tested, built) if version))
+    if any(version and release == ".".join(version.split(".")[:2]) for version in (tested, built)):
+        return Check("cann", "ok", f"{said}, which MindSpore {mindspore} was made for")
+    remedy = f"install CANN {made_for or ' or '.join(listed)}: https://www.mindspore.cn/install"
+    if release in listed:
+        found = f"{said}; MindSpore {mindspore} takes it, but was made for {made_for}: its own operators (AllFinite) are left out"
+        return Check("cann", "warning", found, remedy)
+    return Check("cann", serious, f"{said}; MindSpore {mindspore} takes {', '.join(listed) or made_for}", remedy)
 
 
-def find_cann(around: Surroundings) -> tuple[str, Path] | None:
-    """Return CANN's version and the file that says so.
-
-    Up to 8.3 the toolkit stands in ascend-toolkit/latest, from 8.5 in cann; the compiler's version.info gives its own
-    number before a colon in older ones: "Version=7.7.0.1.220:8.2.RC1".
-    """
-    named = [around.environ.get(name) for name in ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME")]
-    homes = [Path(text) for text in named if text]
-    own = Path(around.environ["HOME"]) / "Ascend" if around.environ.get("HOME") else None
-    for base in (around.toolkit, own):
-        homes += [base / "cann", base / "ascend-toolkit/latest", base / "nnae/latest"] if base else []
-    for home in homes:
-        for pattern in (
-            "*-linux/ascend_toolkit_install.info",
-            "ascend_*_install.info",
-            "*/version.info",
-            "version.info",
-        ):
-            for file in sorted(home.glob(pattern)):
-                if version := _read_cann_version(file):
-                    return version, file
-    return None
+def find_wheel() -> Path | None:
+    """Return the folder of the installed MindSpore without importing it."""
+    found = importlib.util.find_spec("mindspore")
+    return None if found is None or found.origin is None else Path(found.origin).parent
 
 
-def _read_cann_version(file: Path) -> str | None:
+def supported_cann(wheel: Path) -> tuple[str, ...]:
+    """Return the CANN releases ("8.5") that MindSpore names in its own check; empty when it names none."""
     try:
-        text = file.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    values = dict(re.findall(r"^\s*(version|version_dir)\s*=\s*(\S+)\s*$", text, re.MULTILINE | re.IGNORECASE))
-    lower = {key.lower(): value.rpartition(":")[2] for key, value in values.items()}
-    return lower.get("version_dir") or lower.get("version")
-
-
-def supported_cann(checker: Path | None = None) -> tuple[str, ...]:
-    """Return the CANN versions ("8.5") that the installed MindSpore names in its own check; empty when it names none."""
-    if checker is None:
-        try:
-            files = importlib.metadata.files("mindspore") or []
-        except importlib.metadata.PackageNotFoundError:
-            return ()
-        names = [file for file in files if str(file) == "mindspore/run_check/_check_version.py"]
-        if not names:
-            return ()
-        checker = Path(str(names[0].locate()))
-    try:
-        text = checker.read_text(encoding="utf-8")
+        text = (wheel / "run_check/_check_version.py").read_text(encoding="utf-8")
     except OSError:
         return ()
     _, _, ascend = text.partition("class AscendEnvChecker")
     match = re.search(r"self\.version\s*=\s*\[([^\]]*)\]", ascend)
     return tuple(re.findall(r"[\"'](\d+\.\d+)[\"']", match[1])) if match else ()
+
+
+def custom_operators_cann(wheel: Path) -> str | None:
+    """Return the CANN version ("9.1.0") that MindSpore's own operators were compiled with; None where it does not say."""
+    try:
+        text = (wheel / "lib/plugin/ascend/custom_ascendc_910b/version.info").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    match = re.search(r"=\s*(\d[\w.]*)", text)
+    return match[1] if match else None
 
 
 def check_mindspore_runs(target: Target, around: Surroundings, limit_s: float = TRIAL_LIMIT_S) -> Check:
