@@ -111,6 +111,8 @@ def plan_job(
             launcher_pid=launcher.pid,
             rank_table=rank_table,
             visible_devices=host.visible,
+            connect_timeout_s=config.launch.hccl_connect_timeout_s,
+            plog=None if rank is None or host.target == "CPU" else str(run_dir.plog(launcher.attempt, f"rank-{rank}")),
         )
 
     def worker(index: int, device: DeviceNumber, share: CoreShare) -> WorkerSpec:
