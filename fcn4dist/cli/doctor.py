@@ -26,7 +26,7 @@ COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
 @device_target_option
 @click.option("--run-dir", type=AnyPath, metavar="DIR", default="runs", help="[default: runs]")
 @click.option("--hostfile", type=AnyPath, metavar="FILE", help="Hosts whose clocks are compared, by ssh.")
-@click.option("--quick", is_flag=True, help="Leave out what takes seconds: MindSpore's trial, digests of shards.")
+@click.option("--quick", is_flag=True, help="Leave out what takes seconds: trials of MindSpore and CANN, digests of shards.")
 @config_options
 @json_option
 @verbosity_options

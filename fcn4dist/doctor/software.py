@@ -5,15 +5,19 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import platform
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from fcn4dist.ascend.cann import VARIABLES, find_cann
+from fcn4dist.ascend.error_codes import explain_error
 from fcn4dist.ascend.tools import without_own
 from fcn4dist.doctor.question import Check, Status, Surroundings
 from fcn4dist.job.devices import Target, needs_avx512_guard
@@ -31,6 +35,22 @@ PAIRS = {
 }  # mindspore.cn/versions
 INSTALL = "pip install 'fcn4dist[train]'; on Ascend 'fcn4dist[train,ascend]', and the MindSpore that fits its CANN"
 TRIAL_LIMIT_S = 180.0
+GLIBC = Version("2.28")
+CANN_MODULES = (
+    "hccl",
+    "te",
+    "tbe",
+)  # of CANN itself: init() asks for hccl, MindSpore's start for te, the compiler for tbe
+LIBRARIES = ("sympy", "decorator", "cffi", "attr", "pathlib2", "absl", "requests", "psutil", "scipy", "yaml")
+IMPORTS = """
+import importlib, sys
+for name in sys.argv[1:]:
+    print("try", name, flush=True)
+    try:
+        importlib.import_module(name)
+    except BaseException as error:
+        print("bad", name, f"{type(error).__name__}: {error}".replace(chr(10), " "), flush=True)
+"""
 TRIAL = """
 import sys, time
 start = time.perf_counter()
@@ -148,14 +168,52 @@ def custom_operators_cann(wheel: Path) -> str | None:
     return match[1] if match else None
 
 
-def check_mindspore_runs(target: Target, around: Surroundings, limit_s: float = TRIAL_LIMIT_S) -> Check:
-    """Import MindSpore in a process of its own and compute a small convolution on the target."""
-    environment = {"GLOG_v": "3", **without_own(around.environ)}
-    if target == "CPU" and needs_avx512_guard(around.root / "proc/cpuinfo"):
-        environment.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
+def check_libc(machine: str | None = None, version: str | None = None) -> Check:
+    """Check glibc: the wheels for aarch64, of SciPy, soxr, ONNX Runtime and others, are built for 2.28."""
+    machine, version = machine or platform.machine(), version or platform.libc_ver()[1]
+    said = f"glibc {version or 'unknown'} on {machine}"
+    if machine == "aarch64" and re.fullmatch(r"\d+(\.\d+)+", version) and Version(version) < GLIBC:
+        remedy = "use a newer system or container: openEuler 20.03, Ubuntu 20.04, Debian 10 or later"
+        return Check("libc", "warning", f"{said}: pip finds no wheels of SciPy, soxr, ONNX Runtime and others", remedy)
+    return Check("libc", "ok", said)
+
+
+def check_ascend_modules(around: Surroundings, limit_s: float = TRIAL_LIMIT_S) -> Check:
+    """Import, in the worker's interpreter and a process of its own, what MindSpore and CANN import when a job runs."""
+    name, modules = "ascend-modules", (*CANN_MODULES, *LIBRARIES)
+    done = _ask_interpreter(IMPORTS, modules, without_own(around.environ), limit_s)
+    if done is None:
+        return Check(
+            name, "error", f"importing {', '.join(modules)} took more than {limit_s:g} s", "see the disk of CANN"
+        )
+    failed: dict[str, str] = {}
+    tried = [line.partition(" ") for line in done.stdout.splitlines() if line.startswith(("try ", "bad "))]
+    for word, _, rest in tried:
+        if word == "bad":
+            module, _, reason = rest.partition(" ")
+            failed[module] = reason
+    if done.returncode:
+        failed[tried[-1][2] if tried else modules[0]] = _how_ended(done)
+    wanted = []
+    if own := [module for module in CANN_MODULES if module in failed]:
+        wanted.append(f"source CANN's set_env.sh, or pip install its {' and '.join(own)} wheels (lib64/*.whl)")
+    if any(module not in CANN_MODULES for module in failed):
+        wanted.append("pip install 'fcn4dist[ascend]'")
+    if failed:
+        found = "; ".join(f"{module}: {reason}" for module, reason in failed.items())
+        return Check(name, "error", f"cannot be imported: {found}", ", and ".join(wanted))
+    if shutil.which("g++", path=around.environ.get("PATH", os.defpath)) is None:
+        return Check(name, "warning", "all imported; no g++ on PATH, which CANN may call", "apt or yum install g++")
+    return Check(name, "ok", f"{', '.join(modules)} can be imported")
+
+
+def _ask_interpreter(
+    code: str, arguments: Sequence[str], environment: Mapping[str, str], limit_s: float
+) -> subprocess.CompletedProcess[str] | None:
+    """Run `code` with the worker's interpreter; None: it took too long."""
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", TRIAL, target],
+        return subprocess.run(
+            [sys.executable, "-c", code, *arguments],
             capture_output=True,
             text=True,
             errors="replace",
@@ -165,14 +223,29 @@ def check_mindspore_runs(target: Target, around: Surroundings, limit_s: float = 
             check=False,
         )
     except subprocess.TimeoutExpired:
+        return None
+
+
+def _how_ended(done: subprocess.CompletedProcess[str]) -> str:
+    """Return how a process failed: its signal or exit code, and its last words."""
+    lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+    code = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
+    return f"{code}: {lines[-1].strip() if lines else 'no message'}"
+
+
+def check_mindspore_runs(target: Target, around: Surroundings, limit_s: float = TRIAL_LIMIT_S) -> Check:
+    """Import MindSpore in a process of its own and compute a small convolution on the target."""
+    environment = {"GLOG_v": "3", **without_own(around.environ)}
+    if target == "CPU" and needs_avx512_guard(around.root / "proc/cpuinfo"):
+        environment.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
+    done = _ask_interpreter(TRIAL, [target], environment, limit_s)
+    if done is None:
         found = f"importing it and one convolution on {target} took more than {limit_s:g} s"
         return Check("mindspore-runs", "error", found, "look for a hanging device (npu-smi info) or a slow disk")
     if done.returncode != 0:
-        lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-        code = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
-        last = lines[-1].strip() if lines else "no message"
-        command = f"{os.path.basename(sys.executable)} -c 'import mindspore'"
-        return Check("mindspore-runs", "error", f"{code}: {last}", f"see the whole message: {command}")
+        meaning = explain_error(done.stderr) if target == "Ascend" else None
+        command = f"see the whole message: {os.path.basename(sys.executable)} -c 'import mindspore'"
+        return Check("mindspore-runs", "error", _how_ended(done), str(meaning or command))
     imported, computed = done.stdout.split()[-2:]
     found = f"imported in {imported} s, first convolution on {target} in {computed} s"
     return Check("mindspore-runs", "ok", found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -10,7 +11,11 @@ from fake_machine import FakeMachine
 
 from fcn4dist.doctor.question import Surroundings
 from fcn4dist.doctor.software import (
+    CANN_MODULES,
+    LIBRARIES,
+    check_ascend_modules,
     check_cann,
+    check_libc,
     check_mindspore,
     check_mindspore_runs,
     check_numpy,
@@ -134,6 +139,52 @@ def test_a_mindspore_that_crashes_or_hangs_is_told(machine: FakeMachine) -> None
     machine.write("fake/mindspore.py", "import signal; signal.pause()\n")
     check = check_mindspore_runs("CPU", machine.around, limit_s=3.0)
     assert (check.status, "more than 3 s" in check.message) == ("error", True)
+
+
+@pytest.mark.parametrize(
+    ("machine", "version", "status"),
+    [("aarch64", "2.17", "warning"), ("aarch64", "2.28", "ok"), ("aarch64", "2.34", "ok"), ("x86_64", "2.17", "ok")],
+)
+def test_glibc(machine: str, version: str, status: str) -> None:
+    assert check_libc(machine, version).status == status
+
+
+def test_glibc_of_this_machine_is_read() -> None:
+    assert re.search(r"glibc 2\.\d+ on \w+", check_libc().message)
+
+
+def fake_modules(machine: FakeMachine, *, leave_out: tuple[str, ...] = ()) -> None:
+    """Put what CANN and MindSpore import on the path of the machine's Python, and a g++ on PATH."""
+    for module in {*CANN_MODULES, *LIBRARIES} - set(leave_out):
+        machine.write(f"modules/{module}.py", "")
+    machine.environ["PYTHONPATH"] = str(machine.root / "modules")
+    machine.write("tools/g++", "").chmod(0o755)
+
+
+def test_all_that_cann_imports_is_there(machine: FakeMachine) -> None:
+    fake_modules(machine)
+    check = check_ascend_modules(machine.around)
+    assert (check.status, check.remedy) == ("ok", "")
+
+
+def test_a_module_of_cann_and_a_library_that_are_missing_are_told_apart(machine: FakeMachine) -> None:
+    fake_modules(machine, leave_out=("hccl", "pathlib2"))
+    machine.write("modules/te.py", "print('try sympy')\nraise RuntimeError('no libtvm.so\\nat all')")
+    check = check_ascend_modules(machine.around)
+    assert check.status == "error"
+    assert "hccl: ModuleNotFoundError: No module named 'hccl'" in check.message
+    assert "te: RuntimeError: no libtvm.so at all" in check.message
+    assert "pathlib2: ModuleNotFoundError" in check.message
+    assert "sympy" not in check.message
+    assert "pip install its hccl and te wheels" in check.remedy
+    assert "fcn4dist[ascend]" in check.remedy
+
+
+def test_a_module_that_crashes_the_interpreter_is_named(machine: FakeMachine) -> None:
+    fake_modules(machine)
+    machine.write("modules/tbe.py", "import os; os.abort()\n")
+    check = check_ascend_modules(machine.around)
+    assert (check.status, "tbe: signal 6" in check.message) == ("error", True)
 
 
 def test_the_doctor_does_not_import_mindspore() -> None:
