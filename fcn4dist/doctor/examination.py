@@ -9,6 +9,7 @@ from pathlib import Path
 from fcn4dist.config import RunConfig, plan_batches
 from fcn4dist.doctor import ascend, folders, hccl, hosts, job, machine, software
 from fcn4dist.doctor.question import Check, Surroundings
+from fcn4dist.doctor.trial import DeviceTrial, try_devices
 from fcn4dist.job.devices import Target
 
 
@@ -20,6 +21,8 @@ class Examination:
     rank_table: Path | None = None
     run_dir: Path = Path("runs")
     hostfile: Path | None = None  # its hosts are asked by ssh
+    tries_devices: bool = False  # start a rank a device
+    num_devices: int | None = None  # to try; None: all NPUs
     is_quick: bool = False  # leave out what takes seconds: MindSpore's trial, CANN's modules, the digests of shards
 
 
@@ -68,6 +71,9 @@ def examine(asked: Examination, around: Surroundings | None = None) -> Iterator[
         yield data.check
     yield folders.check_run_folder(asked.run_dir)
     yield folders.check_disk(config, asked.run_dir, bytes_to_prepare)
+    if asked.tries_devices:
+        remarks = () if npus.discovery is None else npus.discovery.remarks
+        yield from try_devices(DeviceTrial(asked.config, asked.num_devices, remarks), npus.device_ids)
 
 
 def choose_target(wanted: str, npus: ascend.Npus) -> Target:
