@@ -243,10 +243,10 @@ def advise(failure: Failure, plan: JobPlan, layout: Layout, *, is_lost: bool = F
 
 
 def explain_on_ascend(culprit: FailedProcess) -> Explanation | None:
-    """Return what a failure on an NPU means, by the words of MindSpore and, where they are on this host, CANN's logs."""
-    said = [] if culprit.error is None else [culprit.error.message]
+    """Return what a failure on an NPU means: by its exception, else its log, else CANN's logs where they are on this host."""
     plog = load_plog_errors(Path(culprit.plog)) if culprit.plog else []
-    return explain_error("\n".join([*said, *culprit.last_lines, *plog]))
+    texts = ("" if culprit.error is None else culprit.error.message, "\n".join(culprit.last_lines), "\n".join(plog))
+    return next((found for text in texts if (found := explain_error(text)) is not None), None)
 
 
 @contextlib.contextmanager

@@ -42,6 +42,11 @@ communication = types.ModuleType("mindspore.communication")
 communication.init = init
 sys.modules["mindspore.communication"] = communication
 """
+# the words are MindSpore's own: mindspore/run_check/_check_version.py and communication/management.py
+HCCL = """
+print("[ERROR] ME(7:8,MainProcess):x [_check_version.py:350] CheckFailed: No module named 'te'")
+raise RuntimeError('"hccl" wheel was not installed correctly. For details, refer to the installation guidelines: https://x')
+"""
 PLOG = """
 folder = Path(os.environ["ASCEND_PROCESS_LOG_PATH"], "debug/plog")
 folder.mkdir(parents=True)
@@ -87,9 +92,8 @@ def test_without_an_npu_there_is_nothing_to_try() -> None:
 @pytest.mark.parametrize(
     ("fails", "cause", "remedy"),
     [
-        # the words are MindSpore's own: mindspore/communication/management.py
         (
-            "raise RuntimeError('\"hccl\" wheel was not installed correctly. For details, refer to https://x')",
+            HCCL,
             '"hccl" wheel was not installed correctly',
             "the Python module hccl is missing: pip install 'fcn4dist[ascend]'",
         ),
