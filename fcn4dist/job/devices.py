@@ -52,12 +52,13 @@ def resolve_target(wanted: str, *, environ: Mapping[str, str] | None = None, roo
         return "CPU"
     if wanted not in ("auto", "Ascend"):
         raise DeviceError(f"launch.device_target: {wanted!r}; expected auto, Ascend or CPU")
+    if wanted == "auto" and not list_nodes(root / "dev"):
+        return "CPU"
     missing = missing_for_ascend(environ, root=root)
     if not missing:
         return "Ascend"
     if wanted == "auto":
-        if list_nodes(root / "dev"):
-            log.warning("this host has NPUs, and the job runs on CPU: missing for Ascend: %s", "; ".join(missing))
+        log.warning("this host has NPUs, and the job runs on CPU: missing for Ascend: %s", "; ".join(missing))
         return "CPU"
     raise DeviceError(
         "launch.device_target: Ascend is not usable on this machine; missing: "
