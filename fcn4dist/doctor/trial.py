@@ -103,7 +103,8 @@ def _judge(plan: JobPlan, outcome: Outcome, remarks: Sequence[str]) -> Iterator[
     if outcome.kind == "failure":
         culprit = explain_failure(outcome, plan.run_dir, plan.attempt, socket.gethostname()).culprit
     for worker in plan.workers:
-        rank, name = worker.rank, f"device {worker.rank.device}"
+        rank = worker.rank
+        name = f"device {rank.device if worker.physical_id is None else worker.physical_id}"  # as npu-smi and remarks say it
         laps = load_laps(laps_file(plan.run_dir, plan.attempt, worker.process.name))
         times, who = _format_times(laps), f"rank {rank.index} on {plan.target}"
         if culprit is None:

@@ -14,6 +14,7 @@ from textwrap import indent
 import psutil
 import pytest
 
+from fcn4dist.ascend.devices import DeviceNumber
 from fcn4dist.config import load_config
 from fcn4dist.doctor.question import Check
 from fcn4dist.doctor.trial import DeviceTrial, run_trial, try_devices
@@ -111,16 +112,17 @@ def test_a_rank_that_fails_on_an_npu_is_named_with_its_cause(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", f"{fake_mindspore(tmp_path, fails)}{os.pathsep}{ROOT}")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    host = HostDevices("Ascend", (0, 1), (CoreShare((), 1),) * 2, avx512_guard=False)
+    devices = (DeviceNumber(0, 4), DeviceNumber(1, 5))  # a container with davinci4 and davinci5
+    host = HostDevices("Ascend", devices, (CoreShare((), 1),) * 2, avx512_guard=False)
     checks: dict[str, Check] = {}
-    for check in run_trial(load_config(None, ()), host, ("device 1: its link is DOWN", "device 10: is another one")):
+    for check in run_trial(load_config(None, ()), host, ("device 5: its link is DOWN", "device 1: is another one")):
         checks[check.name] = check
-    assert checks["device 0"].status == "warning"
-    culprit = checks["device 1"]
+    assert checks["device 4"].status == "warning"
+    culprit = checks["device 5"]
     assert culprit.status == "error"
     assert "rank 1 on Ascend failed in init: " in culprit.message
     assert cause in culprit.message
-    assert culprit.message.endswith("; device 1: its link is DOWN")
+    assert culprit.message.endswith("; device 5: its link is DOWN")
     assert remedy in culprit.remedy
     (kept,) = tmp_path.glob("fcn4dist-npu-*")
     assert f"{kept}/logs/attempt-1/rank-1.log" in culprit.remedy

@@ -50,7 +50,7 @@ def test_every_process_reads_who_it_is() -> None:
 
 
 def test_on_ascend_each_rank_has_its_timeouts_and_a_folder_for_canns_logs() -> None:
-    host = HostDevices("Ascend", (0, 1), divide_cores((0, 1), 2, bind=False), avx512_guard=False)
+    host = HostDevices("Ascend", number_devices(2), divide_cores((0, 1), 2, bind=False), avx512_guard=False)
     config = load_config(overrides=("launch.hccl_connect_timeout_s=1200", "launch.collective_timeout_s=90"))
     meeting = Meeting("192.0.2.1", 23456, "192.0.2.1", 4)
     for rank, process in enumerate(plan_job(config, RUN, host, meeting, Launcher(77, {}, 2)).processes[1:]):
