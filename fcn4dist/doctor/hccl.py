@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import psutil
-
-from fcn4dist.ascend.addresses import find_own_address, is_routable, own_addresses
-from fcn4dist.ascend.rank_table.rules.fields import is_address
+from fcn4dist.ascend.addresses import find_own_address, is_routable, own_addresses, own_interfaces
 from fcn4dist.ascend.tools import Tools, parse_npu_processes
 from fcn4dist.doctor.question import Check, Surroundings
 from fcn4dist.errors import RankTableError
@@ -72,12 +69,8 @@ def check_npu_processes(around: Surroundings) -> Check:
 
 def read_interfaces() -> Interfaces:
     """Return the addresses by which other hosts may reach this one, by interface."""
-    found = {}
-    for name, entries in psutil.net_if_addrs().items():
-        addresses = [entry.address.partition("%")[0] for entry in entries]
-        if routable := [address for address in addresses if is_address(address) and is_routable(address)]:
-            found[name] = routable
-    return found
+    reachable = {name: [a for a in addresses if is_routable(a)] for name, addresses in own_interfaces().items()}
+    return {name: addresses for name, addresses in reachable.items() if addresses}
 
 
 def check_interface(is_over_hosts: bool, around: Surroundings, interfaces: Interfaces | None = None) -> Check:
