@@ -13,8 +13,8 @@ from pathlib import Path
 
 MODULES = "pip install 'fcn4dist[ascend]'; hccl, te and tbe are CANN's own: source its set_env.sh"
 TABLE = "fcn4dist rank-table validate --msrun FILE; fcn4dist doctor compares it with the devices here"
-BUSY = "npu-smi info lists the processes on it: end them, or leave this NPU out (ASCEND_RT_VISIBLE_DEVICES)"
-LINK = "hccn_tool -i N -link -g and -ip -g on both ends; check cable, transceiver and switch port"
+BUSY = "see npu-smi info for the processes on it: end them, or leave this NPU out (ASCEND_RT_VISIBLE_DEVICES)"
+LINK = "see hccn_tool -i N -link -g and -ip -g on both ends; check cable, transceiver and switch port"
 NICS = "HCCL_IF_IP or HCCL_SOCKET_IFNAME must name the interface that reaches the other hosts; check firewalls between them"
 PORTS = "end what listens there (ss -ltnp), reserve the ports (fcn4dist doctor says how), or set HCCL_IF_BASE_PORT"
 LATE = f"{LINK}; a rank that failed before is the cause; only slow: raise launch.hccl_connect_timeout_s"
@@ -42,7 +42,7 @@ CODES: dict[str, tuple[str, str]] = {
     "EJ0001": ("HCCL's process on the NPU does not start: an earlier one is still there", BUSY),
     "EJ0002": ("the NPU's network port is down", LINK),
     "EJ0003": ("a port of HCCL is taken: 60000 and up on this host, or 16666 on the NPU", f"{PORTS}; {BUSY}"),
-    "EJ0004": ("HCCL refuses an address of an NPU", "hccn_tool -i N -ip -g; each NPU has its own address"),
+    "EJ0004": ("HCCL refuses an address of an NPU", "see hccn_tool -i N -ip -g; each NPU has its own address"),
     "EL0004": ("the NPU's memory is full", MEMORY),
     "EC0010": ("CANN's compiler cannot import a Python module", MODULES),
     "E30006": (
