@@ -16,7 +16,7 @@ A message says where, what was found and what was expected. The command line pri
 
 NO_MINDSPORE = (
     "MindSpore is not installed for this Python; expected: pip install 'fcn4dist[train]' on a CPU, "
-    "on Ascend the wheel that fits its CANN (fcn4dist doctor tells which)"
+    "'fcn4dist[train,ascend]' on Ascend, with the MindSpore that fits its CANN (fcn4dist doctor tells which)"
 )
 
 

@@ -50,8 +50,15 @@ def is_routable(address: str) -> bool:
 
 def own_addresses() -> set[str]:
     """Return the IP addresses of this host's interfaces, loopback included."""
-    found = (address.address.partition("%")[0] for group in psutil.net_if_addrs().values() for address in group)
-    return {address for address in found if is_address(address)}
+    return {address for addresses in own_interfaces().values() for address in addresses}
+
+
+def own_interfaces() -> dict[str, list[str]]:
+    """Return the IP addresses of this host by interface, loopback included."""
+    groups = {
+        name: [entry.address.partition("%")[0] for entry in entries] for name, entries in psutil.net_if_addrs().items()
+    }
+    return {name: [address for address in group if is_address(address)] for name, group in groups.items()}
 
 
 def find_own_address() -> str:

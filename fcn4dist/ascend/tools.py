@@ -176,6 +176,26 @@ def parse_npu_health(text: str) -> dict[int, str]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class NpuProcess:
+    """A process that uses an NPU."""
+
+    npu: int  # `-i`
+    pid: int
+    name: str
+
+
+def parse_npu_processes(text: str) -> list[NpuProcess]:
+    """Return the processes in the last table of `npu-smi info`: `| 0       0  | 632268  | python3.1  | 197 |`."""
+    _, _, table = text.partition("Process id")
+    found = []
+    for line in table.splitlines():
+        cells = [cell.split() for cell in line.strip().strip("|").split("|")]
+        if len(cells) >= 4 and len(cells[0]) == 2 and len(cells[1]) == 1 and cells[1][0].isdigit():
+            found.append(NpuProcess(int(cells[0][0]), int(cells[1][0]), " ".join(cells[2])))
+    return found
+
+
 def parse_npu_usage(text: str) -> list[dict[str, Any]]:
     """Return an entry a device from the table of `npu-smi info`: its number there, power, temperature, load and memory.
 

@@ -26,7 +26,12 @@ COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
 @device_target_option
 @click.option("--run-dir", type=AnyPath, metavar="DIR", default="runs", help="[default: runs]")
 @click.option("--hostfile", type=AnyPath, metavar="FILE", help="Hosts whose clocks are compared, by ssh.")
-@click.option("--quick", is_flag=True, help="Leave out what takes seconds: MindSpore's trial, digests of shards.")
+@click.option(
+    "--quick", is_flag=True, help="Leave out what takes seconds: trials of MindSpore and CANN, digests of shards."
+)
+@click.option(
+    "--npu", is_flag=True, help="Start a rank a device too: one allreduce, one convolution, with their times."
+)
 @config_options
 @json_option
 @verbosity_options
@@ -41,20 +46,29 @@ def doctor(
     run_dir: Path,
     hostfile: Path | None,
     quick: bool,
+    npu: bool,
     as_json: bool,
 ) -> None:
     """Check this machine, and what a config needs of it, before anything starts.
 
     A line a check: ok, warning (it may fail or be slow) or error (a job would fail), with what to do about it; -q shows
-    only what is not ok. Exit codes: 0 no error, 1 an error was found, 2 the config itself is wrong.
+    only what is not ok. --npu needs the devices to be free: a rank on each (--devices N: on N of them) is started as `launch`
+    would. Exit codes: 0 no error, 1 an error was found, 2 the config itself is wrong.
     """
     import json
 
     from fcn4dist.doctor.examination import Examination, examine
 
+    is_counted = devices is not None or "devices" in config.launch.model_fields_set
     config = apply_options(config, devices, device_target, data)
+    asked = Examination(
+        *(config, rank_table, run_dir, hostfile),
+        tries_devices=npu,
+        num_devices=config.launch.devices if is_counted else None,
+        is_quick=quick,
+    )
     checks: list[Check] = []
-    for check in examine(Examination(config, rank_table, run_dir, hostfile, quick)):
+    for check in examine(asked):
         checks.append(check)
         if not as_json and not (check.status == "ok" and context.params.get("quiet")):
             echo_check(check)

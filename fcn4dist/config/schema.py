@@ -199,6 +199,7 @@ class LaunchConfig(Section):
     devices: PositiveInt = 1  # workers on this host
     bind_cores: bool = True  # divide the cores among the ranks and pin each rank to its own (CPU only)
     collective_timeout_s: PositiveInt = 1800  # how late a rank may be to a collective before all fail
+    hccl_connect_timeout_s: Annotated[int, Field(ge=120, le=7200)] = 600  # for NPUs to reach each other; HCCL's range
     join_timeout_s: PositiveFloat = 600.0  # how long the hosts of a job wait for each other
     peer_timeout_s: Annotated[float, Field(ge=2)] = 10.0  # without a word of another host before it counts as gone
     grace_s: PositiveFloat = 30.0  # for the current step and its checkpoint when a signal ends the job

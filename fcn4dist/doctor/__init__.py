@@ -5,6 +5,7 @@ software      Python, MindSpore, CANN, NumPy, and whether MindSpore computes
 machine       CPU, cores, memory, /dev/shm, clock
 folders       the data set, the run folder and the disk under it
 job           ports, left-over variables, the batch
+hccl          its ports, its interface, other processes on the NPUs
 ascend        NPUs and their links, hccl_rootinfo.json, the rank table
 examination   all of them, in order
 """

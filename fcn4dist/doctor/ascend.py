@@ -41,7 +41,7 @@ def examine_npus(wanted: str, num_ranks: int, num_servers: int, around: Surround
 
     A link that is down stops jobs over several servers; on one it is worth a warning.
     """
-    missing = missing_for_ascend(toolkit=around.toolkit, dev=around.dev)
+    missing = missing_for_ascend(around.environ, root=around.root)
     if missing and wanted != "Ascend":
         return Npus(Check("npus", "ok", "none usable here: jobs run on CPU" + _half_there(missing)))
     if missing:

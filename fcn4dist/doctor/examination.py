@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fcn4dist.config import RunConfig, plan_batches
-from fcn4dist.doctor import ascend, folders, hosts, job, machine, software
+from fcn4dist.doctor import ascend, folders, hccl, hosts, job, machine, software
 from fcn4dist.doctor.question import Check, Surroundings
+from fcn4dist.doctor.trial import DeviceTrial, try_devices
 from fcn4dist.job.devices import Target
 
 
@@ -20,7 +21,9 @@ class Examination:
     rank_table: Path | None = None
     run_dir: Path = Path("runs")
     hostfile: Path | None = None  # its hosts are asked by ssh
-    is_quick: bool = False  # leave out what takes seconds: MindSpore's trial and the digests of shards
+    tries_devices: bool = False  # start a rank a device
+    num_devices: int | None = None  # to try; None: all NPUs
+    is_quick: bool = False  # leave out what takes seconds: MindSpore's trial, CANN's modules, the digests of shards
 
 
 def examine(asked: Examination, around: Surroundings | None = None) -> Iterator[Check]:
@@ -38,6 +41,9 @@ def examine(asked: Examination, around: Surroundings | None = None) -> Iterator[
     yield software.check_mindspore(mindspore)
     yield software.check_cann(mindspore, target, around)
     yield software.check_numpy(numpy)
+    yield software.check_libc()
+    if target == "Ascend" and not asked.is_quick:
+        yield software.check_ascend_modules(around)
     if mindspore is not None and not asked.is_quick:
         yield software.check_mindspore_runs(target, around)
     yield machine.check_cpu(mindspore, target, around)
@@ -51,6 +57,10 @@ def examine(asked: Examination, around: Surroundings | None = None) -> Iterator[
     yield ascend.check_root_info(npus, around)
     if asked.rank_table is not None:
         yield ascend.check_rank_table(asked.rank_table, npus, num_ranks)
+    if target == "Ascend":
+        yield hccl.check_interface(num_servers > 1 or asked.hostfile is not None, around)
+        yield hccl.check_hccl_ports(around)
+        yield hccl.check_npu_processes(around)
     yield job.check_environment(target, around)
     yield job.check_ports(target, num_ranks)
     yield job.check_batch(batches)
@@ -61,6 +71,9 @@ def examine(asked: Examination, around: Surroundings | None = None) -> Iterator[
         yield data.check
     yield folders.check_run_folder(asked.run_dir)
     yield folders.check_disk(config, asked.run_dir, bytes_to_prepare)
+    if asked.tries_devices:
+        remarks = () if npus.discovery is None else npus.discovery.remarks
+        yield from try_devices(DeviceTrial(asked.config, asked.num_devices, remarks), npus.device_ids)
 
 
 def choose_target(wanted: str, npus: ascend.Npus) -> Target:

@@ -3,24 +3,54 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
+import platform
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
-from packaging.version import InvalidVersion
+from packaging.version import InvalidVersion, Version
 
+from fcn4dist.ascend.cann import VARIABLES, find_cann
+from fcn4dist.ascend.error_codes import explain_error
 from fcn4dist.ascend.tools import without_own
-from fcn4dist.doctor.question import Check, Surroundings
+from fcn4dist.doctor.question import Check, Status, Surroundings
 from fcn4dist.job.devices import Target, needs_avx512_guard
 
 PYTHONS = ((3, 10), (3, 12))  # first and last that MindSpore has wheels for and fcn4dist is tested with
 MINDSPORES = SpecifierSet(">=2.7.2,<2.11")
 NUMPYS = SpecifierSet("<2")
-INSTALL = "pip install 'fcn4dist[train]'; on Ascend the MindSpore wheel that fits its CANN"
+ANY = SpecifierSet()
+PAIRS = {
+    "2.7.0": "8.2.RC1",
+    "2.7.1": "8.3.RC1",
+    "2.7.2": "8.5.0",
+    "2.8.0": "8.5.0",
+    "2.9.0": "9.0.0",
+}  # mindspore.cn/versions
+INSTALL = "pip install 'fcn4dist[train]'; on Ascend 'fcn4dist[train,ascend]', and the MindSpore that fits its CANN"
 TRIAL_LIMIT_S = 180.0
+GLIBC = Version("2.28")
+CANN_MODULES = (
+    "hccl",
+    "te",
+    "tbe",
+)  # of CANN itself: init() asks for hccl, MindSpore's start for te, the compiler for tbe
+LIBRARIES = ("sympy", "decorator", "cffi", "attr", "pathlib2", "absl", "requests", "psutil", "scipy", "yaml")
+IMPORTS = """
+import importlib, sys
+for name in sys.argv[1:]:
+    print("try", name, flush=True)
+    try:
+        importlib.import_module(name)
+    except BaseException as error:
+        print("bad", name, f"{type(error).__name__}: {error}".replace(chr(10), " "), flush=True)
+"""
 TRIAL = """
 import sys, time
 start = time.perf_counter()
@@ -80,75 +110,47 @@ def check_numpy(version: str | None) -> Check:
     return Check("numpy", "error", found, 'pip install "numpy>=1.26,<2"')
 
 
-def check_cann(mindspore: str | None, target: Target, around: Surroundings) -> Check:
-    """Check that CANN is there where an NPU is used, in a version that this MindSpore names as its own."""
-    found = find_cann(around)
-    if found is None:
+def check_cann(mindspore: str | None, target: Target, around: Surroundings, wheel: Path | None = None) -> Check:
+    """Check that CANN can be loaded where an NPU is used, in a version that this MindSpore was made with or names as its own.
+
+    `wheel`: the folder of the installed MindSpore; another one in tests.
+    """
+    cann = find_cann(around.environ, around.root)
+    if cann is None:
         if target == "CPU":
             return Check("cann", "ok", "not installed, and not needed on CPU")
-        remedy = "install the CANN toolkit and ops for your chip, then source its set_env.sh"
-        return Check(
-            "cann", "error", "no CANN found (ASCEND_HOME_PATH, ASCEND_TOOLKIT_HOME, /usr/local/Ascend)", remedy
-        )
-    version, file = found
-    supported = supported_cann()
-    if not supported or mindspore is None:
-        return Check("cann", "ok", f"CANN {version} ({file}); which ones MindSpore {mindspore} takes is unknown here")
-    taken = ", ".join(supported)
-    if ".".join(version.split(".")[:2]) in supported:
-        return Check("cann", "ok", f"CANN {version}; MindSpore {mindspore} takes {taken}")
-    message = f"CANN {version} ({file}); MindSpore {mindspore} takes {taken}"
-    remedy = "install a matching pair: https://www.mindspore.cn/install"
-    return Check("cann", "warning" if target == "CPU" else "error", message, remedy)
+        found = f"no CANN found ({', '.join(VARIABLES)}, /usr/local/Ascend)"
+        return Check("cann", "error", found, "install CANN's toolkit and ops for your chip, then source its set_env.sh")
+    serious: Status = "warning" if target == "CPU" else "error"
+    said = f"CANN {cann.version or 'of unknown version'} ({cann.source})"
+    if cann.problem:
+        return Check("cann", serious, f"{said} cannot be loaded: {cann.problem}", cann.remedy)
+    wheel = find_wheel() if wheel is None else wheel
+    listed, built = (supported_cann(wheel), custom_operators_cann(wheel)) if wheel else ((), None)
+    release = ".".join((cann.version or "").split(".")[:2])
+    tested = PAIRS.get(Version(mindspore).base_version) if mindspore and is_one_of(mindspore, ANY) else None
+    if cann.version is None or not (listed or built or tested):
+        return Check("cann", "ok", f"{said}; which ones MindSpore {mindspore} takes is unknown here")
+    made_for = " and ".join(dict.fromkeys(version for version in (tested, built) if version))
+    if any(version and release == ".".join(version.split(".")[:2]) for version in (tested, built)):
+        return Check("cann", "ok", f"{said}, which MindSpore {mindspore} was made for")
+    remedy = f"install CANN {made_for or ' or '.join(listed)}: https://www.mindspore.cn/install"
+    if release in listed:
+        found = f"{said}; MindSpore {mindspore} takes it, but was made for {made_for}: its own operators (AllFinite) are left out"
+        return Check("cann", "warning", found, remedy)
+    return Check("cann", serious, f"{said}; MindSpore {mindspore} takes {', '.join(listed) or made_for}", remedy)
 
 
-def find_cann(around: Surroundings) -> tuple[str, Path] | None:
-    """Return CANN's version and the file that says so.
-
-    Up to 8.3 the toolkit stands in ascend-toolkit/latest, from 8.5 in cann; the compiler's version.info gives its own
-    number before a colon in older ones: "Version=7.7.0.1.220:8.2.RC1".
-    """
-    named = [around.environ.get(name) for name in ("ASCEND_HOME_PATH", "ASCEND_TOOLKIT_HOME")]
-    homes = [Path(text) for text in named if text]
-    own = Path(around.environ["HOME"]) / "Ascend" if around.environ.get("HOME") else None
-    for base in (around.toolkit, own):
-        homes += [base / "cann", base / "ascend-toolkit/latest", base / "nnae/latest"] if base else []
-    for home in homes:
-        for pattern in (
-            "*-linux/ascend_toolkit_install.info",
-            "ascend_*_install.info",
-            "*/version.info",
-            "version.info",
-        ):
-            for file in sorted(home.glob(pattern)):
-                if version := _read_cann_version(file):
-                    return version, file
-    return None
+def find_wheel() -> Path | None:
+    """Return the folder of the installed MindSpore without importing it."""
+    found = importlib.util.find_spec("mindspore")
+    return None if found is None or found.origin is None else Path(found.origin).parent
 
 
-def _read_cann_version(file: Path) -> str | None:
+def supported_cann(wheel: Path) -> tuple[str, ...]:
+    """Return the CANN releases ("8.5") that MindSpore names in its own check; empty when it names none."""
     try:
-        text = file.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    values = dict(re.findall(r"^\s*(version|version_dir)\s*=\s*(\S+)\s*$", text, re.MULTILINE | re.IGNORECASE))
-    lower = {key.lower(): value.rpartition(":")[2] for key, value in values.items()}
-    return lower.get("version_dir") or lower.get("version")
-
-
-def supported_cann(checker: Path | None = None) -> tuple[str, ...]:
-    """Return the CANN versions ("8.5") that the installed MindSpore names in its own check; empty when it names none."""
-    if checker is None:
-        try:
-            files = importlib.metadata.files("mindspore") or []
-        except importlib.metadata.PackageNotFoundError:
-            return ()
-        names = [file for file in files if str(file) == "mindspore/run_check/_check_version.py"]
-        if not names:
-            return ()
-        checker = Path(str(names[0].locate()))
-    try:
-        text = checker.read_text(encoding="utf-8")
+        text = (wheel / "run_check/_check_version.py").read_text(encoding="utf-8")
     except OSError:
         return ()
     _, _, ascend = text.partition("class AscendEnvChecker")
@@ -156,14 +158,62 @@ def supported_cann(checker: Path | None = None) -> tuple[str, ...]:
     return tuple(re.findall(r"[\"'](\d+\.\d+)[\"']", match[1])) if match else ()
 
 
-def check_mindspore_runs(target: Target, around: Surroundings, limit_s: float = TRIAL_LIMIT_S) -> Check:
-    """Import MindSpore in a process of its own and compute a small convolution on the target."""
-    environment = {"GLOG_v": "3", **without_own(around.environ)}
-    if target == "CPU" and needs_avx512_guard(around.root / "proc/cpuinfo"):
-        environment.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
+def custom_operators_cann(wheel: Path) -> str | None:
+    """Return the CANN version ("9.1.0") that MindSpore's own operators were compiled with; None where it does not say."""
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", TRIAL, target],
+        text = (wheel / "lib/plugin/ascend/custom_ascendc_910b/version.info").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    match = re.search(r"=\s*(\d[\w.]*)", text)
+    return match[1] if match else None
+
+
+def check_libc(machine: str | None = None, version: str | None = None) -> Check:
+    """Check glibc: the wheels for aarch64, of SciPy, soxr, ONNX Runtime and others, are built for 2.28."""
+    machine, version = machine or platform.machine(), version or platform.libc_ver()[1]
+    said = f"glibc {version or 'unknown'} on {machine}"
+    if machine == "aarch64" and re.fullmatch(r"\d+(\.\d+)+", version) and Version(version) < GLIBC:
+        remedy = "use a newer system or container: openEuler 20.03, Ubuntu 20.04, Debian 10 or later"
+        return Check("libc", "warning", f"{said}: pip finds no wheels of SciPy, soxr, ONNX Runtime and others", remedy)
+    return Check("libc", "ok", said)
+
+
+def check_ascend_modules(around: Surroundings, limit_s: float = TRIAL_LIMIT_S) -> Check:
+    """Import, in the worker's interpreter and a process of its own, what MindSpore and CANN import when a job runs."""
+    name, modules = "ascend-modules", (*CANN_MODULES, *LIBRARIES)
+    done = _ask_interpreter(IMPORTS, modules, without_own(around.environ), limit_s)
+    if done is None:
+        return Check(
+            name, "error", f"importing {', '.join(modules)} took more than {limit_s:g} s", "see the disk of CANN"
+        )
+    failed: dict[str, str] = {}
+    tried = [line.partition(" ") for line in done.stdout.splitlines() if line.startswith(("try ", "bad "))]
+    for word, _, rest in tried:
+        if word == "bad":
+            module, _, reason = rest.partition(" ")
+            failed[module] = reason
+    if done.returncode:
+        failed[tried[-1][2] if tried else modules[0]] = _how_ended(done)
+    wanted = []
+    if own := [module for module in CANN_MODULES if module in failed]:
+        wanted.append(f"source CANN's set_env.sh, or pip install its {' and '.join(own)} wheels (lib64/*.whl)")
+    if any(module not in CANN_MODULES for module in failed):
+        wanted.append("pip install 'fcn4dist[ascend]'")
+    if failed:
+        found = "; ".join(f"{module}: {reason}" for module, reason in failed.items())
+        return Check(name, "error", f"cannot be imported: {found}", ", and ".join(wanted))
+    if shutil.which("g++", path=around.environ.get("PATH", os.defpath)) is None:
+        return Check(name, "warning", "all imported; no g++ on PATH, which CANN may call", "apt or yum install g++")
+    return Check(name, "ok", f"{', '.join(modules)} can be imported")
+
+
+def _ask_interpreter(
+    code: str, arguments: Sequence[str], environment: Mapping[str, str], limit_s: float
+) -> subprocess.CompletedProcess[str] | None:
+    """Run `code` with the worker's interpreter; None: it took too long."""
+    try:
+        return subprocess.run(
+            [sys.executable, "-c", code, *arguments],
             capture_output=True,
             text=True,
             errors="replace",
@@ -173,14 +223,29 @@ def check_mindspore_runs(target: Target, around: Surroundings, limit_s: float = 
             check=False,
         )
     except subprocess.TimeoutExpired:
+        return None
+
+
+def _how_ended(done: subprocess.CompletedProcess[str]) -> str:
+    """Return how a process failed: its signal or exit code, and its last words."""
+    lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+    code = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
+    return f"{code}: {lines[-1].strip() if lines else 'no message'}"
+
+
+def check_mindspore_runs(target: Target, around: Surroundings, limit_s: float = TRIAL_LIMIT_S) -> Check:
+    """Import MindSpore in a process of its own and compute a small convolution on the target."""
+    environment = {"GLOG_v": "3", **without_own(around.environ)}
+    if target == "CPU" and needs_avx512_guard(around.root / "proc/cpuinfo"):
+        environment.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
+    done = _ask_interpreter(TRIAL, [target], environment, limit_s)
+    if done is None:
         found = f"importing it and one convolution on {target} took more than {limit_s:g} s"
         return Check("mindspore-runs", "error", found, "look for a hanging device (npu-smi info) or a slow disk")
     if done.returncode != 0:
-        lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-        code = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
-        last = lines[-1].strip() if lines else "no message"
-        command = f"{os.path.basename(sys.executable)} -c 'import mindspore'"
-        return Check("mindspore-runs", "error", f"{code}: {last}", f"see the whole message: {command}")
+        meaning = explain_error(done.stderr) if target == "Ascend" else None
+        command = f"see the whole message: {os.path.basename(sys.executable)} -c 'import mindspore'"
+        return Check("mindspore-runs", "error", _how_ended(done), str(meaning or command))
     imported, computed = done.stdout.split()[-2:]
     found = f"imported in {imported} s, first convolution on {target} in {computed} s"
     return Check("mindspore-runs", "ok", found)

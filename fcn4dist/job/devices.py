@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes.util
 import importlib.util
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,13 +12,14 @@ from typing import Literal
 
 import psutil
 
+from fcn4dist.ascend.cann import LIBRARY, find_cann
 from fcn4dist.ascend.devices import DeviceNumber, find_devices, list_nodes, number_devices
 from fcn4dist.errors import NO_MINDSPORE, DeviceError
 from fcn4dist.job.cgroup import cpu_quota
 
 Target = Literal["Ascend", "CPU"]
-TOOLKIT = Path("/usr/local/Ascend")  # where the CANN packages install themselves
-DEV = Path("/dev")
+log = logging.getLogger(__name__)
+ROOT = Path("/")
 CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -41,20 +42,23 @@ class HostDevices:
     visible: str | None = None  # the workers' ASCEND_RT_VISIBLE_DEVICES; None: unset
 
 
-def resolve_target(wanted: str, *, toolkit: Path = TOOLKIT, dev: Path = DEV) -> Target:
+def resolve_target(wanted: str, *, environ: Mapping[str, str] | None = None, root: Path = ROOT) -> Target:
     """Turn "auto", "Ascend" or "CPU" into the target that the job uses.
 
-    "auto" is Ascend where both its runtime and at least one device are found, else CPU. Raises DeviceError when Ascend
-    is asked for by name and not there; the message lists what is missing.
+    "auto" is Ascend where both CANN and at least one device are found, else CPU; devices without CANN are logged. Raises
+    DeviceError when Ascend is asked for by name and not there; the message lists what is missing.
     """
     if wanted == "CPU":
         return "CPU"
     if wanted not in ("auto", "Ascend"):
         raise DeviceError(f"launch.device_target: {wanted!r}; expected auto, Ascend or CPU")
-    missing = missing_for_ascend(toolkit=toolkit, dev=dev)
+    if wanted == "auto" and not list_nodes(root / "dev"):
+        return "CPU"
+    missing = missing_for_ascend(environ, root=root)
     if not missing:
         return "Ascend"
     if wanted == "auto":
+        log.warning("this host has NPUs, and the job runs on CPU: missing for Ascend: %s", "; ".join(missing))
         return "CPU"
     raise DeviceError(
         "launch.device_target: Ascend is not usable on this machine; missing: "
@@ -69,23 +73,20 @@ def require_mindspore() -> None:
         raise DeviceError(NO_MINDSPORE)
 
 
-def missing_for_ascend(*, toolkit: Path = TOOLKIT, dev: Path = DEV) -> list[str]:
+def missing_for_ascend(environ: Mapping[str, str] | None = None, *, root: Path = ROOT) -> list[str]:
     """Return what keeps this machine from using Ascend, in words; empty when nothing does."""
+    environ = os.environ if environ is None else environ
     missing = []
-    if not _has_ascend_runtime(toolkit):
+    cann = find_cann(environ, root)
+    if cann is None:
         missing.append(
-            "the CANN runtime (no libascendcl on the library path, ASCEND_TOOLKIT_HOME names no folder, "
-            f"no {toolkit}; did you source set_env.sh?)"
+            f"CANN (no {LIBRARY} on the library path, no {root / 'usr/local/Ascend/cann'}, nor ascend-toolkit)"
         )
-    if not list_nodes(dev):
-        missing.append(f"an NPU (no {dev}/davinci0, {dev}/davinci1, ...)")
+    elif cann.problem:
+        missing.append(f"CANN {cann.version or ''} in {cann.home} cannot be loaded ({cann.problem}): {cann.remedy}")
+    if not list_nodes(root / "dev"):
+        missing.append(f"an NPU (no {root / 'dev'}/davinci0, davinci1, ...)")
     return missing
-
-
-def _has_ascend_runtime(toolkit: Path) -> bool:
-    home = os.environ.get("ASCEND_TOOLKIT_HOME")
-    named = home is not None and Path(home).is_dir()
-    return named or toolkit.is_dir() or ctypes.util.find_library("ascendcl") is not None
 
 
 def usable_cores() -> tuple[int, ...]:

@@ -64,6 +64,7 @@ class FailedProcess:
     last_lines: list[str]
     peak_memory_bytes: int | None = None
     stall: str | None = None  # the job hung, and this process held it up, or nobody stood apart (rank None)
+    plog: str = ""  # the folder of CANN's own logs, where it left any
 
     @property
     def title(self) -> str:
@@ -151,7 +152,7 @@ def explain_failure(outcome: Outcome, run_dir: RunDir, attempt: int, host: str) 
         first = outcome.failures[0]
 
     def describe(exited: Exited, error: WorkerError | None) -> FailedProcess:
-        log = run_dir.log(attempt, exited.process)
+        log, plog = run_dir.log(attempt, exited.process), run_dir.plog(attempt, exited.process)
         code, number, hint = exited.status.code, exited.status.signal, _hint(exited.status)
         if exited.process in told_to_end and error is not None:
             code, number, hint = error.exit_code, None, None  # it was ending already when it was told to
@@ -171,6 +172,7 @@ def explain_failure(outcome: Outcome, run_dir: RunDir, attempt: int, host: str) 
             last_lines=tail(log),
             peak_memory_bytes=exited.peak_bytes,
             stall=str(outcome.stall) if is_apart and exited is first else None,
+            plog=str(plog) if plog.is_dir() else "",
         )
 
     if outcome.stall is not None and not is_apart:
@@ -250,7 +252,7 @@ def format_failure(failure: Failure, run_dir: RunDir, details: Path | None = Non
     if culprit.peak_memory_bytes and culprit.signal == "SIGKILL":
         lines.append(f"  its peak memory: {culprit.peak_memory_bytes / 2**30:.2f} GB")
     if culprit.log:
-        lines.append(f"  its log: {culprit.log}")
+        lines.append(f"  its log: {culprit.log}" + (f"; CANN's: {culprit.plog}" if culprit.plog else ""))
     if culprit.stall is not None and culprit.log:
         lines.append(f"  stacks of all ranks: {Path(culprit.log).parent}/*.stack")
     lines.append(f"  details: {details or run_dir.failure}")

@@ -43,6 +43,7 @@ class Launcher:
     pid: int
     environ: Mapping[str, str]  # the user's, as the launcher found it
     attempt: int = 1
+    module: str = WORKER_MODULE  # what the processes run
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def plan_job(
     def process(worker: WorkerEnv) -> ProcessSpec:
         return ProcessSpec(
             name=worker.name,
-            argv=worker_argv(run_dir, launcher.attempt),
+            argv=worker_argv(run_dir, launcher),
             env=format_environment(worker, avx512_guard=host.avx512_guard, user=launcher.environ),
             log=run_dir.log(launcher.attempt, worker.name),
         )
@@ -111,6 +112,8 @@ def plan_job(
             launcher_pid=launcher.pid,
             rank_table=rank_table,
             visible_devices=host.visible,
+            connect_timeout_s=config.launch.hccl_connect_timeout_s,
+            plog=None if rank is None or host.target == "CPU" else str(run_dir.plog(launcher.attempt, f"rank-{rank}")),
         )
 
     def worker(index: int, device: DeviceNumber, share: CoreShare) -> WorkerSpec:
@@ -124,9 +127,10 @@ def plan_job(
     return JobPlan(run_dir, launcher.attempt, host.target, meeting, batches, scheduler, workers)
 
 
-def worker_argv(run_dir: RunDir, attempt: int) -> tuple[str, ...]:
+def worker_argv(run_dir: RunDir, launcher: Launcher) -> tuple[str, ...]:
     """Return the command of every process of the job; who it is stands in its environment."""
-    command = (sys.executable, "-m", WORKER_MODULE, "--run-dir", str(run_dir.path), "--attempt", str(attempt))
+    options = ("--run-dir", str(run_dir.path), "--attempt", str(launcher.attempt))
+    command = (sys.executable, "-m", launcher.module, *options)
     return command if run_dir.node == 0 else (*command, "--node", str(run_dir.node))
 
 

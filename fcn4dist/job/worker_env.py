@@ -13,6 +13,7 @@ from typing import Literal, TypeVar
 from fcn4dist.ascend.devices import VISIBLE
 from fcn4dist.errors import ConfigError
 from fcn4dist.job.devices import CoreShare, Target
+from fcn4dist.job.ports import LOOPBACK
 from fcn4dist.job.rank import Rank
 
 Role = Literal["scheduler", "worker"]
@@ -21,6 +22,8 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 LAUNCHER_PID = "FCN4DIST_LAUNCHER_PID"
 DEVICE_TARGET = "FCN4DIST_DEVICE_TARGET"
 CORES = "FCN4DIST_CORES"
+CONNECT_S = 600
+HCCL_EXEC_MOST_S = 17_340  # a 910 takes no more (EI0001), and HCCL itself makes 68 of less; other chips take any
 
 # What says who a process is, or makes MindSpore start in another way: left over in a shell, it would reach the workers
 # and contradict the plan.
@@ -57,6 +60,8 @@ class WorkerEnv:
     launcher_pid: int
     rank_table: str | None = None  # path, where HCCL starts from it; Ascend only
     visible_devices: str | None = None  # positions on its host, where it does not see all; Ascend only
+    connect_timeout_s: int = CONNECT_S  # of HCCL: how long NPUs may take to reach each other
+    plog: str | None = None  # the folder for CANN's own logs
 
     @property
     def name(self) -> str:
@@ -72,8 +77,8 @@ class WorkerEnv:
 def format_environment(worker: WorkerEnv, *, avx512_guard: bool, user: Mapping[str, str]) -> dict[str, str]:
     """Return the variables to set for `worker`, on top of `strip_stale(user)`.
 
-    `user` is the launcher's own environment: GLOG_v, ONEDNN_MAX_CPU_ISA and GLIBC_TUNABLES are left alone where the user
-    set them.
+    `user` is the launcher's own environment: GLOG_v, ONEDNN_MAX_CPU_ISA, GLIBC_TUNABLES and what HCCL and CANN read are left
+    alone where the user set them.
     """
     environment = {
         "MS_ROLE": MS_ROLES[worker.role],
@@ -101,6 +106,8 @@ def format_environment(worker: WorkerEnv, *, avx512_guard: bool, user: Mapping[s
         environment["RANK_TABLE_FILE"] = worker.rank_table
     if worker.visible_devices is not None and worker.target == "Ascend":
         environment[VISIBLE] = worker.visible_devices
+    if worker.target == "Ascend" and worker.rank is not None:
+        environment |= {name: value for name, value in _for_hccl(worker, user).items() if not user.get(name)}
     if "GLOG_v" not in user:
         environment["GLOG_v"] = "3"  # errors only
     if avx512_guard and worker.target == "CPU" and "ONEDNN_MAX_CPU_ISA" not in user:
@@ -108,6 +115,19 @@ def format_environment(worker: WorkerEnv, *, avx512_guard: bool, user: Mapping[s
     if worker.target == "CPU" and "GLIBC_TUNABLES" not in user:
         environment["GLIBC_TUNABLES"] = MALLOC
     return environment
+
+
+def _for_hccl(worker: WorkerEnv, user: Mapping[str, str]) -> dict[str, str]:
+    """Return what HCCL and CANN read; over hosts HCCL takes the alphabetically first interface unless it is told an address."""
+    values = {
+        "HCCL_CONNECT_TIMEOUT": str(worker.connect_timeout_s),
+        "HCCL_EXEC_TIMEOUT": str(min(worker.collective_timeout_s, HCCL_EXEC_MOST_S)),
+    }
+    if worker.plog is not None:
+        values["ASCEND_PROCESS_LOG_PATH"] = worker.plog
+    if worker.worker_ip != LOOPBACK and not user.get("HCCL_SOCKET_IFNAME"):
+        values["HCCL_IF_IP"] = worker.worker_ip
+    return values
 
 
 def strip_stale(user: Mapping[str, str]) -> dict[str, str]:
@@ -138,6 +158,7 @@ def read_environment(environ: Mapping[str, str]) -> WorkerEnv:
         if rank >= world_size:
             raise ConfigError(f"RANK_ID={rank}: expected 0 to {world_size - 1}, since MS_WORKER_NUM={world_size}")
     target: Target = "Ascend" if read.choice(DEVICE_TARGET, ("Ascend", "CPU")) == "Ascend" else "CPU"
+    is_on_npu = target == "Ascend" and role == "worker"
     return WorkerEnv(
         role=role,
         rank=rank,
@@ -152,6 +173,8 @@ def read_environment(environ: Mapping[str, str]) -> WorkerEnv:
         launcher_pid=read.number(LAUNCHER_PID, at_least=1),
         rank_table=environ.get("RANK_TABLE_FILE") or None,
         visible_devices=environ.get(VISIBLE) or None,
+        connect_timeout_s=read.number("HCCL_CONNECT_TIMEOUT", at_least=1) if is_on_npu else CONNECT_S,
+        plog=environ.get("ASCEND_PROCESS_LOG_PATH") or None,
     )
 
 

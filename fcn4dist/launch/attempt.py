@@ -6,9 +6,8 @@ import os
 import signal
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from fcn4dist.job.console import JobConsole
 from fcn4dist.job.events import Event, EventLog, Inbox, Started, WallClock
 from fcn4dist.job.oom import OomRecord
 from fcn4dist.job.plan import JobPlan
@@ -21,9 +20,16 @@ if TYPE_CHECKING:
     from fcn4dist.hosts.session import Session
 
 
+class Shows(Protocol):
+    """Shows a person what happens: JobConsole, or less."""
+
+    def on_event(self, event: Event) -> None:
+        """Show one event."""
+
+
 def run_attempt(
     plan: JobPlan,
-    shown: JobConsole,
+    shown: Shows,
     *,
     grace_s: float,
     stall_timeout_s: float | None = None,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fcn4dist.ascend.error_codes import Explanation, explain_error, load_plog_errors
 from fcn4dist.errors import Interrupted, JobError, UserError
 from fcn4dist.hosts.roster import Layout
 from fcn4dist.hosts.session import Verdict
@@ -222,6 +223,8 @@ def tell(verdict: Verdict, layout: Layout, plan: JobPlan, refusal: str = "") -> 
 def advise(failure: Failure, plan: JobPlan, layout: Layout, *, is_lost: bool = False) -> tuple[str, ...]:
     """Return what the user can do after `failure`, the cause first, then how to go on."""
     culprit, steps = failure.culprit, []
+    if plan.target == "Ascend" and (meaning := explain_on_ascend(culprit)) is not None:
+        steps.append(str(meaning))
     if culprit.hint in (BY_KERNEL, BY_CGROUP, BY_COUNT):
         steps.append(
             "it needs less memory with a smaller train.device_batch (a step keeps its clips) or fewer ranks a host"
@@ -237,6 +240,13 @@ def advise(failure: Failure, plan: JobPlan, layout: Layout, *, is_lost: bool = F
     found = list_checkpoints(plan.run_dir.checkpoints)
     origin = f"from {found[-1].name}" if found else "from the start, no checkpoint was written yet"
     return *steps, f"{_resume(plan.run_dir, layout)} goes on {origin}; --max-restarts N does so by itself"
+
+
+def explain_on_ascend(culprit: FailedProcess) -> Explanation | None:
+    """Return what a failure on an NPU means: by its exception, else its log, else CANN's logs where they are on this host."""
+    plog = load_plog_errors(Path(culprit.plog)) if culprit.plog else []
+    texts = ("" if culprit.error is None else culprit.error.message, "\n".join(culprit.last_lines), "\n".join(plog))
+    return next((found for text in texts if (found := explain_error(text)) is not None), None)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from fcn4dist.ascend.cann import find_cann_version
 from fcn4dist.ascend.devices import find_devices
 from fcn4dist.ascend.tools import Tools, parse_chip
 from fcn4dist.config import (
@@ -233,7 +234,7 @@ class HostJob:
             self.session.give_up_after(self.config.launch.peer_timeout_s)
             self.session.watch_scheduler(go.scheduler_port, run_dir.listening(go.attempt))
             save_text(run_dir.config, format_config(self.config))
-            save_json(run_dir.environment, describe_environment())
+            save_json(run_dir.environment, describe_environment(find_cann_version(os.environ)))
             run_dir.failure.unlink(missing_ok=True)
             save_json(run_dir.plan, plan_as_json(plan, self._num_clips))
         return plan

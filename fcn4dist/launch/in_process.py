@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fcn4dist.ascend.cann import find_cann_version
 from fcn4dist.config import RunConfig, format_config, plan_batches
 from fcn4dist.errors import Interrupted
 from fcn4dist.files import save_json, save_text
@@ -52,7 +54,7 @@ def train_here(
         config, data = prepare_data(config, run, SINGLE.world_size, say, progress, resume=resume)
         with writing(run):
             save_text(run.config, format_config(config))
-            save_json(run.environment, describe_environment())
+            save_json(run.environment, describe_environment(find_cann_version(os.environ)))
             run.end(0, "rank-0").unlink(missing_ok=True)  # of a session before
         start_device(target, SINGLE.device)
         from fcn4dist.train.loop import train  # MindSpore loads here, after all that can be refused without it

@@ -21,11 +21,10 @@ PACKAGES = (
     *("pydantic", "rich", "psutil", "safetensors", "onnxruntime"),
 )
 CPUINFO = Path("/proc/cpuinfo")
-CANN_VERSION = Path("/usr/local/Ascend/ascend-toolkit/latest/version.cfg")
 
 
-def describe_environment() -> dict[str, Any]:
-    """Return versions, host, processor and memory; nothing of the user's variables, which may hold secrets."""
+def describe_environment(cann: str | None) -> dict[str, Any]:
+    """Return versions, CANN's among them, host, processor and memory; nothing of the user's variables, which may hold secrets."""
     return {
         "time": round(time.time(), 3),
         "command": ["fcn4dist", *sys.argv[1:]],
@@ -36,7 +35,7 @@ def describe_environment() -> dict[str, Any]:
         "usable_cores": len(os.sched_getaffinity(0)),
         "memory_bytes": psutil.virtual_memory().total,
         "python": platform.python_version(),
-        "cann": cann_version(CANN_VERSION),
+        "cann": cann,
         "fcn4dist": __version__,
         "packages": {name: version for name in PACKAGES if (version := _installed(name)) is not None},
     }
@@ -49,15 +48,6 @@ def processor_name(cpuinfo: Path) -> str | None:
     except OSError:
         return None
     return found[1].strip() if found else None
-
-
-def cann_version(file: Path) -> str | None:
-    """Return the version of CANN, where its toolkit is installed in the usual place."""
-    try:
-        found = re.search(r"\[(\d[\w.]*)", file.read_text())
-    except OSError:
-        return None
-    return found[1] if found else None
 
 
 def _installed(package: str) -> str | None:

@@ -102,6 +102,10 @@ class RunDir:
         """Return the log of `process`: "scheduler" or "rank-3"."""
         return self.logs(attempt) / f"{process}.log"
 
+    def plog(self, attempt: int, process: str) -> Path:
+        """Return the folder of CANN's own logs of a rank; on Ascend alone."""
+        return self.logs(attempt) / "plog" / process
+
     def error(self, attempt: int, process: str) -> Path:
         """Return where `process` leaves the exception that ended it, as JSON."""
         return self.logs(attempt) / f"{process}.error.json"

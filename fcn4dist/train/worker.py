@@ -12,7 +12,7 @@ import faulthandler
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -30,11 +30,16 @@ JOIN_LIMIT_S = 120.0
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run this process's part of the job and leave without waiting for MindSpore's own exit handlers.
+    """Run this process's part of the job."""
+    run_process(arguments, train_as_rank)
+
+
+def run_process(arguments: list[str] | None, as_rank: Callable[[WorkerEnv, RunDir, int], None]) -> None:
+    """Be the scheduler or, by `as_rank`, a rank, and leave without waiting for MindSpore's own exit handlers.
 
     Those wait for peers that may be gone; everything worth keeping is on disk by then.
     """
-    parser = argparse.ArgumentParser(prog="fcn4dist.train.worker", description=__doc__)
+    parser = argparse.ArgumentParser(prog=f"fcn4dist.{as_rank.__name__}", description=__doc__)
     parser.add_argument("--run-dir", type=Path, required=True)
     parser.add_argument("--attempt", type=int, required=True)
     parser.add_argument("--node", type=int, default=0)
@@ -50,7 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
             join_as_scheduler(worker)
         else:
             with stacks_into(run.stack(options.attempt, name)):
-                train_as_rank(worker, run, options.attempt)
+                as_rank(worker, run, options.attempt)
         code = 0
     except BaseException as error:
         save_error(run.error(options.attempt, name), error)
@@ -82,6 +87,18 @@ def join_as_scheduler(worker: WorkerEnv) -> None:
     join_job(worker.world_size)
 
 
+def join_as_rank(worker: WorkerEnv, run: RunDir, attempt: int) -> None:
+    """Join the job once its scheduler listens; returns when all ranks are there."""
+    from fcn4dist.train.device import join_job
+
+    wait_until_listening(worker.scheduler_host, worker.scheduler_port, JOIN_LIMIT_S, run.listening(attempt))
+    if worker.target == "CPU":
+        with threads_in_turn(worker.as_rank().index):
+            join_job(worker.world_size)
+    else:
+        join_job(worker.world_size)
+
+
 def train_as_rank(worker: WorkerEnv, run: RunDir, attempt: int) -> None:
     """Train as one rank, and note how it ended."""
     pin_to_cores(worker.share.cores)
@@ -89,7 +106,7 @@ def train_as_rank(worker: WorkerEnv, run: RunDir, attempt: int) -> None:
     from fcn4dist.data.dataset import open_dataset
     from fcn4dist.data.tags import named_tags
     from fcn4dist.run.checkpoints import has_checkpoint
-    from fcn4dist.train.device import join_job, start_device
+    from fcn4dist.train.device import start_device
 
     rank = worker.as_rank()
     pulse = PulseFile(run.pulse(attempt, worker.name))
@@ -99,12 +116,7 @@ def train_as_rank(worker: WorkerEnv, run: RunDir, attempt: int) -> None:
     from fcn4dist.train.loop import train  # MindSpore's import, done while the scheduler starts
 
     pulse.beat("joining")
-    wait_until_listening(worker.scheduler_host, worker.scheduler_port, JOIN_LIMIT_S, run.listening(attempt))
-    if worker.target == "CPU":
-        with threads_in_turn(rank.index):
-            join_job(worker.world_size)
-    else:
-        join_job(worker.world_size)
+    join_as_rank(worker, run, attempt)
     pulse.beat("opening")
     assert config.data.records_dir is not None, "the launcher resolves data.records_dir"
     data = open_dataset(config.data.records_dir, named_tags(config.data.tags))

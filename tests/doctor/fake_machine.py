@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from cann_tree import install_cann
 
 from fcn4dist.doctor.question import Surroundings
 
@@ -53,9 +54,15 @@ class FakeMachine:
         file.write_text(text)
         return file
 
+    def add_cann(self, version: str = "8.5.0") -> Path:
+        """Install CANN and source its set_env.sh."""
+        home = self.root / "usr/local/Ascend/cann"
+        self.environ["LD_LIBRARY_PATH"] = str(install_cann(home, version))
+        return home
+
     def add_npus(self, count: int, *, down: int | None = None, sick: int | None = None) -> None:
         """Make a host with CANN, `count` 910B devices at 192.0.2.10 and up, one with its link down, one not healthy."""
-        (self.root / "usr/local/Ascend").mkdir(parents=True, exist_ok=True)
+        self.add_cann()
         rows = ""
         for device in range(count):
             self.write(f"dev/davinci{device}", "")

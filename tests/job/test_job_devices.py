@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cann_tree import install_cann
 
 from fcn4dist.ascend.devices import number_devices
 from fcn4dist.errors import DeviceError
@@ -17,41 +20,46 @@ from fcn4dist.job.devices import (
 
 
 @pytest.fixture
-def ascend(tmp_path: Path) -> dict[str, Path]:
-    """An Ascend host: CANN installed, four NPUs, and the nodes that are no NPU."""
-    toolkit, dev = tmp_path / "Ascend", tmp_path / "dev"
-    toolkit.mkdir()
-    dev.mkdir()
+def ascend(tmp_path: Path) -> dict[str, Any]:
+    """An Ascend host: CANN installed and sourced, four NPUs, and the nodes that are no NPU."""
+    dev = tmp_path / "host/dev"
+    dev.mkdir(parents=True)
     for name in ("davinci0", "davinci1", "davinci2", "davinci10", "davinci_manager", "hisi_hdc"):
         (dev / name).touch()
-    return {"toolkit": toolkit, "dev": dev}
+    folder = install_cann(tmp_path / "host/usr/local/Ascend/cann")
+    return {"root": tmp_path / "host", "environ": {"LD_LIBRARY_PATH": str(folder)}}
 
 
 @pytest.mark.parametrize(("wanted", "expected"), [("auto", "Ascend"), ("Ascend", "Ascend"), ("CPU", "CPU")])
-def test_target_on_an_ascend_host(ascend: dict[str, Path], wanted: str, expected: str) -> None:
+def test_target_on_an_ascend_host(ascend: dict[str, Any], wanted: str, expected: str) -> None:
     assert resolve_target(wanted, **ascend) == expected
 
 
-def test_auto_is_cpu_where_only_half_of_ascend_is_there(ascend: dict[str, Path], tmp_path: Path) -> None:
-    assert resolve_target("auto", toolkit=ascend["toolkit"], dev=tmp_path / "nothing") == "CPU"
-    assert resolve_target("auto", toolkit=tmp_path / "nothing", dev=ascend["dev"]) == "CPU"
-
-
-def test_the_missing_parts_of_ascend_are_listed_and_no_others(ascend: dict[str, Path], tmp_path: Path) -> None:
-    nothing = tmp_path / "nothing"
-    with pytest.raises(DeviceError, match=r"missing: the CANN runtime .*; an NPU .*use --device-target CPU"):
-        resolve_target("Ascend", toolkit=nothing, dev=nothing)
-    with pytest.raises(DeviceError) as only_npu:
-        resolve_target("Ascend", toolkit=ascend["toolkit"], dev=nothing)
-    assert "an NPU" in str(only_npu.value)
-    assert "the CANN runtime" not in str(only_npu.value)
-
-
-def test_toolkit_variable_counts_as_runtime(
-    ascend: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_auto_is_cpu_where_only_half_of_ascend_is_there(
+    ascend: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("ASCEND_TOOLKIT_HOME", str(tmp_path))
-    assert resolve_target("Ascend", toolkit=tmp_path / "nothing", dev=ascend["dev"]) == "Ascend"
+    assert resolve_target("auto", environ=ascend["environ"], root=tmp_path / "nothing") == "CPU"
+    assert caplog.messages == []  # CANN on a machine without NPUs: nothing to say
+    shutil.rmtree(ascend["root"] / "usr/local/Ascend/cann")
+    (ascend["root"] / "usr/local/Ascend/driver").mkdir()  # its installer makes the folder without CANN, too
+    assert resolve_target("auto", **ascend) == "CPU"
+    (line,) = caplog.messages
+    assert "this host has NPUs, and the job runs on CPU" in line
+    assert "CANN (no libascendcl.so" in line
+    assert "\n" not in line
+
+
+def test_a_cann_that_nobody_sourced_is_named_with_its_script(ascend: dict[str, Any]) -> None:
+    with pytest.raises(DeviceError, match=r"CANN 8\.5\.0 in .* cannot be loaded .*: source .*/cann/set_env\.sh"):
+        resolve_target("Ascend", environ={}, root=ascend["root"])
+
+
+def test_the_missing_parts_of_ascend_are_listed_and_no_others(ascend: dict[str, Any], tmp_path: Path) -> None:
+    nothing = tmp_path / "nothing"
+    with pytest.raises(DeviceError, match=r"missing: CANN .*; an NPU .*use --device-target CPU"):
+        resolve_target("Ascend", environ={}, root=nothing)
+    with pytest.raises(DeviceError, match=r"missing: an NPU "):
+        resolve_target("Ascend", environ=ascend["environ"], root=nothing)
 
 
 def test_more_ranks_than_npus_are_refused() -> None:

@@ -49,6 +49,19 @@ def test_every_process_reads_who_it_is() -> None:
         assert (env.launcher_pid, env.collective_timeout_s) == (77, 60)
 
 
+def test_on_ascend_each_rank_has_its_timeouts_and_a_folder_for_canns_logs() -> None:
+    host = HostDevices("Ascend", number_devices(2), divide_cores((0, 1), 2, bind=False), avx512_guard=False)
+    config = load_config(overrides=("launch.hccl_connect_timeout_s=1200", "launch.collective_timeout_s=90"))
+    meeting = Meeting("192.0.2.1", 23456, "192.0.2.1", 4)
+    for rank, process in enumerate(plan_job(config, RUN, host, meeting, Launcher(77, {}, 2)).processes[1:]):
+        assert process.env["ASCEND_PROCESS_LOG_PATH"] == f"/data/runs/one/logs/attempt-2/plog/rank-{rank}"
+        assert process.env["HCCL_CONNECT_TIMEOUT"] == "1200"
+        assert process.env["HCCL_EXEC_TIMEOUT"] == "90"
+        assert process.env["HCCL_IF_IP"] == "192.0.2.1"
+    with pytest.raises(ConfigError, match=r"launch\.hccl_connect_timeout_s"):
+        load_config(overrides=("launch.hccl_connect_timeout_s=60",))
+
+
 def test_one_host_of_several_has_its_own_ranks_and_perhaps_no_scheduler() -> None:
     plan = cpu_plan(2, meeting=Meeting("192.0.2.1", 23456, "192.0.2.2", 4, first_rank=2, runs_scheduler=False))
     assert [spec.name for spec in plan.processes] == ["rank-2", "rank-3"]

@@ -35,6 +35,7 @@ def written(worker: WorkerEnv = RANK_3, *, guard: bool = False, user: dict[str, 
         SCHEDULER,
         replace(RANK_3, target="Ascend", rank_table="/r/rank_table.json", share=CoreShare((), 4)),
         replace(RANK_3, target="Ascend", device=1, visible_devices="4,5", share=CoreShare((), 4)),
+        replace(RANK_3, target="Ascend", connect_timeout_s=900, plog="/r/logs/attempt-1/plog/rank-3"),
     ],
 )
 def test_what_is_written_is_read_back(worker: WorkerEnv) -> None:
@@ -86,6 +87,43 @@ def test_what_a_worker_may_see_goes_to_ascend_only() -> None:
     assert "ASCEND_RT_VISIBLE_DEVICES" not in written(replace(RANK_3, visible_devices="4,5"))
     on_ascend = written(replace(RANK_3, target="Ascend", visible_devices="4,5"))
     assert on_ascend["ASCEND_RT_VISIBLE_DEVICES"] == "4,5"
+
+
+FOR_HCCL = {"HCCL_CONNECT_TIMEOUT", "HCCL_EXEC_TIMEOUT", "HCCL_IF_IP", "ASCEND_PROCESS_LOG_PATH"}
+ON_NPU = replace(RANK_3, target="Ascend", worker_ip="192.0.2.7", scheduler_host="192.0.2.1", plog="/r/plog/rank-3")
+
+
+def hccl(worker: WorkerEnv = ON_NPU, **user: str) -> dict[str, str]:
+    """Return what of HCCL's and CANN's variables is set for a worker."""
+    found = written(worker, user=user)
+    return {name: found[name] for name in FOR_HCCL & found.keys()}
+
+
+def test_hccl_is_told_its_address_and_its_patience_and_cann_where_to_log() -> None:
+    assert hccl() == {
+        "HCCL_CONNECT_TIMEOUT": "600",
+        "HCCL_EXEC_TIMEOUT": "1800",
+        "HCCL_IF_IP": "192.0.2.7",
+        "ASCEND_PROCESS_LOG_PATH": "/r/plog/rank-3",
+    }
+    assert "HCCL_IF_IP" not in hccl(replace(ON_NPU, worker_ip="127.0.0.1"))  # one host
+    assert hccl(replace(ON_NPU, target="CPU")) == {}
+    assert hccl(replace(SCHEDULER, target="Ascend")) == {}
+
+
+@pytest.mark.parametrize(("asked", "given"), [(30, "30"), (1800, "1800"), (17_340, "17340"), (86_400, "17340")])
+def test_a_910_takes_no_longer_patience_than_17340_s(asked: int, given: str) -> None:
+    assert hccl(replace(ON_NPU, collective_timeout_s=asked))["HCCL_EXEC_TIMEOUT"] == given
+
+
+@pytest.mark.parametrize("name", sorted(FOR_HCCL))
+def test_what_the_user_set_for_hccl_stays(name: str) -> None:
+    assert hccl(**{name: "192.0.2.99"}).keys() == FOR_HCCL - {name}
+    assert hccl(**{name: ""}).keys() == FOR_HCCL  # set to nothing: not set
+
+
+def test_an_interface_that_the_user_named_counts_before_the_address() -> None:
+    assert hccl(HCCL_SOCKET_IFNAME="=bond0").keys() == FOR_HCCL - {"HCCL_IF_IP"}
 
 
 def test_what_the_user_set_stays() -> None:

@@ -216,3 +216,28 @@ def test_a_launcher_that_dies_between_two_attempts_ends_the_job_and_it_says_how_
     with pytest.raises(JobError) as before, said_how_to_go_on(RunDir(tmp_path), LAYOUT, has_run=False):
         raise gone
     assert before.value is gone
+
+
+PLOG = """[EVENT] HCCL(991,python):2026-11-02-11:04:05.000.001 [op_base.cc:900] Entry-HcclGetRootInfo
+[ERROR] HCCL(991,python):2026-11-02-11:06:05.123.456 [hccl_socket_manager.cc:778] wait socket establish timeout, role[1]
+[ERROR] HCCL(991,python):2026-11-02-11:06:05.123.999 [topoinfo.cc:80] EI0006: Getting socket times out. Reason: no peer
+"""
+
+
+def test_what_cann_wrote_into_its_log_is_explained_and_the_log_is_named(tmp_path: Path) -> None:
+    """The lines are as in github.com/vllm-project/vllm-ascend/issues/1955."""
+    run = RunDir(tmp_path)
+    plog = run.plog(1, "rank-1") / "debug/plog/plog-991_20261102110405.log"
+    plog.parent.mkdir(parents=True)
+    plog.write_text(PLOG)
+    run.log(1, "rank-1").write_text("RuntimeError: Init hccl failed\n")
+    outcome = Outcome("failure", failures=(Exited(5.0, "rank-1", ExitStatus(1)),))
+    found = find_own_failure(outcome, run, 1, "node-a")
+    assert found is not None
+    plan = replace(plan_of(run, is_chief=True), target="Ascend")
+    steps = advise(found, plan, ALONE)
+    assert steps[0].startswith("EI0006, a rank did not reach another one in time")
+    assert "launch.hccl_connect_timeout_s" in steps[0]
+    shown = format_failure(replace(found, next_steps=steps), run)
+    assert f"its log: {run.log(1, 'rank-1')}; CANN's: {run.plog(1, 'rank-1')}" in shown
+    assert advise(found, replace(plan, target="CPU"), ALONE) == steps[1:]

@@ -52,7 +52,7 @@ def make_run(
     run = RunDir(folder)
     folder.mkdir(parents=True)
     save_text(run.config, format_config(load_config(None, settings)))
-    save_json(run.environment, describe_environment())
+    save_json(run.environment, describe_environment(cann=None))
     save_json(run.plan, {"attempt": 1, "target": "CPU", "world_size": num_ranks})
     write_steps(run, num_steps, num_ranks)
     write_evaluations(run, tags, num_clips, seed, unknown)
