@@ -128,7 +128,7 @@ def test_a_job_near_its_limit_goes_back_into_the_queue_and_its_next_start_goes_o
     assert submitted.returncode == 0, submitted.stderr
     job = submitted.stdout.strip()
     metrics, log = run / "metrics/rank-0.jsonl", cluster.folder / "job.log"
-    wait_for(lambda: metrics.is_file() and metrics.read_text(), 120, "the first step")
+    wait_for(lambda: metrics.is_file() and metrics.read_text(), 400, "the first step")
     assert cluster.run("scancel", "--batch", "--signal=USR1", job).returncode == 0
     wait_for(lambda: "back into the queue (start 2)" in log.read_text(), 60, "the checkpoint, and the requeue")
     wait_for(lambda: "Restarts=1" in cluster.run("scontrol", "show", "job", job).stdout, 30, "Slurm has it in the queue")
@@ -136,7 +136,7 @@ def test_a_job_near_its_limit_goes_back_into_the_queue_and_its_next_start_goes_o
     stopped_after = len(metrics.read_text().splitlines())
     assert 0 < stopped_after < 200
     wait_for(lambda: cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now").returncode == 0, 30, "no wait")
-    wait_for(lambda: "done: 200 steps" in log.read_text().partition("(start 2)")[2], 170, "the second start ends the run")
+    wait_for(lambda: "done: 200 steps" in log.read_text().partition("(start 2)")[2], 400, "the second start ends the run")
     steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
     assert steps == list(range(1, 201))
     assert (run / "logs/attempt-2").is_dir()
