@@ -12,7 +12,7 @@ import pytest
 from fcn4dist.cli.main import cli
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("docs/quickstart-mtt.md", "docs/annotations.md", "docs/prepare.md")
+PAGES = ("docs/quickstart-mtt.md", "docs/annotations.md", "docs/prepare.md", "docs/ascend.md")
 
 
 def commands_of(page: str) -> list[str]:

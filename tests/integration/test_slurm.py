@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -114,6 +115,38 @@ def test_a_mistake_ends_the_job_with_its_exit_code(cluster: Cluster) -> None:
     result = cluster.run("sbatch", "--wait", "--output=job.log", RECIPE, "--data", "nowhere", "--devices", 1)
     assert result.returncode == 2, cluster.log()
     assert "nowhere: no such folder" in (cluster.folder / "job.log").read_text()
+
+
+def test_a_job_near_its_limit_goes_back_into_the_queue_and_its_next_start_goes_on(
+    cluster: Cluster, tiny_shards: Path, tmp_path: Path
+) -> None:
+    """SIGUSR1 to the script, as Slurm sends it before the limit: a checkpoint, a second start, and every step once."""
+    run = tmp_path / "run"
+    longer = ["--set", "train.epochs=12", "--set", "evaluate.every_epochs=12"]
+    options = [*("--devices", 1, "--data", tiny_shards), f"--run-dir={run}", *SHORT, *longer]
+    submitted = cluster.run("sbatch", "--parsable", "--output=job.log", RECIPE, *options)
+    assert submitted.returncode == 0, submitted.stderr
+    job = submitted.stdout.strip()
+    metrics, log = run / "metrics/rank-0.jsonl", cluster.folder / "job.log"
+    wait_for(lambda: metrics.is_file() and metrics.read_text(), 400, "the first step")
+    assert cluster.run("scancel", "--batch", "--signal=USR1", job).returncode == 0
+    wait_for(lambda: "back into the queue (start 2)" in log.read_text(), 60, "the checkpoint, and the requeue")
+    wait_for(
+        lambda: "Restarts=1" in cluster.run("scontrol", "show", "job", job).stdout, 30, "Slurm has it in the queue"
+    )
+    assert processes_of(run) == []
+    stopped_after = len(metrics.read_text().splitlines())
+    assert 0 < stopped_after < 60
+    # Slurm would wait two minutes; in the second of the requeue slurmd still refuses the job ("credential revoked")
+    hastened = cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now+5seconds")
+    assert hastened.returncode == 0, hastened.stderr
+    wait_for(
+        lambda: "done: 60 steps" in log.read_text().partition("(start 2)")[2], 400, "the second start ends the run"
+    )
+    steps = [json.loads(line)["step"] for line in metrics.read_text().splitlines()]
+    assert steps == list(range(1, 61))
+    assert (run / "logs/attempt-2").is_dir()
+    wait_for(lambda: "JobState=COMPLETED" in cluster.run("scontrol", "show", "job", job).stdout, 30, "it is over")
 
 
 def test_scancel_ends_every_rank(cluster: Cluster, tiny_shards: Path, tmp_path: Path) -> None:

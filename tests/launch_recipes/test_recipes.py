@@ -1,4 +1,4 @@
-"""The recipes in launch/: clean shell, YAML with the fields of the published schemas, and a wait that really waits.
+"""The recipes in launch/: clean shell, YAML with the fields of the published schemas, and shell in it that is really run.
 
 The schemas: volcano-sh/volcano config/crd/volcano/bases/batch.volcano.sh_jobs.yaml at 0318bf6, and Ascend/mind-cluster
 component/ascend-operator/build/ascend-operator.yaml at 11f92f3 with the operator's own checks in
@@ -8,10 +8,11 @@ component/ascend-operator/pkg/controllers/v1/ascendjob_validate.go at 36f7c08; o
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,13 @@ import yaml
 from operator_table import operator_table
 
 from fcn4dist.cli.launch import launch
+from fcn4dist.config import LaunchConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ROOT / "launch"
 ASCEND_PODS = {"192.0.2.7": range(8), "192.0.2.8": range(8)}  # of an AscendJob: address, devices
 SCRIPTS = ["one_host.sh", "ssh.sh", "slurm.sbatch"]
+ASCEND_JOBS = ["ascendjob.yaml", "mindcluster.yaml"]
 
 VOLCANO_SPEC = {
     *("maxRetry", "minAvailable", "minSuccess", "networkTopology", "plugins", "policies", "priorityClassName", "queue"),
@@ -58,23 +61,39 @@ def load(name: str) -> dict[str, Any]:
 
 
 def pods() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the pod specs of both jobs."""
+    """Yield the pod specs of all jobs."""
     for task in load("volcano.yaml")["spec"]["tasks"]:
-        yield f"volcano {task['name']}", task["template"]["spec"]
-    for name, replica in load("ascendjob.yaml")["spec"]["replicaSpecs"].items():
-        yield f"ascendjob {name}", replica["template"]["spec"]
+        yield f"volcano.yaml {task['name']}", task["template"]["spec"]
+    for job in ASCEND_JOBS:
+        for name, replica in load(job)["spec"]["replicaSpecs"].items():
+            yield f"{job} {name}", replica["template"]["spec"]
 
 
 PODS = list(pods())
 pod_of_each = pytest.mark.parametrize("pod", [pod for _, pod in PODS], ids=[name for name, _ in PODS])
 
 
+def worker(job: str) -> dict[str, Any]:
+    """Return the pod of an AscendJob's workers; that of its scheduler is the same."""
+    pod: dict[str, Any] = load(job)["spec"]["replicaSpecs"]["Worker"]["template"]["spec"]
+    return pod
+
+
+def shell_of(container: dict[str, Any]) -> str:
+    """Return the script of a container that starts a shell."""
+    *shell, script = container["args"]
+    assert shell == ["sh", "-c"]
+    return str(script)
+
+
 def wait_script() -> str:
     """Return the shell of the AscendJob's initContainer."""
-    (script,) = load("ascendjob.yaml")["spec"]["replicaSpecs"]["Worker"]["template"]["spec"]["initContainers"][0][
-        "args"
-    ]
-    return str(script)
+    return shell_of(worker("ascendjob.yaml")["initContainers"][0])
+
+
+def resume_script() -> str:
+    """Return the shell that starts or resumes the rescheduled job."""
+    return shell_of(worker("mindcluster.yaml")["containers"][0])
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -86,12 +105,12 @@ def test_shell_is_clean(name: str) -> None:
     assert os.access(RECIPES / name, os.X_OK)
 
 
-def test_the_shell_inside_the_yaml_is_clean() -> None:
+@pytest.mark.parametrize("script", [wait_script, resume_script])
+def test_the_shell_inside_the_yaml_is_clean(script: Callable[[], str]) -> None:
     if shutil.which("shellcheck") is None:
         pytest.skip("shellcheck is not installed")
-    done = subprocess.run(
-        ["shellcheck", "--shell=sh", "-"], input=wait_script(), capture_output=True, text=True, check=False
-    )
+    command = ["shellcheck", "--shell=sh", "-"]
+    done = subprocess.run(command, input=script(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 
@@ -116,8 +135,9 @@ def test_the_volcano_job_has_the_fields_of_its_schema() -> None:
     assert {"env", "svc"} <= spec["plugins"].keys()  # who am I, and where is node 0
 
 
-def test_the_ascend_job_has_the_fields_of_its_schema_and_passes_the_operators_checks() -> None:
-    job = load("ascendjob.yaml")
+@pytest.mark.parametrize("name", ASCEND_JOBS)
+def test_the_ascend_job_has_the_fields_of_its_schema_and_passes_the_operators_checks(name: str) -> None:
+    job = load(name)
     spec, replicas = job["spec"], job["spec"]["replicaSpecs"]
     assert (job["apiVersion"], job["kind"]) == ("mindxdl.gitee.com/v1", "AscendJob")
     assert spec.keys() <= ASCEND_SPEC
@@ -136,15 +156,15 @@ def test_the_ascend_job_has_the_fields_of_its_schema_and_passes_the_operators_ch
         assert "ascendjob-port" in [port["name"] for port in container["ports"]]
 
 
-def test_the_operators_rank_table_is_mounted_where_it_is_waited_for_and_used() -> None:
-    job = load("ascendjob.yaml")
-    pod = job["spec"]["replicaSpecs"]["Worker"]["template"]["spec"]
+@pytest.mark.parametrize("name", ASCEND_JOBS)
+def test_the_operators_rank_table_is_mounted_where_it_is_waited_for_and_used(name: str) -> None:
+    job, pod = load(name), worker(name)
     volume = next(volume for volume in pod["volumes"] if volume["name"] == "ranktable")  # the operator's own name
     own = f"{job['metadata']['namespace']}.{job['metadata']['name']}"
     assert volume["hostPath"]["path"] == f"/user/mindx-dl/ranktable/{own}"
     table = "/user/serverid/devindex/config/hccl.json"
-    assert f"table={table}" in wait_script()
-    assert f"--rank-table={table}" in pod["containers"][0]["command"]
+    assert f"table={table}" in shell_of(pod["initContainers"][0])
+    assert f"--rank-table={table}" in launch_words(pod)
     assert pod["hostNetwork"] is True  # the table has the hosts' addresses
 
 
@@ -165,12 +185,63 @@ def test_pods_are_whole(pod: dict[str, Any]) -> None:
 
 
 @pod_of_each
+def test_pods_start_on_ascend_as_they_must(pod: dict[str, Any]) -> None:
+    """The image's entry point runs, the chip is named, a checkpoint has time, and HCCL takes the interface that is meant."""
+    assert all("command" not in container for container in [*pod.get("initContainers", []), *pod["containers"]])
+    assert pod["nodeSelector"].keys() == {"accelerator-type"}
+    assert pod["terminationGracePeriodSeconds"] >= LaunchConfig().grace_s + 30
+    variables = {variable["name"]: variable["valueFrom"] for variable in pod["containers"][0]["env"]}
+    address = "status.hostIP" if pod.get("hostNetwork") else "status.podIP"
+    assert variables["HCCL_IF_IP"] == {"fieldRef": {"fieldPath": address}}
+    (resource,) = pod["containers"][0]["resources"]["requests"]
+    given = variables["ASCEND_VISIBLE_DEVICES"]["fieldRef"]["fieldPath"]
+    assert given == f"metadata.annotations['{resource}']"
+
+
+def launch_words(pod: dict[str, Any]) -> list[str]:
+    """Return the words of a pod's launch; of a script, those that a first start would have."""
+    words: list[str] = pod["containers"][0]["args"]
+    if words[0] == "sh":
+        script = shell_of(pod["containers"][0]).replace('"$option=$run"', "--run-dir=/runs/mindcluster")
+        words = shlex.split(script.partition("exec ")[2].replace("\\\n", " "))
+    return words
+
+
+@pod_of_each
 def test_the_commands_are_ours(pod: dict[str, Any]) -> None:
-    program, verb, *options = pod["containers"][0]["command"]
+    program, verb, *options = launch_words(pod)
     assert (program, verb) == ("fcn4dist", "launch")
     with launch.make_context("launch", list(options)) as context:  # raises for an option that does not exist
         assert isinstance(context, click.Context)
         assert context.params["run_dir"] is not None
+
+
+def test_the_rescheduled_job_is_the_ascend_job_with_labels_and_a_start_that_resumes() -> None:
+    job, plain = load("mindcluster.yaml"), load("ascendjob.yaml")
+    labels = job["metadata"]["labels"]
+    assert labels.pop("fault-scheduling") == "grace"  # with hostNetwork MindCluster takes no other
+    assert int(labels.pop("fault-retry-times")) == job["spec"]["runPolicy"].pop("backoffLimit") > 0
+    assert plain["spec"]["runPolicy"].pop("backoffLimit") == 0
+    for each in (job, plain):
+        for replica in each["spec"]["replicaSpecs"].values():
+            assert replica["restartPolicy"] == replica["template"]["spec"]["restartPolicy"] == "Never"
+            replica["template"]["spec"]["containers"][0].pop("args", None)  # both replicas are one value
+    assert job == plain
+
+
+def test_a_rescheduled_start_resumes_what_the_first_one_began(tmp_path: Path) -> None:
+    (tmp_path / "fcn4dist").write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / "fcn4dist").chmod(0o755)
+    run = tmp_path / "run"
+    script = resume_script().replace("/runs/mindcluster", str(run))
+    variables = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    command = ["sh", "-c", script]
+    first = subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout.split()
+    run.mkdir()
+    (run / "config.yaml").touch()
+    second = subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout.split()
+    assert (f"--run-dir={run}" in first, f"--resume={run}" in second) == (True, True)
+    assert [word for word in first if "run" not in word] == [word for word in second if "resume" not in word]
 
 
 @pytest.fixture
