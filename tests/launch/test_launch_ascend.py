@@ -263,7 +263,7 @@ def test_where_addresses_cannot_be_found_the_job_goes_on_without_a_table_and_say
     (tmp_path / "run").mkdir()
     (tmp_path / "run/rank_table.json").write_text("of an earlier attempt")
     started = start(kinds, damage=damage)
-    assert re.fullmatch(f"no rank table: .*{reason}.*; HCCL finds the addresses by itself\n", started.said)
+    assert re.search(f"(?m)^no rank table: .*{reason}.*; HCCL finds the addresses by itself$", started.said)
     assert [started.table(node) for node in range(len(kinds))] == [None] * len(kinds)
     environments = [worker.process.env for plan in started.plans for worker in plan.workers]
     assert not any("RANK_TABLE_FILE" in env for env in environments)
