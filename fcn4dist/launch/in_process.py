@@ -50,7 +50,7 @@ def train_here(
         with writing(run):
             save_text(run.config, format_config(config))
             save_json(run.environment, describe_environment())
-        start_device(target, SINGLE.device)
+        start_device(target, SINGLE.device, is_deterministic=config.launch.deterministic)
         from fcn4dist.train.loop import train  # MindSpore loads here, after all that can be refused without it
 
         stop, resumes = StopRequest(also=(signal.SIGINT,)), resume and has_checkpoint(run.checkpoints)
