@@ -1,0 +1,100 @@
+"""Builds libraries that stand for CANN's, so that MindSpore's Ascend back end loads on a machine without an NPU, and compiles.
+
+What CANN must have is read from MindSpore's own libraries, so that the stubs fit the version that is installed: every function
+that they want, and that none of them has, is made here and returns 0. Those whose answers matter are in device.cc.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+HERE = Path(__file__).parent
+TOOLS = ("g++", "nm", "readelf")
+BACK_END = {
+    "libmindspore_ascend.so",
+    "libmindspore_ops_ascend.so",
+    "libmindspore_ge_backend.so",
+    "libmindspore_ascend_res_manager.so",
+    "libd_collective.so",
+    "libhccl_plugin.so",
+    "libmindspore_graph_ir.so",
+}
+OF_CANN = re.compile(r"(acl|hal[A-Z]|Hccl|rt[A-Z]|_ZNK?2ge)")
+LOOKED_UP = re.compile(rb"\0(acl(?!nn)[A-Za-z0-9]{3,60})(?=\0)")  # by name, at run time
+CONSTRUCTOR = re.compile(r"_ZN2ge\d+([A-Za-z]+?)C[12]E")
+# of ge's classes that own nothing but a shared pointer, and a table of virtual functions or a vector: so many bytes are set to 0
+SIZES = {"Operator": 24, "GraphBuffer": 24} | dict.fromkeys(
+    ("AscendString", "Tensor", "TensorDesc", "Shape", "TensorType", "Promote", "Graph", "Session"), 16
+)
+OPENED = ("libhccl.so", "libopapi.so", "libascend_hal.so")  # at run time, so no library says that it needs them
+
+
+def missing_tools() -> list[str]:
+    """Return what cannot be called here of what building takes."""
+    return [tool for tool in TOOLS if shutil.which(tool) is None]
+
+
+def build(mindspore: Path, folder: Path) -> Path:
+    """Return the folder of the libraries, for LD_LIBRARY_PATH; `mindspore` is the installed package."""
+    libraries = [
+        *mindspore.glob("lib/*.so*"),
+        *mindspore.glob("lib/plugin/*.so*"),
+        *mindspore.glob("lib/plugin/*/*.so*"),
+    ]
+    own = [path for path in [*libraries, *mindspore.glob("*.so")] if "gpu" not in path.name]
+    back_end = [path for path in libraries if path.name.split(".so")[0] + ".so" in BACK_END]
+    out = folder / "latest" / "lib64"  # MindSpore looks for `latest` in the path
+    out.mkdir(parents=True)
+    objects = [out / "device.o", out / "rest.o"]
+    _compile(HERE / "device.cc", objects[0])
+    done = {*_symbols("--defined-only", own), *_symbols("--defined-only", [objects[0]])}
+    wanted = {name for name in _symbols("--undefined-only", back_end) if OF_CANN.match(name)}
+    wanted |= {name.decode() for path in back_end for name in LOOKED_UP.findall(path.read_bytes())}
+    rest = out / "rest.cc"
+    rest.write_text("#include <cstring>\n" + "".join(f"{_stub(name)}\n" for name in sorted(wanted - done)))
+    _compile(rest, objects[1])
+    _link(out / "libascendcl.so", [str(path) for path in objects])
+    names = {path.name for path in own}
+    for needed in sorted({*_needed(back_end), *OPENED} - names - {"libascendcl.so"}):
+        _link(out / needed, [f"-L{out}", "-Wl,--no-as-needed", "-lascendcl"])
+    return out
+
+
+def _stub(name: str) -> str:
+    constructor = CONSTRUCTOR.match(name)
+    if constructor is None:
+        return f'extern "C" long {name}() {{ return 0; }}'
+    return f'extern "C" void {name}(void *self) {{ std::memset(self, 0, {SIZES.get(constructor[1], 0)}); }}'
+
+
+def _symbols(kind: str, libraries: Iterable[Path]) -> Iterator[str]:
+    """Yield the names of functions and data; of undefined ones those that must be found."""
+    for path in libraries:
+        command = ["nm", kind, str(path)] if path.suffix == ".o" else ["nm", "-D", kind, str(path)]
+        for line in subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines():
+            kind_and_name = line.split()[-2:]
+            if kind_and_name[0] not in "wv":
+                yield kind_and_name[1].split("@")[0]
+
+
+def _needed(libraries: Iterable[Path]) -> Iterator[str]:
+    """Yield the libraries that these need and that neither the system nor MindSpore has."""
+    for path in libraries:
+        found = subprocess.run(["readelf", "-d", str(path)], capture_output=True, text=True, check=True).stdout
+        for name in re.findall(r"\(NEEDED\).*\[(.+)\]", found):
+            if not re.match(r"lib(c|m|dl|rt|pthread|gcc_s|stdc\+\+|gomp|mindspore_.*)\.so|ld-linux", name):
+                yield name
+
+
+def _compile(source: Path, target: Path) -> None:
+    # the strings of CANN's libraries, and of MindSpore's, are those of the C++ library before GCC 5
+    options = ["-D_GLIBCXX_USE_CXX11_ABI=0", "-fPIC", "-O0", "-w"]
+    subprocess.run(["g++", *options, "-c", str(source), "-o", str(target)], check=True)
+
+
+def _link(target: Path, inputs: list[str]) -> None:
+    subprocess.run(["g++", "-shared", f"-Wl,-soname,{target.name}", "-o", str(target), *inputs], check=True)
