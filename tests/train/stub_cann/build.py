@@ -14,15 +14,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 TOOLS = ("g++", "nm", "readelf")
-BACK_END = {
-    "libmindspore_ascend.so",
-    "libmindspore_ops_ascend.so",
-    "libmindspore_ge_backend.so",
-    "libmindspore_ascend_res_manager.so",
-    "libd_collective.so",
-    "libhccl_plugin.so",
-    "libmindspore_graph_ir.so",
-}
+BACK_END = ("libmindspore_ascend.so.2", "libmindspore_ge_backend.so", "libhccl_plugin.so")  # loaded at run time
+OF_SYSTEM = re.compile(r"lib(c|m|dl|rt|z|pthread|gcc_s|stdc\+\+|gomp)\.so|ld-linux")
 OF_CANN = re.compile(r"(acl|hal[A-Z]|Hccl|rt[A-Z]|_ZNK?2ge)")
 LOOKED_UP = re.compile(rb"\0(acl(?!nn)[A-Za-z0-9]{3,60})(?=\0)")  # by name, at run time
 CONSTRUCTOR = re.compile(r"_ZN2ge\d+([A-Za-z]+?)C[12]E")
@@ -40,27 +33,21 @@ def missing_tools() -> list[str]:
 
 def build(mindspore: Path, folder: Path) -> Path:
     """Return the folder of the libraries, for LD_LIBRARY_PATH; `mindspore` is the installed package."""
-    libraries = [
-        *mindspore.glob("lib/*.so*"),
-        *mindspore.glob("lib/plugin/*.so*"),
-        *mindspore.glob("lib/plugin/*/*.so*"),
-    ]
-    own = [path for path in [*libraries, *mindspore.glob("*.so")] if "gpu" not in path.name]
-    back_end = [path for path in libraries if path.name.split(".so")[0] + ".so" in BACK_END]
+    own = {path.name: path for path in mindspore.rglob("*.so*") if "gpu" not in str(path)}
+    back_end, missing = _loaded(own)
     out = folder / "latest" / "lib64"  # MindSpore looks for `latest` in the path
     out.mkdir(parents=True)
     objects = [out / "device.o", out / "rest.o"]
     _compile(HERE / "device.cc", objects[0])
-    done = {*_symbols("--defined-only", own), *_symbols("--defined-only", [objects[0]])}
+    done = {*_symbols("--defined-only", own.values()), *_symbols("--defined-only", [objects[0]])}
     wanted = {name for name in _symbols("--undefined-only", back_end) if OF_CANN.match(name)}
     wanted |= {name.decode() for path in back_end for name in LOOKED_UP.findall(path.read_bytes())}
     rest = out / "rest.cc"
     rest.write_text("#include <cstring>\n" + "".join(f"{_stub(name)}\n" for name in sorted(wanted - done)))
     _compile(rest, objects[1])
     _link(out / "libascendcl.so", [str(path) for path in objects])
-    names = {path.name for path in own}
-    for needed in sorted({*_needed(back_end), *OPENED} - names - {"libascendcl.so"}):
-        _link(out / needed, [f"-L{out}", "-Wl,--no-as-needed", "-lascendcl"])
+    for name in sorted({*missing, *OPENED} - {"libascendcl.so"}):
+        _link(out / name, [f"-L{out}", "-Wl,--no-as-needed", "-lascendcl"])
     return out
 
 
@@ -81,13 +68,17 @@ def _symbols(kind: str, libraries: Iterable[Path]) -> Iterator[str]:
                 yield kind_and_name[1].split("@")[0]
 
 
-def _needed(libraries: Iterable[Path]) -> Iterator[str]:
-    """Yield the libraries that these need and that neither the system nor MindSpore has."""
-    for path in libraries:
-        found = subprocess.run(["readelf", "-d", str(path)], capture_output=True, text=True, check=True).stdout
-        for name in re.findall(r"\(NEEDED\).*\[(.+)\]", found):
-            if not re.match(r"lib(c|m|dl|rt|pthread|gcc_s|stdc\+\+|gomp|mindspore_.*)\.so|ld-linux", name):
-                yield name
+def _loaded(own: dict[str, Path]) -> tuple[list[Path], set[str]]:
+    """Return the libraries that are loaded for Ascend, and the names of those that neither MindSpore nor the system has."""
+    loaded, missing = list(BACK_END), set()
+    for name in loaded:
+        found = subprocess.run(["readelf", "-d", str(own[name])], capture_output=True, text=True, check=True).stdout
+        for needed in re.findall(r"\(NEEDED\).*\[(.+)\]", found):
+            if needed in own:
+                loaded += [needed] if needed not in loaded else []
+            elif not OF_SYSTEM.match(needed):
+                missing.add(needed)
+    return [own[name] for name in loaded], missing
 
 
 def _compile(source: Path, target: Path) -> None:
