@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -39,7 +40,7 @@ QUICK = [
     ("310P", 1, ("O2:1",)),
 ]
 ALL = [(chip, 0, tuple(f"{amp}:{parts}" for amp in ("O0", "O2", "O3") for parts in (1, 4))) for chip in CHIPS]
-MISSING_KERNEL = "OperatorFactory is not exist, op type: Conv2D"  # CANN's list of operators is empty here
+MISSING = r"OperatorFactory is not exist, op type: Conv2D|aclnnInit not in \S*libopapi.so"  # CANN's own operators
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def _compile(cann: Path, folder: Path, chip: str, level: int, forms: tuple[str, 
 def _read(chip: str, level: int, line: dict[str, Any]) -> Compiled:
     texts = {path: Path(path).read_text() for path in line["graphs"]}
     whole = [parse_graph(text) for path, text in texts.items() if "_validate_" in path]
-    chosen = [text for path, text in texts.items() if "kernel_select_0_" in path]
+    chosen = [text for path, text in texts.items() if re.search(r"kernel_select_\d{1,3}_", path)]
     amp, num_parts = line["form"].split(":")
     return Compiled(chip, level, amp, int(num_parts), whole, chosen, line["kernels"], line["error"])
 
@@ -164,10 +165,9 @@ def test_chips_with_kernels_of_their_own_compute_nothing_on_the_host(quick: list
     compiled = [step for step in quick if step.level == 1]
     assert {step.chip for step in compiled} == {"910B", "A3", "950", "310P"}
     for step in compiled:
-        assert step.error == MISSING_KERNEL, step.chip
-        (text,) = step.chosen
-        assert len(of(parse_graph(text), "AllReduce")) == 1
-        assert 'primitive_target: "CPU"' not in text, step.chip
+        assert re.match(MISSING, step.error), (step.chip, step.error)
+        assert sum(len(of(parse_graph(text), "AllReduce")) for text in step.chosen) == 1, step.chip
+        assert not any('primitive_target: "CPU"' in text for text in step.chosen), step.chip
 
 
 def test_a_register_that_is_not_reduced_would_be_found(quick: list[Compiled]) -> None:

@@ -115,10 +115,10 @@ def test_a_stop_comes_after_the_step_that_has_begun_by_then_and_resumes_exactly(
 
 
 @pytest.mark.parametrize("ahead", [0, 1])
-def test_a_run_without_an_update_ends_after_the_same_step(
+def test_a_run_that_diverges_ends_after_the_same_step(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead: int
 ) -> None:
     monkeypatch.setattr("fcn4dist.train.loop.steps_ahead", lambda: ahead)
-    with pytest.raises(JobError, match=r"^step 2: the last 2 steps overflowed"):
-        train(tmp_path, data, loss_scale=3e38, max_overflows=2)
-    assert [line["overflow"] for line in steps_of(tmp_path)] == [True, True]
+    with pytest.raises(JobError, match=r"^step 3: the training has diverged: for 2 steps"):
+        train(tmp_path, data, lr=1e6, max_diverged_steps=2)
+    assert [line["loss"] is not None and line["loss"] < 1 for line in steps_of(tmp_path)] == [True, False, False]

@@ -23,7 +23,8 @@ CONSTRUCTOR = re.compile(r"_ZN2ge\d+([A-Za-z]+?)C[12]E")
 SIZES = {"Operator": 24, "GraphBuffer": 24} | dict.fromkeys(
     ("AscendString", "Tensor", "TensorDesc", "Shape", "TensorType", "Promote", "Graph", "Session"), 16
 )
-OPENED = ("libhccl.so", "libopapi.so", "libascend_hal.so")  # at run time, so no library says that it needs them
+# at run time, so no library says that it needs them
+OPENED = ("libhccl.so", "libopapi.so", "libascend_hal.so", "libacl_op_compiler.so", "libacl_tdt_channel.so")
 
 
 def missing_tools() -> list[str]:
