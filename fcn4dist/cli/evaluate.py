@@ -134,7 +134,7 @@ def _score(
 
     target = resolve_target(config.launch.device_target)
     prepare_imports(target)
-    start_device(target, SINGLE.device)  # before the first parameter is read
+    start_device(target, SINGLE.device, is_scoring=True)  # before the first parameter is read
     from fcn4dist.evaluate.of_checkpoint import evaluate_checkpoint  # MindSpore loads here, not for --help
 
     evaluation, folder = evaluate_checkpoint(checkpoint, data_dir, split, config, thresholds)

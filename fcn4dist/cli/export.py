@@ -70,6 +70,10 @@ def export(
         raise ConfigError(f"--output {output}: expected a name that ends in .{', .'.join(FORMATS)}, or --format")
     require_mindspore()
     target = _target_of(chosen, config)
+    if chosen == "air":
+        click.echo(
+            "AIR is deprecated by MindSpore; better: --format mindir, and MindSpore Lite's converter_lite", err=True
+        )
     prepare_imports(target)
     from fcn4dist.export.pipeline import ExportRequest, export_checkpoint  # MindSpore loads here, not for --help
 

@@ -197,6 +197,7 @@ class LaunchConfig(Section):
 
     device_target: Literal["auto", "Ascend", "CPU"] = "auto"
     devices: PositiveInt = 1  # workers on this host
+    deterministic: bool = False  # on Ascend: the same bits from the same steps, more slowly; on CPU it is always so
     bind_cores: bool = True  # divide the cores among the ranks and pin each rank to its own (CPU only)
     collective_timeout_s: PositiveInt = 1800  # how late a rank may be to a collective before all fail
     hccl_connect_timeout_s: Annotated[int, Field(ge=120, le=7200)] = 600  # for NPUs to reach each other; HCCL's range

@@ -31,7 +31,7 @@ class CheckpointScorer:
     @classmethod
     def open(cls, checkpoint: Path, config: RunConfig, target: Target) -> CheckpointScorer:
         """Open the checkpoint that `checkpoint` means; see `open_model`."""
-        start_device(target, SINGLE.device)
+        start_device(target, SINGLE.device, is_scoring=True)
         model = open_model(checkpoint, config)
         card = model.card
         listener = Listener(card.mel, card.model, tuple(card.tags), load_thresholds(model), model.path.name)
@@ -59,7 +59,7 @@ class MindirScorer:
     def open(cls, file: Path, target: Target) -> MindirScorer:
         """Open the file that its card describes."""
         card = load_card(file)
-        start_device(target, SINGLE.device)
+        start_device(target, SINGLE.device, is_scoring=True)
         thresholds = None if card.thresholds is None else tuple(card.thresholds)
         return cls(file, Listener(card.mel, card.model, tuple(card.tags), thresholds, card.checkpoint))
 

@@ -58,7 +58,7 @@ def export_checkpoint(request: ExportRequest, config: RunConfig, target: Target)
     Raises CheckpointError, ConfigError, DataError or DeviceError for what the user can mend, JobError when the scores differ.
     """
     check_output(request.output, request.format)
-    start_device(target, SINGLE.device)
+    start_device(target, SINGLE.device, is_scoring=True)
     model = open_model(request.checkpoint, config, request.data_dir)
     network = model.build_network()
     with written_beside(request.output) as temporary:

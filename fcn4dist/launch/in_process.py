@@ -56,7 +56,7 @@ def train_here(
             save_text(run.config, format_config(config))
             save_json(run.environment, describe_environment(find_cann_version(os.environ)))
             run.end(0, "rank-0").unlink(missing_ok=True)  # of a session before
-        start_device(target, SINGLE.device)
+        start_device(target, SINGLE.device, is_deterministic=config.launch.deterministic)
         from fcn4dist.train.loop import train  # MindSpore loads here, after all that can be refused without it
 
         stop, resumes = StopRequest(also=(signal.SIGINT,)), resume and has_checkpoint(run.checkpoints)

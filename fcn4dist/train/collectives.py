@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import mindspore as ms
@@ -31,6 +32,16 @@ class _FromAll(nn.Cell):
         return self.gather(part)
 
 
+@cache  # a new cell is compiled anew; one that is kept, only where a shape is new
+def _from_chief() -> nn.Cell:
+    return _FromChief()
+
+
+@cache
+def _from_all() -> nn.Cell:
+    return _FromAll()
+
+
 WORD_BITS = 20  # of a whole number that travels in float32 words, which are exact up to 2**24
 NUM_WORDS = 3
 
@@ -45,7 +56,7 @@ def broadcast_state(parameters: Sequence[Parameter], numbers: Sequence[int], ran
     arrays = [parameter.asnumpy() for parameter in parameters]
     words = [(number >> WORD_BITS * i) % (1 << WORD_BITS) for number in numbers for i in range(NUM_WORDS)]
     flat = np.concatenate([*(array.astype(np.float32).ravel() for array in arrays), np.array(words, np.float32)])
-    received = _FromChief()(Tensor(flat)).asnumpy()
+    received = _from_chief()(Tensor(flat)).asnumpy()
     start = 0
     for parameter, array in zip(parameters, arrays, strict=True):
         values = received[start : start + array.size].reshape(array.shape).astype(array.dtype)
@@ -65,6 +76,6 @@ def gather_rows(part: NDArray[Any], num_rows: int, rank: Rank) -> NDArray[np.flo
     most = -(-num_rows // rank.world_size)
     padded = np.zeros((most, part.shape[1]), np.float32)
     padded[: len(part)] = part
-    gathered = _FromAll()(Tensor(padded, ms.float32)).asnumpy()  # (world_size * most, columns), rank after rank
+    gathered = _from_all()(Tensor(padded, ms.float32)).asnumpy()  # (world_size * most, columns), rank after rank
     interleaved = gathered.reshape(rank.world_size, most, -1).swapaxes(0, 1).reshape(-1, part.shape[1])
     return np.ascontiguousarray(interleaved[:num_rows])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Any
 
@@ -18,15 +19,32 @@ def prepare_imports(target: Target) -> None:
     os.environ.setdefault("GLOG_v", "3")  # errors only
 
 
-def start_device(target: Target, position: int) -> None:
-    """Select the device, by its position among those that this process sees, and graph mode."""
+def start_device(target: Target, position: int, *, is_scoring: bool = False, is_deterministic: bool = False) -> None:
+    """Select the device, by its position among those that this process sees, and graph mode; call it before `join_job`.
+
+    `is_scoring`: this process compares scores and does not train, so that on Ascend convolutions of float32 are computed in
+    float32; CANN's default there is HF32, which rounds their inputs to 11 bits. `is_deterministic`: on Ascend the same inputs
+    give the same bits each time, more slowly; on CPU they always do.
+    """
     import mindspore as ms
 
     if target == "CPU":
         ms.set_device("CPU")
     else:
         ms.set_device("Ascend", position)
+        if is_scoring:
+            with contextlib.suppress(RuntimeError):  # a program that uses us as a library has chosen already
+                ms.device_context.ascend.op_precision.conv_allow_hf32(False)
+        if is_deterministic:
+            ms.set_deterministic(True)
     ms.set_context(mode=ms.GRAPH_MODE)
+
+
+def steps_ahead() -> int:
+    """Return how many steps are begun beyond the one that is read: an NPU works on by itself, a CPU has then done the step."""
+    import mindspore as ms
+
+    return 1 if ms.get_context("device_target") == "Ascend" else 0
 
 
 def join_job(world_size: int) -> None:

@@ -1,9 +1,15 @@
-"""The training of one rank, from its start to its end: train, save, evaluate, stop."""
+"""The training of one rank, from its start to its end: train, save, evaluate, stop.
+
+On Ascend a step is read after the next one has begun, so that the device does not wait for the host (`steps_ahead`). What a step
+says then acts one step later: a stop comes after the next step, and steps that change nothing end the run when one more has
+begun. All that is written down is as without: a step that is saved or evaluated is read before the next one begins.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from dataclasses import dataclass
 
 from fcn4dist.config import RunConfig
@@ -14,10 +20,12 @@ from fcn4dist.run.checkpoints import Progress
 from fcn4dist.run.folder import RunDir
 from fcn4dist.run.pulse import Phase, PulseFile
 from fcn4dist.train.checkpoint_writer import CheckpointWriter
-from fcn4dist.train.feed import Feed
+from fcn4dist.train.device import steps_ahead
+from fcn4dist.train.feed import Clips, Feed
 from fcn4dist.train.progress import describe_early_stop, learning_rate
 from fcn4dist.train.records import RankRecords
 from fcn4dist.train.start import start_run
+from fcn4dist.train.step import RunningStep
 from fcn4dist.train.stop_request import StopRequest
 from fcn4dist.train.validation import Validation
 
@@ -33,6 +41,16 @@ class TrainReport:
     evaluation: Evaluation | None  # the last one; the chief's alone
     stopped_by: int | None = None  # the signal that asked this rank, or 0 for another one; None: the run is finished
     early: str | None = None  # why it finished before its last step; the chief's alone
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A step that has begun and is not read."""
+
+    clips: Clips
+    lr: float
+    begin_s: float  # before the wait for the clips
+    step: RunningStep
 
 
 def train(
@@ -60,6 +78,9 @@ def train(
     records = RankRecords(run, course, config.checkpoint, progress, rank)
     feed = Feed(start.split, course, config.augment, config.model, rank.index).iter_clips(progress, stop)
     evaluation, stopped_by, early = None, None, None
+    begun: deque[_Begun] = deque()
+    num_ahead, ahead = steps_ahead(), progress  # `ahead`: where the run stands after all that has begun
+    done_s = 0.0  # when the last step was read
     try:
         with stop:
             while stopped_by is None and not course.is_done(progress):
@@ -69,21 +90,30 @@ def train(
                         evaluation, progress = validation.evaluate(progress)
                         if rank.is_chief:
                             writer.note_evaluation(progress)
+                    ahead = progress
                     continue
-                beat("data", progress.step + 1)
+                beat("data", ahead.step + 1)
                 clips = next(feed)
                 writer.check()
                 course.check_health(progress)
-                beat("compiling" if progress.step == start.progress.step else "step", progress.step + 1)
-                begin_s = time.perf_counter()
-                lr = learning_rate(config.train, progress.step, course.horizon, progress.num_reductions)
-                result = step(clips.mel_db, clips.labels, lr, keep=clips.keep, wants_stop=stop.is_set)
-                step_s = time.perf_counter() - begin_s + clips.wait_s
-                progress = course.after_step(progress, is_overflow=result.is_overflow, loss=result.loss)
-                records.add(progress, clips, lr, result, step_s, writer.waited_s)
-                if result.is_stop and not course.is_last(progress):
+                beat("compiling" if ahead.step == start.progress.step else "step", ahead.step + 1)
+                begin_s = time.perf_counter() - clips.wait_s
+                lr = learning_rate(config.train, ahead.step, course.horizon, ahead.num_reductions)
+                running = step.begin(clips.mel_db, clips.labels, lr, keep=clips.keep, wants_stop=stop.is_set)
+                begun.append(_Begun(clips, lr, begin_s, running))
+                ahead = course.after_step(ahead, is_overflow=False)
+                is_regular = ahead.step % config.checkpoint.every_steps == 0
+                is_pause, is_stop = is_regular or not ahead.is_evaluated, False
+                while len(begun) > (0 if is_pause else num_ahead):
+                    last = begun.popleft()
+                    result = last.step.read()
+                    begin_s, done_s = max(last.begin_s, done_s), time.perf_counter()
+                    progress = course.after_step(progress, is_overflow=result.is_overflow, loss=result.loss)
+                    records.add(progress, last.clips, last.lr, result, done_s - begin_s, writer.waited_s)
+                    is_stop = is_stop or result.is_stop
+                    is_pause = is_pause or is_stop
+                if is_stop and not course.is_last(progress):
                     stopped_by = stop.signal or 0
-                is_regular = progress.step % config.checkpoint.every_steps == 0
                 if rank.is_chief and (is_regular or not progress.is_evaluated or stopped_by is not None):
                     writer.save(progress, start.weights, step.state)
             if rank.is_chief and stopped_by is None and course.is_stopped_early(progress):

@@ -8,6 +8,8 @@ The gradients, the batch-norm statistics, the loss, the count of known labels, t
 travel in one tensor, so a step has a single collective, all ranks see the same numbers, so skip the same steps and stop after the
 same one. A rank must tell that it overflowed: on Ascend 910 numbers saturate, what comes back from the others looks finite, and
 the flag that `amp.all_finite` reads there is a register of the rank's own chip.
+What a step says comes back as one small tensor, its only copy to the host, and on Ascend the loop starts the next step before it
+reads that. The learning rate goes in with the clips.
 `Model(amp_level=...)` is not used: it does not run on CPU (see docs/log.md).
 
 Each micro-batch is normalized by its own statistics, and moves the moving ones from where they stood before the step. What is
@@ -51,6 +53,18 @@ class StepResult:
     is_overflow: bool  # a gradient or its square was not finite; nothing was updated
     loss_scale: float  # that this step used
     is_stop: bool = False  # a rank was asked to stop after this step
+
+
+@dataclass(frozen=True)
+class RunningStep:
+    """A step that the device has taken over, and may be busy with."""
+
+    told: Tensor  # (4,): loss, whether the update was made, loss scale, number of ranks that want to stop
+
+    def read(self) -> StepResult:
+        """Wait for the end of the step, and return what it says."""
+        loss, was_finite, scale, num_stops = self.told.asnumpy().tolist()
+        return StepResult(loss, was_finite == 0, scale, num_stops > 0)
 
 
 class TrainStep:
@@ -111,26 +125,33 @@ class TrainStep:
         keep: NDArray[np.float32] | None = None,
         wants_stop: bool = False,
     ) -> StepResult:
-        """Run one step on (rank_batch, 1, n_mels, frames) clips and (rank_batch, num_tags) labels at learning rate `lr`.
+        """Make one step and wait for its end; see `begin`."""
+        return self.begin(mel_db, labels, lr, keep=keep, wants_stop=wants_stop).read()
+
+    def begin(
+        self,
+        mel_db: NDArray[Any],
+        labels: NDArray[Any],
+        lr: float,
+        *,
+        keep: NDArray[np.float32] | None = None,
+        wants_stop: bool = False,
+    ) -> RunningStep:
+        """Start one step on (rank_batch, 1, n_mels, frames) clips and (rank_batch, num_tags) labels at learning rate `lr`.
 
         A label is 0 to 1 or -1 (unknown). `keep` (rank_batch, channels) is dropout's mask, see `FCN4.construct`. Where
-        `wants_stop` is set on any rank, every rank's result says so.
+        `wants_stop` is set on any rank, every rank's result says so. On CPU the step is over when this returns; on Ascend the
+        device works on, and whatever it is given next, the copy of a parameter too, comes after the step.
         """
-        stop = Tensor(float(wants_stop), ms.float32)
-        # not set_data: the compiled graph would go on with the rate of the first step
-        ops.assign(self.optimizer.learning_rate, Tensor(lr, ms.float32))
-        scale = float(self.scaler.scale.asnumpy())
+        rate, stop = Tensor(lr, ms.float32), Tensor(float(wants_stop), ms.float32)
         if self._plan.accumulation == 1:
-            loss, finite, stops = self._step(_tensor(mel_db), _tensor(labels), stop, _tensor(keep))
-        else:
-            size = self._plan.micro_batch
-            for start in range(0, len(mel_db), size):
-                part = slice(start, start + size)
-                mask = None if keep is None else keep[part]
-                self._accumulate(_tensor(mel_db[part]), _tensor(labels[part]), _tensor(mask))
-            loss, finite, stops = self._apply(stop)
-        is_stop = float(stops.asnumpy()) > 0
-        return StepResult(float(loss.asnumpy()), not bool(finite.asnumpy()), scale, is_stop)
+            return RunningStep(self._step(_tensor(mel_db), _tensor(labels), rate, stop, _tensor(keep)))
+        size = self._plan.micro_batch
+        for start in range(0, len(mel_db), size):
+            part = slice(start, start + size)
+            mask = None if keep is None else keep[part]
+            self._accumulate(_tensor(mel_db[part]), _tensor(labels[part]), _tensor(mask))
+        return RunningStep(self._apply(rate, stop))
 
 
 class LossScaler(nn.Cell):
@@ -201,11 +222,14 @@ class Update(nn.Cell):
         if self.is_distributed:
             self.reduce = ops.AllReduce(ops.ReduceOp.SUM)
 
-    def construct(self, loss: Tensor, gradients: Any, moved: Any, num_known: Tensor, stop: Tensor) -> Any:
-        """Return (mean unscaled loss, whether the update was made, the number of ranks that want to stop).
+    def construct(self, sums: Any, lr: Tensor, stop: Tensor) -> Tensor:
+        """Return what `RunningStep` holds; `sums` is of this rank's micro-batches.
 
-        `moved`: this rank's sum over its micro-batches of the statistics as each has moved them.
+        They are the scaled loss, its gradients, the statistics as each micro-batch has moved them, and the known labels.
         """
+        loss, gradients, moved, num_known = sums
+        ops.assign(self.descent.optimizer.learning_rate, lr)  # in the graph: set_data from outside would not be seen
+        used_scale = self.scaler.scale * 1.0
         values: Any = (*gradients, *moved)
         flat = ops.reshape(loss, (1,))
         if self.is_distributed:
@@ -239,7 +263,8 @@ class Update(nn.Cell):
         for i in range(len(self.stats)):
             ops.assign(self.stats[i], self.kept[i])
         self.scaler(finite)
-        return loss, finite, stop
+        told = (loss, ops.cast(finite, ms.float32), used_scale, stop)
+        return ops.concat([ops.reshape(value, (1,)) for value in told])
 
 
 class WholeStep(nn.Cell):
@@ -250,13 +275,13 @@ class WholeStep(nn.Cell):
         self.gradients = gradients
         self.update = update
 
-    def construct(self, mel_db: Tensor, labels: Tensor, stop: Tensor, keep: Tensor | None = None) -> Any:
-        """Return (mean unscaled loss, whether the update was made, the number of ranks that want to stop)."""
+    def construct(self, mel_db: Tensor, labels: Tensor, lr: Tensor, stop: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Return what `RunningStep` holds."""
         loss, gradients, num_known = self.gradients(mel_db, labels, keep)
         moved: Any = ()
         for stat in self.update.stats:
             moved = (*moved, stat)
-        return self.update(loss, gradients, moved, num_known, stop)
+        return self.update((loss, gradients, moved, num_known), lr, stop)
 
 
 class Accumulate(nn.Cell):
@@ -299,13 +324,13 @@ class ApplySums(nn.Cell):
         self.num_known = accumulate.num_known
         self.update = update
 
-    def construct(self, stop: Tensor) -> Any:
-        """Return (mean unscaled loss, whether the update was made, the number of ranks that want to stop)."""
+    def construct(self, lr: Tensor, stop: Tensor) -> Tensor:
+        """Return what `RunningStep` holds."""
         values: Any = ()
         for total in self.sums:
             values = (*values, total + 0.0)
         gradients, moved = values[: self.num_gradients], values[self.num_gradients :]
-        result = self.update(self.loss + 0.0, gradients, moved, self.num_known + 0.0, stop)
+        result = self.update((self.loss + 0.0, gradients, moved, self.num_known + 0.0), lr, stop)
         for total in self.sums:  # the next step starts from zero
             ops.assign(total, ops.zeros_like(total))
         ops.assign(self.loss, ops.zeros_like(self.loss))

@@ -112,7 +112,7 @@ def train_as_rank(worker: WorkerEnv, run: RunDir, attempt: int) -> None:
     pulse = PulseFile(run.pulse(attempt, worker.name))
     config = load_config(run.config)
     pulse.beat("importing")
-    start_device(worker.target, rank.device)
+    start_device(worker.target, rank.device, is_deterministic=config.launch.deterministic)
     from fcn4dist.train.loop import train  # MindSpore's import, done while the scheduler starts
 
     pulse.beat("joining")

@@ -18,7 +18,7 @@ ms.set_auto_parallel_context(parallel_mode="data_parallel", device_num=8, global
 model = ModelConfig(channels=[3, 4, 5, 6], pools=[(2, 2), (2, 3), (2, 2)])
 step = TrainStep(build_network(model, 5, "O0"), TrainConfig(), BatchPlan(16, 8))
 zeros = lambda *shape: ms.ops.zeros(shape, ms.float32)
-step._step.compile(zeros(2, 1, 24, 30), zeros(2, 5), zeros())
+step._step.compile(zeros(2, 1, 24, 30), zeros(2, 5), zeros(), zeros())
 """
 
 

@@ -1,0 +1,124 @@
+"""A loop that reads a step after the next one has begun, as on Ascend: the same records, the same checkpoints."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fcn4dist.config import build_config
+from fcn4dist.data.dataset import open_dataset
+from fcn4dist.data.shards import Row, RowFormat, write_shard
+from fcn4dist.errors import JobError
+from fcn4dist.job.rank import SINGLE
+from fcn4dist.run.folder import RunDir
+from fcn4dist.train.stop_request import StopRequest
+
+EPOCH, STEPS = 4, 8
+TIMES = {"samples_per_s", "data_wait_s", "checkpoint_wait_s", "step_s", "time_left_s"}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return 16 clips of 8 x 8 to train on and 8 to evaluate on, a tag that is heard in half of them."""
+    folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    for part, size in (("train", 16), ("val", 8)):
+        labels = [np.array([i % 2, (i + 1) % 2], np.int8) for i in range(size)]
+        clips = [rng.normal(-30 + 20 * label[0], 5, (1, 8, 8)).astype(np.float32) for label in labels]
+        rows = [Row(i, clip, label) for i, (clip, label) in enumerate(zip(clips, labels, strict=True))]
+        name = f"{part}.mindrecord0"
+        assert write_shard(folder / name, rows, size, RowFormat((1, 8, 8), "float32", 2), [name]) is not None
+    return folder
+
+
+class Asking:
+    """A pulse that asks for a stop as step `step` begins."""
+
+    def __init__(self, stop: StopRequest, step: int) -> None:
+        self._stop, self._step = stop, step
+
+    def beat(self, phase: str, step: int) -> None:
+        if (phase, step) == ("step", self._step):
+            self._stop.signal = signal.SIGTERM
+
+
+def train(folder: Path, data: Path, *, stop_in: int = 0, resume: bool = False, **settings: Any) -> Any:
+    from fcn4dist.train.device import start_device
+    from fcn4dist.train.loop import train
+
+    start_device("CPU", 0)
+    sections: dict[str, dict[str, Any]] = {
+        "model": {"channels": [4, 4, 4, 4], "pools": [[2, 2], [2, 2], [1, 1]]},
+        "mel": {"n_mels": 8},
+        "train": {"global_batch": 4, "epochs": STEPS // EPOCH, "warmup_steps": 3, "loss_scale": "dynamic", **settings},
+        "checkpoint": {"every_steps": 3},
+        "evaluate": {"batch": 4, "num_resamples": 0},
+    }
+    config, stop = build_config(sections, where="test"), StopRequest()
+    pulse: Any = Asking(stop, stop_in)
+    return train(config, RunDir(folder), open_dataset(data), SINGLE, resume=resume, stop=stop, pulse=pulse)
+
+
+def steps_of(folder: Path) -> list[dict[str, Any]]:
+    """Return the records of all steps but for what they took."""
+    lines = [json.loads(line) for line in RunDir(folder).metrics(0).read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in TIMES} for line in lines]
+
+
+def checkpoints_of(folder: Path) -> dict[str, bytes]:
+    files = [path for path in (folder / "checkpoints").rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+@pytest.fixture(scope="module")
+def read_at_once(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("at-once")
+    train(folder, data)
+    return folder
+
+
+@pytest.fixture
+def late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fcn4dist.train.loop.steps_ahead", lambda: 1)
+
+
+@pytest.mark.usefixtures("late")
+def test_records_and_checkpoints_are_those_of_a_loop_that_reads_at_once(
+    read_at_once: Path, data: Path, tmp_path: Path
+) -> None:
+    train(tmp_path, data)
+    assert len(steps_of(tmp_path)) == STEPS
+    assert steps_of(tmp_path) == steps_of(read_at_once)
+    saved = checkpoints_of(read_at_once)
+    assert {path.split("/")[1] for path in saved if "step-" in path} == {f"step-{n:08d}" for n in (3, 4, 6, 8)}
+    assert checkpoints_of(tmp_path) == saved
+
+
+@pytest.mark.usefixtures("late")
+@pytest.mark.parametrize(("asked_in", "stopped_after"), [(2, 3), (3, 3), (5, 6), (7, STEPS)])
+def test_a_stop_comes_after_the_step_that_has_begun_by_then_and_resumes_exactly(
+    read_at_once: Path, data: Path, tmp_path: Path, asked_in: int, stopped_after: int
+) -> None:
+    """Step 3 is saved in any case, so it is read before another one begins; after step 7 only the last one is left."""
+    report = train(tmp_path, data, stop_in=asked_in)
+    assert report.progress.step == stopped_after == len(steps_of(tmp_path))
+    assert report.stopped_by == (None if stopped_after == STEPS else signal.SIGTERM)
+    if stopped_after < STEPS:
+        train(tmp_path, data, resume=True)
+    assert steps_of(tmp_path) == steps_of(read_at_once)
+    last = {path: found for path, found in checkpoints_of(read_at_once).items() if f"step-{STEPS:08d}" in path}
+    assert last.items() <= checkpoints_of(tmp_path).items()
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_a_run_that_diverges_ends_after_the_same_step(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    monkeypatch.setattr("fcn4dist.train.loop.steps_ahead", lambda: ahead)
+    with pytest.raises(JobError, match=r"^step 3: the training has diverged: for 2 steps"):
+        train(tmp_path, data, lr=1e6, max_diverged_steps=2)
+    assert [line["loss"] is not None and line["loss"] < 1 for line in steps_of(tmp_path)] == [True, False, False]
