@@ -15,6 +15,7 @@ from fcn4dist.run.folder import RunDir
 from fcn4dist.run.pulse import Phase, PulseFile
 from fcn4dist.train.checkpoint_writer import CheckpointWriter
 from fcn4dist.train.feed import Feed
+from fcn4dist.train.profiling import StepProfiler
 from fcn4dist.train.progress import describe_early_stop, learning_rate
 from fcn4dist.train.records import RankRecords
 from fcn4dist.train.start import start_run
@@ -59,9 +60,11 @@ def train(
     writer = CheckpointWriter(start.checkpoints, config.checkpoint.on_error)
     records = RankRecords(run, course, config.checkpoint, progress, rank)
     feed = Feed(start.split, course, config.augment, config.model, rank.index).iter_clips(progress, stop)
+    profiler = StepProfiler(config.launch.profiled, run.profile(rank.index))
+    profiler.announce(progress.step, course.num_steps)
     evaluation, stopped_by, early = None, None, None
     try:
-        with stop:
+        with stop, profiler:
             while stopped_by is None and not course.is_done(progress):
                 if not progress.is_evaluated:  # this step is saved already; that it is evaluated is noted last of all
                     beat("evaluating", progress.step + 1)
@@ -75,12 +78,16 @@ def train(
                 writer.check()
                 course.check_health(progress)
                 beat("compiling" if progress.step == start.progress.step else "step", progress.step + 1)
+                profiler.before(progress.step + 1)
                 begin_s = time.perf_counter()
                 lr = learning_rate(config.train, progress.step, course.horizon, progress.num_reductions)
                 result = step(clips.mel_db, clips.labels, lr, keep=clips.keep, wants_stop=stop.is_set)
                 step_s = time.perf_counter() - begin_s + clips.wait_s
                 progress = course.after_step(progress, is_overflow=result.is_overflow, loss=result.loss)
                 records.add(progress, clips, lr, result, step_s, writer.waited_s)
+                if profiler.is_end(progress.step):
+                    beat("saving", progress.step)  # the trace; on an NPU that may take minutes
+                    profiler.after(progress.step)
                 if result.is_stop and not course.is_last(progress):
                     stopped_by = stop.signal or 0
                 is_regular = progress.step % config.checkpoint.every_steps == 0
