@@ -60,8 +60,7 @@ def train(
     writer = CheckpointWriter(start.checkpoints, config.checkpoint.on_error)
     records = RankRecords(run, course, config.checkpoint, progress, rank)
     feed = Feed(start.split, course, config.augment, config.model, rank.index).iter_clips(progress, stop)
-    profiler = StepProfiler(config.launch.profiled, run.profile(rank.index))
-    profiler.announce(progress.step, course.num_steps)
+    profiler = StepProfiler(config.launch.profiled, run.profile(rank.index), progress.step, course.num_steps)
     evaluation, stopped_by, early = None, None, None
     try:
         with stop, profiler:

@@ -21,10 +21,17 @@ logger = logging.getLogger(__name__)
 class StepProfiler:
     """Profiles the steps of a range; in a `with` block, so that a run which is stopped within the range keeps what there is."""
 
-    def __init__(self, steps: StepRange | None, folder: Path) -> None:
-        """`steps` None: nothing is profiled."""
-        self._steps, self._folder = steps, folder
+    def __init__(self, asked: StepRange | None, folder: Path, done: int, num_steps: int) -> None:
+        """This session makes the steps after `done` to `num_steps`; where less than `asked` is left, that is logged."""
+        self._steps, self._folder = asked, folder
         self._profile: ms.profiler.profile | None = None
+        if asked is None:
+            return
+        found = StepRange(max(asked.first, done + 1), min(asked.last, num_steps))
+        self._steps = found if found.first <= found.last else None
+        if self._steps != asked:
+            what = f"{found} are profiled" if self._steps else "nothing is profiled"
+            logger.warning("launch.profile_steps %s: steps %d to %d are left, so %s", asked, done + 1, num_steps, what)
 
     def __enter__(self) -> StepProfiler:
         return self
@@ -32,17 +39,6 @@ class StepProfiler:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:  # after a failure nothing may keep this rank from ending
             self._stop()
-
-    def announce(self, done: int, num_steps: int) -> None:
-        """Log where less than the range comes: a resumed run has `done` steps behind it, and ends with `num_steps`."""
-        if self._steps is None:
-            return
-        asked = f"launch.profile_steps {self._steps}"
-        if self._steps.last <= done:
-            logger.warning("%s: %d steps are done already, so nothing is profiled", asked, done)
-        elif self._steps.first <= done or self._steps.last > num_steps:
-            first, last = max(self._steps.first, done + 1), min(self._steps.last, num_steps)
-            logger.warning("%s: this session has steps %d to %d, so %d-%d", asked, done + 1, num_steps, first, last)
 
     def before(self, step: int) -> None:
         """Start where `step` (1-based) is the first of the range that this process makes."""

@@ -69,13 +69,16 @@ def test_a_range_beyond_the_end_or_behind_a_resumed_run_is_said(
         timeout_s=900,
     )
     assert first.returncode == 0, first.stderr
-    assert "launch.profile_steps 4-9: this session has steps 1 to 5, so 4-5" in first.stdout + first.stderr
+    assert "launch.profile_steps 4-9: steps 1 to 5 are left, so 4-5 are profiled" in first.stdout + first.stderr
     (trace,) = (run / "profile" / "rank-0").glob("*/ASCEND_PROFILER_OUTPUT/trace_view.json")
-    conv4 = [e for e in json.loads(trace.read_text()) if e["ph"] == "X" and "conv4-Conv2d/Conv2D-op" in e["name"]]
-    assert len([e for e in conv4 if "Gradients" not in e["name"]]) == 2
+    convolutions = [
+        e["name"] for e in json.loads(trace.read_text()) if e["ph"] == "X" and "conv4-Conv2d/Conv2D-op" in e["name"]
+    ]
+    assert len(convolutions) == 2  # and none of the evaluation that follows
+    assert all("gradients-Gradients" in name for name in convolutions)
     second = fcn4dist(
         "train", "--resume", run, "--set", "train.epochs=2", "--set", "launch.profile_steps=2-3", timeout_s=900
     )
     assert second.returncode == 0, second.stderr
-    assert "launch.profile_steps 2-3: 5 steps are done already, so nothing is profiled" in second.stdout + second.stderr
+    assert "launch.profile_steps 2-3: steps 6 to 10 are left, so nothing is profiled" in second.stdout + second.stderr
     assert len(list((run / "profile" / "rank-0").iterdir())) == 1
