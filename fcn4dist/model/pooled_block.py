@@ -53,7 +53,8 @@ class PatchStatistics(nn.Cell):
     def __init__(self, take_patches: nn.Cell) -> None:
         super().__init__()
         self.take_patches = take_patches
-        self.times_transposed = ops.BatchMatMul(transpose_b=True)
+        # primitives: ops.matmul becomes MatMulExt, of which no adapter to GE (910A) was found
+        self.times, self.times_transposed = ops.BatchMatMul(), ops.BatchMatMul(transpose_b=True)
 
     def construct(self, mel_db: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean (9, 1) and covariance (9, 9) over all positions of (N, 1, H, W)."""
@@ -61,7 +62,7 @@ class PatchStatistics(nn.Cell):
         center = ops.mean(mel_db)  # the two sums below lose nothing to a large common level
         patches = ops.reshape(self.take_patches(mel_db, center), (num, 9, height * width))
         count = num * height * width
-        mean = ops.reduce_sum(ops.matmul(patches, ops.ones((num, height * width, 1), ms.float32)), 0) / count / UNIT
+        mean = ops.reduce_sum(self.times(patches, ops.ones((num, height * width, 1), ms.float32)), 0) / count / UNIT
         second = ops.reduce_sum(self.times_transposed(patches, patches), 0) / count / (UNIT * UNIT)
         covariance = second - ops.MatMul(transpose_b=True)(mean, mean)
         mean = mean + center
@@ -75,6 +76,7 @@ class PooledNorm(nn.BatchNorm2d):
         super().__init__(channels)
         self.patch_statistics = PatchStatistics(take_patches)
         self.scale_and_shift = affine
+        self.times = ops.MatMul()
 
     def construct(self, pooled: Tensor, sign: Tensor, mel_db: Tensor, weight: Tensor) -> Tensor:
         """Normalize `pooled`, the maxima of the map of `mel_db` by `weight` times `sign`, (C,)."""
@@ -89,8 +91,8 @@ class PooledNorm(nn.BatchNorm2d):
         """Return mean and variance (C,) of the first convolution's output and note them in the moving statistics."""
         patch_mean, patch_covariance = self.patch_statistics(mel_db)
         weight = ops.reshape(weight, (-1, 9))
-        mean = ops.reshape(ops.matmul(weight, patch_mean), (-1,))
-        variance = ops.reduce_sum(ops.matmul(weight, patch_covariance) * weight, 1)
+        mean = ops.reshape(self.times(weight, patch_mean), (-1,))
+        variance = ops.reduce_sum(self.times(weight, patch_covariance) * weight, 1)
         fresh = self.momentum
         unbiased = ops.stop_gradient(variance) * (mel_db.size / (mel_db.size - 1))
         ops.assign(self.moving_mean, self.moving_mean * (1.0 - fresh) + ops.stop_gradient(mean) * fresh)
