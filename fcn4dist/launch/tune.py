@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 import yaml
 
+from fcn4dist.ascend.devices import VISIBLE
 from fcn4dist.config import BatchPlan, RunConfig, check_precision, override_config, plan_batches
 from fcn4dist.errors import ConfigError, JobError
 from fcn4dist.files import save_json, save_text
@@ -173,6 +174,7 @@ def _measure(trial: Trial, form: Form, folder: Path) -> Measured:
     request = {
         "config": config.model_dump(mode="json", exclude_unset=True),
         "target": trial.target,
+        "device": trial.host.devices[0].position,
         "num_tags": trial.num_tags,
         "estimate_bytes": needed,
         "cores": share.cores,
@@ -207,8 +209,8 @@ def _run_child(trial: Trial, form: Form, folder: Path) -> Measured:
 def _environment(trial: Trial) -> dict[str, str]:
     """Return the environment of a rank, as far as it concerns speed; see job/worker_env.py."""
     environment = strip_stale(os.environ)
-    if "ASCEND_RT_VISIBLE_DEVICES" in os.environ:
-        environment["ASCEND_RT_VISIBLE_DEVICES"] = os.environ["ASCEND_RT_VISIBLE_DEVICES"]
+    if trial.host.visible is not None:
+        environment[VISIBLE] = trial.host.visible
     environment |= dict.fromkeys(THREAD_VARIABLES, str(trial.host.shares[0].num_threads))
     if trial.target == "CPU":
         environment.setdefault("GLIBC_TUNABLES", MALLOC)

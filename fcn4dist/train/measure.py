@@ -51,7 +51,7 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
     """Return clips_per_s, step_s, compile_s and, on an NPU, memory_bytes; or problem, where the form does not fit."""
     config = build_config(request["config"], where="tune")
     prepare_imports(request["target"])
-    start_device(request["target"], 0)
+    start_device(request["target"], request["device"])
     import mindspore as ms
     import numpy as np
 
@@ -59,7 +59,7 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
     from fcn4dist.train.step import TrainStep
 
     on_npu = request["target"] == "Ascend"
-    if on_npu and (problem := _lack_of_memory(request["estimate_bytes"])) is not None:
+    if on_npu and (problem := _lack_of_memory(request["device"], request["estimate_bytes"])) is not None:
         return {"problem": problem}
     plan = plan_batches(config.train, 1)
     ms.set_seed(config.train.seed)
@@ -91,12 +91,12 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _lack_of_memory(estimate_bytes: float) -> str | None:
+def _lack_of_memory(device: int, estimate_bytes: float) -> str | None:
     """Return what is said where this NPU has less memory than the form takes; None also where it does not tell."""
     import mindspore as ms
 
     ms.Tensor(0.0, ms.float32) + 1.0  # the device is asked only once it is in use
-    free_bytes = float(ms.hal.get_device_properties(0, "Ascend").free_memory)
+    free_bytes = float(ms.hal.get_device_properties(device, "Ascend").free_memory)
     if not 0 < free_bytes < estimate_bytes:
         return None
     return f"does not fit: about {estimate_bytes / 1e9:.1f} GB needed, {free_bytes / 1e9:.1f} GB free on the NPU"
