@@ -1,6 +1,6 @@
 """A model of the step's time on clusters that are not here; docs/scaling.md discusses what it prints.
 
-    python -m benchmarks.scaling
+    python -m benchmarks.scaling [--clips-per-s FIGURE_OF_TUNE]
 
 step = compute + allreduce + update        (one after the other: the one allreduce comes after the whole backward pass)
 input = bytes of a global batch / what the source delivers; hidden behind the step until it is the longer one
@@ -23,7 +23,7 @@ class Cluster:
     """What is assumed of the hardware; rates are what a program gets, not what a data sheet says."""
 
     name: str
-    gflops: float  # of a device, in these convolutions
+    clips_per_s: float  # of a device alone: what `fcn4dist tune` measures
     memory_gb_s: float  # of a device: Adam and the copies into and out of the flat tensor are bound by it
     devices_a_server: int
     inner_gb_s: float  # a device to its neighbour in the server
@@ -34,10 +34,10 @@ class Cluster:
     local_gb_s: float  # a server's own disk or memory, where the shards were copied to
 
 
-# Assumptions, not measurements: a third of 320 TFLOP/s in float16 is a good convolution network; half of a 1.6 TB/s memory;
-# HCCS in the server and one port of 200 Gbit/s a device out of it, both at 80 %; a shared file system of 5 GB/s, an NVMe disk of
-# 3 GB/s.
-NPUS = Cluster("Ascend 910B", 107_000, 800, 8, 45, 20, 5e-6, 15e-6, 5, 3)
+# Assumptions, not measurements: 300 clips/s is the middle of what a 910B in O2 may be expected to do, 200 to 400 (see the page);
+# half of a 1.6 TB/s memory; HCCS in the server and one port of 200 Gbit/s a device out of it, both at 80 %; a shared file system
+# of 5 GB/s, an NVMe disk of 3 GB/s.
+NPUS = Cluster("Ascend 910B", 300, 800, 8, 45, 20, 5e-6, 15e-6, 5, 3)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def predict(
     touched = 11 * 4 * PARAMETERS  # flat tensor in and out, unscaling, the check, Adam's reads and writes
     source_gb_s = servers * cluster.local_gb_s if is_local else cluster.source_gb_s
     return Step(
-        compute_s=rank_batch * GFLOP_PER_CLIP / cluster.gflops,
+        compute_s=rank_batch / cluster.clips_per_s,
         allreduce_s=reduce_s,
         update_s=touched / cluster.memory_gb_s / 1e9,
         input_s=num_devices * rank_batch * clip_bytes / source_gb_s / 1e9,
@@ -84,7 +84,7 @@ def check_here(gflops: float, matmul_gflops: float, allreduce_s: float) -> Step:
         raise click.UsageError(
             f"{gflops:g} GFLOP/s of a step: expected at most the {matmul_gflops:g} of its matrix product"
         )
-    here = Cluster("two cores", gflops, 8, 2, 1, 1, 0, 0, 2, 2)
+    here = Cluster("two cores", gflops / GFLOP_PER_CLIP, 8, 2, 1, 1, 0, 0, 2, 2)
     bandwidth = ALLREDUCE_BYTES / allreduce_s / 1e9  # two ranks: each sends the tensor once over
     return predict(replace(here, inner_gb_s=bandwidth), 2, 8)
 
@@ -115,15 +115,33 @@ def table(cluster: Cluster) -> list[str]:
     return lines
 
 
+def table_of_rates(cluster: Cluster) -> list[str]:
+    """Return the clips/s of whole jobs, 32 clips a rank from local copies, where a device alone makes more or fewer."""
+    lines = ["| a device alone, clips/s | 1 NPU | 8 | 64 | 1,024 | of ideal |", "|---|---|---|---|---|---|"]
+    for clips_per_s in (150, 200, 300, 400):
+        own = replace(cluster, clips_per_s=clips_per_s)
+        rates = [num * 32 / predict(own, num, 32, is_local=True).step_s for num in (1, 8, 64, 1024)]
+        cells = " | ".join(f"{rate:,.0f}" for rate in rates)
+        lines.append(f"| {clips_per_s} | {cells} | {100 * rates[-1] / 1024 / rates[0]:.0f} % |")
+    return lines
+
+
 @click.command()
 @click.option(
     "--here", nargs=3, type=float, metavar="GFLOPS MATMUL ALLREDUCE_S", help="Check the model against this machine."
 )
-def main(here: tuple[float, float, float] | None) -> None:
+@click.option(
+    "--clips-per-s",
+    type=click.FloatRange(0, min_open=True),
+    default=NPUS.clips_per_s,
+    metavar="X",
+    help="Of one device, as `fcn4dist tune` measured it.  [default: 300, an assumption]",
+)
+def main(here: tuple[float, float, float] | None, clips_per_s: float) -> None:
     """Print the predictions."""
     if here:
         click.echo(f"two ranks here, batch 8 a rank: {check_here(*here)}")
-    click.echo("\n".join(table(NPUS)))
+    click.echo("\n".join([*table(replace(NPUS, clips_per_s=clips_per_s)), "", *table_of_rates(NPUS)]))
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ COMMANDS = {
     "tensorboard": ("fcn4dist.cli.tensorboard:tensorboard", "Write a run's TensorBoard event files."),
     "rank-table": ("fcn4dist.cli.rank_table:rank_table", "Write, merge, check and show HCCL rank tables."),
     "doctor": ("fcn4dist.cli.doctor:doctor", "Check this machine before anything starts."),
+    "tune": ("fcn4dist.cli.tune:tune", "Measure the step on this machine; write the fastest form as a config."),
     "config": ("fcn4dist.cli.config:config", "Show the resolved config; turn one of ModelZoo into ours."),
 }
 

@@ -13,6 +13,7 @@ from fcn4dist.config.schema import (
     MelConfig,
     ModelConfig,
     RunConfig,
+    StepRange,
     TrainConfig,
 )
 
@@ -27,6 +28,7 @@ __all__ = [
     "MelConfig",
     "ModelConfig",
     "RunConfig",
+    "StepRange",
     "TrainConfig",
     "build_config",
     "check_precision",

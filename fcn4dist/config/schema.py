@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,6 +20,8 @@ PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 AnnotationFormat = Literal[
     "table", "mtg-jamendo", "msd", "fma", "gtzan", "openmic", "nsynth", "fsd50k", "esc50", "audioset"
 ]
+
+MOST_PROFILED = 100  # steps: a trace of one has 0.1 MB (CPU) to some 10 MB, and viewers load it whole
 
 
 class Section(BaseModel):
@@ -122,6 +126,7 @@ class ModelConfig(Section):
     pools: list[tuple[PositiveInt, PositiveInt]] = [(2, 4), (4, 5), (3, 8)]  # (mel bands, frames)
     input_norm: Literal["none", "batch"] = "none"  # batch: a scale and shift a mel band, learned
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the values before the last layer, in training only
+    first_block: Literal["auto", "plain", "pooled"] = "auto"  # pooled: pool before batch norm, in training only
 
     @field_validator("channels")
     @classmethod
@@ -136,6 +141,21 @@ class ModelConfig(Section):
         if len(value) != 3:
             raise ValueError(f"FCN-4 pools after its first 3 convolutions; found {len(value)} pools")
         return value
+
+    @model_validator(mode="after")
+    def _pools_what_has_no_gradient(self) -> ModelConfig:
+        # with a gradient of patch statistics MindSpore 2.10 hangs on CPU in the 18th step (docs/log.md)
+        if self.first_block == "pooled" and self.input_norm != "none":
+            raise ValueError(
+                f"first_block pooled needs input_norm none, found {self.input_norm}; use first_block: plain, or auto"
+            )
+        return self
+
+    def pools_first(self, target: str, amp: str) -> bool:
+        """Return whether training on `target` (CPU or Ascend) pools the first map before it normalizes it."""
+        if self.first_block == "auto":
+            return target == "CPU" and amp == "O0" and self.input_norm == "none"
+        return self.first_block == "pooled"
 
 
 class TrainConfig(Section):
@@ -192,6 +212,17 @@ class EvaluateConfig(Section):
     seed: NotNegativeInt = 0  # of the resamples
 
 
+@dataclass(frozen=True)
+class StepRange:
+    """Steps of a run, both ends included; they count from 1, as in its records."""
+
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return f"{self.first}-{self.last}"
+
+
 class LaunchConfig(Section):
     """The job."""
 
@@ -208,6 +239,30 @@ class LaunchConfig(Section):
     tensorboard: bool = False  # write RUN/tensorboard as the run goes on; needs the extra [tensorboard]
     stall_timeout_s: PositiveFloat = 600.0  # without a step on any rank before the job counts as failed
     phase_timeout_s: PositiveFloat = 3600.0  # for starting, compiling, one evaluation and the last checkpoint
+    profile_steps: str | None = None  # "10-15": MindSpore's profiler around these steps, on every rank
+
+    @field_validator("profile_steps", mode="before")
+    @classmethod
+    def _steps_in_order(cls, value: object) -> object:
+        if value is None:
+            return None
+        match = re.fullmatch(r"\s*(\d{1,12})\s*(?:-\s*(\d{1,12}))?\s*", str(value))
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+        if not 1 <= first <= last:
+            raise ValueError(
+                f"{value!r} is no range of steps; expected FIRST-LAST such as 10-15, where the first step is 1"
+            )
+        if last - first >= MOST_PROFILED:
+            raise ValueError(f"{value} are {last - first + 1} steps; a profile takes at most {MOST_PROFILED}")
+        return f"{first}-{last}"
+
+    @property
+    def profiled(self) -> StepRange | None:
+        """The steps of profile_steps."""
+        if self.profile_steps is None:
+            return None
+        first, last = self.profile_steps.split("-")
+        return StepRange(int(first), int(last))
 
 
 class RunConfig(Section):
@@ -231,6 +286,15 @@ class RunConfig(Section):
             raise ValueError(
                 f"model.pools {[list(p) for p in self.model.pools]} leave nothing of {self.mel.n_mels} mel bands x "
                 f"{self.mel.num_frames} frames (mel.clip_s {self.mel.clip_s}); use smaller pools or longer clips"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pooled_block_knows_amp(self) -> RunConfig:
+        if self.model.first_block == "pooled" and self.train.amp not in ("O0", "O2"):
+            raise ValueError(
+                f"model.first_block: pooled computes its statistics in float32, which train.amp {self.train.amp} does not "
+                "leave it; use O0 or O2, or first_block: plain"
             )
         return self
 

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from fcn4dist.config import BatchPlan, RunConfig, override_config
-from fcn4dist.doctor.machine import num_tags
 from fcn4dist.doctor.question import Check, format_bytes
 from fcn4dist.errors import Fcn4distError
 from fcn4dist.launch.training_data import adopt_data, check_data, is_demo, lay_demo_under
-from fcn4dist.model.memory_estimate import count_parameters
+from fcn4dist.model.memory_estimate import count_parameters, count_tags
 from fcn4dist.run.folder import RunDir
 
 SAMPLED_CLIPS = 20  # whose headers are asked for their length
@@ -143,7 +142,7 @@ def check_disk(config: RunConfig, run_dir: Path, bytes_to_prepare: int) -> Check
     """Compare the disk under the run folder with what the run will write: checkpoints and prepared data."""
     place = existing_parent(run_dir)
     free = shutil.disk_usage(place).free
-    one = 3 * 4 * count_parameters(config.model, num_tags(config))  # weights and Adam's two moments
+    one = 3 * 4 * count_parameters(config.model, count_tags(config))  # weights and Adam's two moments
     kept = config.checkpoint.keep + 2  # the best, and the one being written
     needed = kept * one + bytes_to_prepare + SPARE_BYTES
     found = f"{format_bytes(free)} free at {place}, up to {format_bytes(needed)} needed"

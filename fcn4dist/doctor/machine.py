@@ -13,7 +13,7 @@ from fcn4dist.doctor.question import GIB, Check, Surroundings, format_bytes
 from fcn4dist.doctor.software import is_one_of
 from fcn4dist.job.cgroup import cpu_quota, memory_left
 from fcn4dist.job.devices import Target, needs_avx512_guard, usable_cores
-from fcn4dist.model.memory_estimate import estimate_memory
+from fcn4dist.model.memory_estimate import count_tags, estimate_memory
 
 SLOW_ON_AVX512 = SpecifierSet(">=2.9,<2.11")  # their oneDNN 3.10 computes convolutions in reference code
 BELOW_AVX512 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2")  # values of ONEDNN_MAX_CPU_ISA
@@ -72,18 +72,12 @@ def check_memory(config: RunConfig, target: Target, batches: BatchPlan, num_rank
     return Check("memory", "warning", found, fewer)
 
 
-def num_tags(config: RunConfig) -> int:
-    """Return how many tags the network will have, 50 where the config names a file."""
-    tags = config.data.tags
-    return tags if isinstance(tags, int) else len(tags) if isinstance(tags, list) else 50
-
-
 def estimate_bytes(config: RunConfig, batches: BatchPlan) -> float:
     """Return about how much memory one rank takes on CPU, the process itself included.
 
     With MindSpore 2.10 the default network peaked at 1.90 GB for 4 clips and 2.71 GB for 8; this says 1.9 and 2.7.
     """
-    found = estimate_memory(config.model, config.mel, config.train, batches, num_tags(config), "CPU")
+    found = estimate_memory(config.model, config.mel, config.train, batches, count_tags(config), "CPU")
     return PROCESS_BYTES + found.total_bytes
 
 

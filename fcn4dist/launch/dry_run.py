@@ -35,7 +35,7 @@ from fcn4dist.job.plan import JobPlan, Launcher, Meeting, format_job, format_pro
 from fcn4dist.job.ports import LOOPBACK, choose_port
 from fcn4dist.launch.host_job import GENERATED, LaunchRequest, check_own_precision, survey
 from fcn4dist.launch.training_data import adopt_data, check_data, is_demo, lay_demo_under
-from fcn4dist.model.memory_estimate import MemoryEstimate, estimate_memory, format_memory
+from fcn4dist.model.memory_estimate import MemoryEstimate, count_tags, estimate_memory, format_memory
 from fcn4dist.run.attempts import check_run_dir, dated_folder, next_attempt
 from fcn4dist.run.folder import RunDir
 
@@ -204,8 +204,7 @@ def _describe_data(config: RunConfig) -> tuple[int, list[tuple[str, int]]]:
     manifest = None if folder is None or not folder.is_dir() else open_dataset(folder).manifest
     if manifest is not None:
         return len(manifest.tags), [(s.file, s.num_rows) for s in manifest.shards if s.split == "train"]
-    tags = config.data.tags
-    return (tags if isinstance(tags, int) else len(tags) if isinstance(tags, list) else 50), []
+    return count_tags(config), []
 
 
 def _imagine_table(

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fcn4dist.config import AugmentConfig, BatchPlan, RunConfig, build_config, override_config
+from fcn4dist.config import AugmentConfig, BatchPlan, RunConfig, StepRange, build_config, override_config
 from fcn4dist.errors import ConfigError, DataError
 from fcn4dist.run.folder import RunDir
 
@@ -200,8 +200,17 @@ def check_data(config: RunConfig, batches: BatchPlan | None) -> DataSet:
             f"{folder}: {num_clips} clips to train on are fewer than one global batch of {batches.global_batch}; "
             "set a smaller train.global_batch"
         )
+    if batches is not None and config.launch.profiled is not None:
+        steps = config.train.epochs * batches.steps_per_epoch(num_clips)
+        check_profiled(config.launch.profiled, min(steps, config.train.max_steps or steps))
     if config.augment != AugmentConfig():
         from fcn4dist.data.augment import check_augment
 
         check_augment(config.augment, data.split("train"))
     return data
+
+
+def check_profiled(steps: StepRange, num_steps: int) -> None:
+    """Raise ConfigError where the run is over before the first step that is to be profiled."""
+    if steps.first > num_steps:
+        raise ConfigError(f"launch.profile_steps: {steps}, but the run has {num_steps} steps; name steps among them")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from fcn4dist.config import BatchPlan, MelConfig, ModelConfig, TrainConfig
+from fcn4dist.config import BatchPlan, MelConfig, ModelConfig, RunConfig, TrainConfig
 from fcn4dist.job.devices import Target
 
 FLOAT_BYTES = 4
@@ -13,7 +13,7 @@ HALF_BYTES = 2
 PLAIN_COPIES = (
     1.8  # measured on CPU, also in O2: gradients of the activations live beside them, and the memory pool keeps both
 )
-CPU_COPIES = 1.0  # measured for the form of model/cpu_layers.py, which normalizes the first map after its pool
+CPU_COPIES = 1.0  # measured for the pooled form of model/cpu_layers.py, against the count of the plain one
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,12 @@ class MemoryEstimate:
         return {**asdict(self), "total_bytes": self.total_bytes}
 
 
+def count_tags(config: RunConfig) -> int:
+    """Return how many tags the network will have, 50 where the config names a file."""
+    tags = config.data.tags
+    return tags if isinstance(tags, int) else len(tags) if isinstance(tags, list) else 50
+
+
 def count_parameters(model: ModelConfig, num_tags: int, n_mels: int = MelConfig().n_mels) -> int:
     """Return FCN-4's trainable parameters: 3x3 convolutions without bias, two a batch-norm channel, one dense layer.
 
@@ -50,18 +56,19 @@ def count_normalized(model: ModelConfig, n_mels: int) -> int:
     return sum(model.channels) + (n_mels if model.input_norm == "batch" else 0)
 
 
-def count_activations(model: ModelConfig, mel: MelConfig) -> int:
+def count_activations(model: ModelConfig, mel: MelConfig, *, pools_first: bool = False) -> int:
     """Return the values that the backward pass of one clip needs: the input, and a layer's four outputs.
 
     A layer keeps what the convolution, the batch norm, the pool and the ReLU gave: channels x (2 areas before the pool and
-    2 after it). The last pool takes the maximum over everything.
+    2 after it). The last pool takes the maximum over everything. `pools_first`: the first layer has 1 area before and 3 after.
     """
     bands, frames = mel.n_mels, mel.num_frames
     total = bands * frames * (1 if model.input_norm == "none" else 2)  # the input, and what its norm gave
-    for channels, pool in zip(model.channels, [*model.pools, None], strict=True):
+    for layer, (channels, pool) in enumerate(zip(model.channels, [*model.pools, None], strict=True)):
         area = bands * frames
         bands, frames = (1, 1) if pool is None else (bands // pool[0], frames // pool[1])
-        total += channels * 2 * (area + bands * frames)
+        before = 1 if pools_first and layer == 0 else 2
+        total += channels * (before * area + (4 - before) * bands * frames)
     return total
 
 
@@ -78,12 +85,16 @@ def estimate_memory(
     slots = (1 if train.optimizer == "sgd" else 2) + (train.ema_decay is not None)
     copies = 1 + (batches.accumulation > 1) + 2 * (batches.world_size > 1)
     value_bytes = HALF_BYTES if train.amp == "O3" else FLOAT_BYTES
-    kept = CPU_COPIES if target == "CPU" and train.amp == "O0" else PLAIN_COPIES
+    pools_first = model.pools_first(target, train.amp)
+    is_measured = pools_first and target == "CPU" and train.amp == "O0"
+    kept, num_values = CPU_COPIES, count_activations(model, mel)
+    if not is_measured:
+        kept, num_values = PLAIN_COPIES, count_activations(model, mel, pools_first=pools_first)
     return MemoryEstimate(
         weights_bytes=FLOAT_BYTES * (parameters + 2 * statistics),
         optimizer_bytes=FLOAT_BYTES * slots * parameters,
         gradients_bytes=FLOAT_BYTES * copies * parameters,
-        activations_bytes=round(kept * value_bytes * batches.micro_batch * count_activations(model, mel)),
+        activations_bytes=round(kept * value_bytes * batches.micro_batch * num_values),
     )
 
 

@@ -40,6 +40,7 @@ from fcn4dist.report.story import (
     list_environment,
     list_events,
     list_failures,
+    list_profiles,
 )
 from fcn4dist.report.training import draw_progress, median_speed
 from fcn4dist.run.figures import Figures
@@ -104,6 +105,7 @@ def render_run(files: RunFiles) -> str:
         evaluation_warnings=list_warnings(files.evaluation),
         more_figures=list_figures(files.evaluation),
         ranks=ranks,
+        profiles=list_profiles(files),
         attempts=list_attempts(files),
         events=list_events(files),
         config=differing_config(files),

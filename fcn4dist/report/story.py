@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
+from urllib.parse import quote
 
 from fcn4dist.config import RunConfig
 from fcn4dist.report.chart import clean
 from fcn4dist.report.run_files import Record, RunFiles, number
+from fcn4dist.run.folder import list_traces
 from fcn4dist.run.terminal import format_duration
 
 MOST_EVENTS = 200
+MOST_PROFILES = 64  # links: of the first ranks
 MOST_TEXT = 20_000  # characters of a traceback or a log
 KINDS = {
     "running": "running",
@@ -187,3 +191,15 @@ def list_environment(files: RunFiles) -> tuple[tuple[str, str], ...]:
         if key in files.plan:
             rows.append((key.replace("_", " "), clean(files.plan[key], 60)))
     return tuple(rows)
+
+
+def list_profiles(files: RunFiles) -> tuple[tuple[str, str, str], ...]:
+    """Return (rank, size, link from the page in the run's folder) of each trace that MindSpore's profiler left, rank by rank."""
+    found = []
+    for folder in files.run.profiles.glob("rank-*"):
+        if match := re.fullmatch(r"rank-(\d{1,6})", folder.name):
+            found += [(int(match[1]), trace) for trace in list_traces(folder)]
+    return tuple(
+        (f"rank {rank}", f"{trace.stat().st_size / 1e6:.1f} MB", quote(str(trace.relative_to(files.run.path))))
+        for rank, trace in sorted(found)[:MOST_PROFILES]
+    )

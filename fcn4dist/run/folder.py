@@ -85,6 +85,15 @@ class RunDir:
         return self.path / "tensorboard"
 
     @property
+    def profiles(self) -> Path:
+        """The folder of what MindSpore's profiler found, where it was asked to look."""
+        return self.path / "profile"
+
+    def profile(self, rank: int) -> Path:
+        """Return the folder of one rank's profile."""
+        return self.profiles / f"rank-{rank}"
+
+    @property
     def lock(self) -> Path:
         """Locked while a launcher works here."""
         return self._own("launch", ".lock")
@@ -134,3 +143,8 @@ class RunDir:
     def evaluations(self) -> Path:
         """The validation figures over the run, one JSON object a line."""
         return self.path / "metrics" / "evaluations.jsonl"
+
+
+def list_traces(folder: Path) -> list[Path]:
+    """Return the traces that MindSpore's profiler left in `folder`, one a session, the oldest first: Chrome's trace format."""
+    return sorted(folder.glob("*_ascend_ms/ASCEND_PROFILER_OUTPUT/trace_view.json"))

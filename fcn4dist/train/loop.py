@@ -22,6 +22,7 @@ from fcn4dist.run.pulse import Phase, PulseFile
 from fcn4dist.train.checkpoint_writer import CheckpointWriter
 from fcn4dist.train.device import steps_ahead
 from fcn4dist.train.feed import Clips, Feed
+from fcn4dist.train.profiling import StepProfiler
 from fcn4dist.train.progress import describe_early_stop, learning_rate
 from fcn4dist.train.records import RankRecords
 from fcn4dist.train.start import start_run
@@ -77,12 +78,13 @@ def train(
     writer = CheckpointWriter(start.checkpoints, config.checkpoint.on_error)
     records = RankRecords(run, course, config.checkpoint, progress, rank)
     feed = Feed(start.split, course, config.augment, config.model, rank.index).iter_clips(progress, stop)
+    profiler = StepProfiler(config.launch.profiled, run.profile(rank.index), progress.step, course.num_steps)
     evaluation, stopped_by, early = None, None, None
     begun: deque[_Begun] = deque()
     num_ahead, ahead = steps_ahead(), progress  # `ahead`: where the run stands after all that has begun
     done_s = 0.0  # when the last step was read
     try:
-        with stop:
+        with stop, profiler:
             while stopped_by is None and not course.is_done(progress):
                 if not progress.is_evaluated:  # this step is saved already; that it is evaluated is noted last of all
                     beat("evaluating", progress.step + 1)
@@ -97,13 +99,15 @@ def train(
                 writer.check()
                 course.check_health(progress)
                 beat("compiling" if ahead.step == start.progress.step else "step", ahead.step + 1)
+                profiler.before(ahead.step + 1)
                 begin_s = time.perf_counter() - clips.wait_s
                 lr = learning_rate(config.train, ahead.step, course.horizon, ahead.num_reductions)
                 running = step.begin(clips.mel_db, clips.labels, lr, keep=clips.keep, wants_stop=stop.is_set)
                 begun.append(_Begun(clips, lr, begin_s, running))
                 ahead = course.after_step(ahead, is_overflow=False)
                 is_regular = ahead.step % config.checkpoint.every_steps == 0
-                is_pause, is_stop = is_regular or not ahead.is_evaluated, False
+                is_pause = is_regular or not ahead.is_evaluated or profiler.is_end(ahead.step)
+                is_stop = False
                 while len(begun) > (0 if is_pause else num_ahead):
                     last = begun.popleft()
                     result = last.step.read()
@@ -112,6 +116,9 @@ def train(
                     records.add(progress, last.clips, last.lr, result, done_s - begin_s, writer.waited_s)
                     is_stop = is_stop or result.is_stop
                     is_pause = is_pause or is_stop
+                if profiler.is_end(progress.step):
+                    beat("saving", progress.step)  # the trace; on an NPU that may take minutes
+                    profiler.after(progress.step)
                 if is_stop and not course.is_last(progress):
                     stopped_by = stop.signal or 0
                 if rank.is_chief and (is_regular or not progress.is_evaluated or stopped_by is not None):

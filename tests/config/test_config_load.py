@@ -138,6 +138,8 @@ def test_a_prime_batch_does_not_become_micro_batches_of_one_clip(
     [
         (["model.dropout=1"], "model.dropout: .*less than 1"),
         (["model.input_norm=layer"], "'none' or 'batch'"),
+        (["model.first_block=pooled", "model.input_norm=batch"], "first_block pooled needs input_norm none, found batch"),
+        (["model.first_block=pooled", "train.amp=O3"], "statistics in float32, which train.amp O3 does not leave it"),
         (["train.ema_decay=1.0"], "train.ema_decay: .*less than 1"),
         (["train.ema_decay=0"], "train.ema_decay: .*greater than 0"),
         (["train.clip_norm=0"], "train.clip_norm: .*greater than 0"),

@@ -47,8 +47,13 @@ def plain_forward(
     return np.array(clips)
 
 
-@pytest.mark.parametrize("form", ["FCN4", "FCN4ForCPU"])
-@pytest.mark.parametrize(("frames", "input_norm"), [(37, "none"), (52, "none"), (52, "batch")])
+@pytest.mark.parametrize(
+    ("form", "frames", "input_norm"),
+    [
+        *((form, frames, "none") for form in ("FCN4", "PooledFCN4", "PooledFCN4ForCPU") for frames in (37, 52)),
+        *((form, 52, "batch") for form in ("FCN4", "FCN4ForCPU")),
+    ],
+)
 def test_the_network_agrees_with_plain_numpy(frames: int, input_norm: Literal["none", "batch"], form: str) -> None:
     import mindspore as ms
 
@@ -58,7 +63,7 @@ def test_the_network_agrees_with_plain_numpy(frames: int, input_norm: Literal["n
     ms.set_context(mode=ms.GRAPH_MODE)
     pools = [(2, 2), (2, 3), (2, 2)]
     model = ModelConfig(channels=[3, 4, 5, 6], pools=pools, input_norm=input_norm)
-    network = getattr(cpu_layers, form)(model, num_tags=7, n_mels=24)
+    network = getattr(cpu_layers, form)(model, 7, *([24] if input_norm == "batch" else []))
     network.set_train(False)
     rng = np.random.default_rng(0)
     weights = {}

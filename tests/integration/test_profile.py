@@ -1,0 +1,84 @@
+"""launch.profile_steps on two real ranks: what MindSpore's profiler leaves, as another program reads it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from jobs import TINY, Run
+
+
+def test_two_ranks_leave_a_trace_of_the_steps_that_were_named(
+    fcn4dist: Run, finite_shards: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "a run"
+    done = fcn4dist(
+        *("launch", "--devices", 2, "--data", finite_shards, "--run-dir", run, *TINY, "--set", "train.epochs=1"),
+        *("--set", "launch.profile_steps=3-4"),
+        timeout_s=900,
+    )
+    assert done.returncode == 0, done.stderr
+    page = (run / "report.html").read_text()
+    for rank in range(2):
+        (trace,) = (run / "profile" / f"rank-{rank}").glob("*/ASCEND_PROFILER_OUTPUT/trace_view.json")
+        events = json.loads(trace.read_text())
+        kernels = [event["name"] for event in events if event["ph"] == "X" and "-op" in event["name"]]
+        assert sum("AllReduce" in name for name in kernels) == 2  # one a step
+        (table,) = trace.parents[1].glob("FRAMEWORK/cpu_op_type_info_*.csv")
+        rows = {row["op_type"]: row for row in csv.DictReader(table.open())}
+        assert int(rows["Adam"]["type_occurrences"]) == 2 * 14  # a step has one for each trainable parameter
+        assert f'href="{trace.relative_to(run)}"' in page
+        assert unquote(str(trace.relative_to(run))) == str(trace.relative_to(run))
+    steps = [json.loads(line)["step"] for line in (run / "metrics" / "rank-1.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ("15-10", "launch.profile_steps: '15-10' is no range of steps; expected FIRST-LAST such as 10-15"),
+        ("0-3", "launch.profile_steps: '0-3' is no range of steps"),
+        ("some", "launch.profile_steps: 'some' is no range of steps"),
+        ("1-101", "launch.profile_steps: 1-101 are 101 steps; a profile takes at most 100"),
+        ("6-7", "launch.profile_steps: 6-7, but the run has 5 steps"),
+    ],
+)
+def test_a_range_that_cannot_be_is_refused_before_anything_starts(
+    steps: str, message: str, fcn4dist: Run, finite_shards: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    done = fcn4dist(
+        *("launch", "--devices", 2, "--data", finite_shards, "--run-dir", run, *TINY, "--set", "train.epochs=1"),
+        *("--set", f"launch.profile_steps={steps}"),
+    )
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert not (run / "logs").exists()
+
+
+def test_a_range_beyond_the_end_or_behind_a_resumed_run_is_said(
+    fcn4dist: Run, finite_shards: Path, tmp_path: Path
+) -> None:
+    run, profile = tmp_path / "run", ("--set", "launch.profile_steps=4-9")
+    first = fcn4dist(
+        *("train", "--data", finite_shards, "--run-dir", run, *TINY, "--set", "train.epochs=1", *profile),
+        *("--device-target", "CPU"),
+        timeout_s=900,
+    )
+    assert first.returncode == 0, first.stderr
+    assert "launch.profile_steps 4-9: steps 1 to 5 are left, so 4-5 are profiled" in first.stdout + first.stderr
+    (trace,) = (run / "profile" / "rank-0").glob("*/ASCEND_PROFILER_OUTPUT/trace_view.json")
+    convolutions = [
+        e["name"] for e in json.loads(trace.read_text()) if e["ph"] == "X" and "conv4-Conv2d/Conv2D-op" in e["name"]
+    ]
+    assert len(convolutions) == 2  # and none of the evaluation that follows
+    assert all("gradients-Gradients" in name for name in convolutions)
+    second = fcn4dist(
+        "train", "--resume", run, "--set", "train.epochs=2", "--set", "launch.profile_steps=2-3", timeout_s=900
+    )
+    assert second.returncode == 0, second.stderr
+    assert "launch.profile_steps 2-3: steps 6 to 10 are left, so nothing is profiled" in second.stdout + second.stderr
+    assert len(list((run / "profile" / "rank-0").iterdir())) == 1
