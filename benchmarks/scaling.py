@@ -1,4 +1,4 @@
-"""A model of the step's time on clusters that are not here; docs/scaling.md discusses what it prints.
+"""A model of the step's time on clusters that are not here; docs/lab/scaling.md discusses what it prints.
 
     python -m benchmarks.scaling [--clips-per-s FIGURE_OF_TUNE]
 

@@ -144,7 +144,7 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _pools_what_has_no_gradient(self) -> ModelConfig:
-        # with a gradient of patch statistics MindSpore 2.10 hangs on CPU in the 18th step (docs/log.md)
+        # with a gradient of patch statistics MindSpore 2.10 hangs on CPU in the 18th step (docs/lab/log.md)
         if self.first_block == "pooled" and self.input_norm != "none":
             raise ValueError(
                 f"first_block pooled needs input_norm none, found {self.input_norm}; use first_block: plain, or auto"
@@ -199,7 +199,7 @@ class CheckpointConfig(Section):
     keep: PositiveInt = 10
     prefix: str = "MusicTagger"  # the model's name inside state.json and in exported files
     on_error: Literal["stop", "continue"] = "stop"  # when one cannot be written (a full disk): end the run, or warn
-    format: Literal["ckpt", "safetensors"] = "safetensors"  # MindSpore 2.10 may refuse a good .ckpt: docs/log.md
+    format: Literal["ckpt", "safetensors"] = "safetensors"  # MindSpore 2.10 may refuse a good .ckpt: docs/lab/log.md
 
 
 class EvaluateConfig(Section):

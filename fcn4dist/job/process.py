@@ -54,7 +54,7 @@ def die_with_parent() -> None:
     """Have the kernel kill this process when the thread that started it dies; a later `exec` keeps that. Linux only.
 
     Called between fork and exec, so that nobody knows a process that is not tied yet. `setpriv --pdeathsig` is a moment later: of
-    100 children that were suspended at once 6 outlived their launcher, here none. 2.1 ms a process, it 0.15 ms (docs/log.md).
+    100 children that were suspended at once 6 outlived their launcher, here none. 2.1 ms a process, it 0.15 ms (docs/lab/log.md).
     """
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 

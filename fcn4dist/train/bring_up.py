@@ -39,7 +39,7 @@ def threads_in_turn(rank: int) -> Iterator[None]:
 
     MindSpore's `init()` needs that: it connects, has a thread of its own watch the connection, and only then writes down that
     it is connecting. On this host a connection is there at once; when the thread notes that before, its note is overwritten, and
-    the rank gives up and tries again 0.6 s later, up to 150 times in turn (docs/log.md). Linux lets a woken SCHED_BATCH
+    the rank gives up and tries again 0.6 s later, up to 150 times in turn (docs/lab/log.md). Linux lets a woken SCHED_BATCH
     thread wait, on the same core. Afterwards all threads have the process's cores and its policy again. Where the kernel
     refuses (some containers do), the block runs as it would without this.
     """

@@ -1,6 +1,6 @@
 """From gradients to weights: clip, decay, move, average. What is switched off is not in the compiled graph.
 
-Adam is MindSpore's own. SGD is written out: `nn.Momentum(use_nesterov=True)` is plain momentum on CPU (docs/log.md). Decay of
+Adam is MindSpore's own. SGD is written out: `nn.Momentum(use_nesterov=True)` is plain momentum on CPU (docs/lab/log.md). Decay of
 weights leaves biases and norms alone. With `adam` and `sgd` it is a part of the gradient, as PyTorch's `weight_decay`; with
 `adamw` weights shrink by lr * decay beside it (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101), as in PyTorch's.
 

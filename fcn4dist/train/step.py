@@ -10,7 +10,7 @@ same one. A rank must tell that it overflowed: on Ascend 910 numbers saturate, w
 the flag that `amp.all_finite` reads there is a register of the rank's own chip.
 What a step says comes back as one small tensor, its only copy to the host, and on Ascend the loop starts the next step before it
 reads that. The learning rate goes in with the clips.
-`Model(amp_level=...)` is not used: it does not run on CPU (see docs/log.md).
+`Model(amp_level=...)` is not used: it does not run on CPU (see docs/lab/log.md).
 
 Each micro-batch is normalized by its own statistics, and moves the moving ones from where they stood before the step. What is
 kept is the mean of these over micro-batches and ranks: one update a step, by the mean of all parts' means and variances. So

@@ -1,4 +1,4 @@
-"""The model of docs/scaling.md, against figures worked out by hand."""
+"""The model of docs/lab/scaling.md, against figures worked out by hand."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_eight_servers_add_a_ring_of_eighths() -> None:
 
 
 def test_the_document_shows_what_the_model_says() -> None:
-    document = Path(scaling.__file__).parents[1] / "docs" / "scaling.md"
+    document = Path(scaling.__file__).parents[1] / "docs" / "lab" / "scaling.md"
     shown = [line for line in document.read_text().splitlines() if line.startswith("|")]
     assert [line for line in CliRunner().invoke(scaling.main).output.splitlines() if line] == shown
 

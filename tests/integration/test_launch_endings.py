@@ -53,7 +53,7 @@ def test_a_killed_rank_ends_the_job_with_its_name(job: tuple[subprocess.Popen[st
     start = time.monotonic()
     victim.kill()
     _, stderr = launcher.communicate(timeout=30)
-    assert time.monotonic() - start < 10  # the bar is 2 s on a quiet machine: measured in docs/results.md
+    assert time.monotonic() - start < 10  # the bar is 2 s on a quiet machine: measured in docs/lab/results.md
     assert launcher.returncode == 1
     assert "rank 1" in stderr
     assert "SIGKILL" in stderr

@@ -69,7 +69,7 @@ def test_every_form_has_the_gradients_and_statistics_of_the_plain_one(
     found = gradients_of(form, is_frozen=is_frozen, input_norm=input_norm)
     assert found.keys() == plain.keys()
     for name, values in plain.items():
-        # oneDNN's batch norm over a whole map loses up to a percent of a gradient that nearly cancels (docs/log.md)
+        # oneDNN's batch norm over a whole map loses up to a percent of a gradient that nearly cancels (docs/lab/log.md)
         tolerance = (0.03 if name in ("bn1.beta", "conv1.weight") else 3e-4) * np.abs(values).max()
         np.testing.assert_allclose(found[name], values, rtol=0, atol=tolerance, err_msg=name)
 

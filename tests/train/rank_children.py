@@ -29,7 +29,7 @@ def run_ranks(folder: Path, code: str, world_size: int, *arguments: object) -> l
 
 
 def join(world_size: int) -> None:
-    """Join the job, of such a process; as in a worker, nobody is missed and tried again (docs/log.md)."""
+    """Join the job, of such a process; as in a worker, nobody is missed and tried again (docs/lab/log.md)."""
     from fcn4dist.train.bring_up import threads_in_turn, wait_until_listening
     from fcn4dist.train.device import join_job
 

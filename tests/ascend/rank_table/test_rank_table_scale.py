@@ -1,4 +1,4 @@
-"""16,384 devices: written and checked in little memory, in time that grows with the devices (seconds: docs/results.md)."""
+"""16,384 devices: written and checked in little memory, in time that grows with the devices (seconds: docs/lab/results.md)."""
 
 from __future__ import annotations
 
