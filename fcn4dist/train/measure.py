@@ -40,11 +40,20 @@ def main(arguments: list[str]) -> None:
     except Fcn4distError as error:
         result = {"problem": str(error)}
     except Exception as error:  # whatever MindSpore raises becomes a line of the table
-        text = str(error).strip()
-        line = next((line for line in text.splitlines() if line.strip()), type(error).__name__)
-        short = "out of memory: " if NO_MEMORY.search(text) else ""
-        result = {"problem": f"{short}{type(error).__name__}: {line}"}
+        result = {"problem": describe_error(error)}
     save_json(target_file, result)
+
+
+def describe_error(error: Exception) -> str:
+    """Return one line: the one about memory where there is such a one, else the first that has words.
+
+    MindSpore's messages begin with rules and headings: "- Memory not enough:", then what could not be had.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if re.search(r"\w", line)]
+    about_memory = [line for line in lines if NO_MEMORY.search(line)]
+    if about_memory:
+        return f"out of memory: {max(about_memory, key=len)}"
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def measure(request: dict[str, Any]) -> dict[str, Any]:
