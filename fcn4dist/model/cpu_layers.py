@@ -1,7 +1,7 @@
 """Layers in a form that MindSpore's CPU kernels are fast at; same parameters, same numbers but for rounding.
 
-Profiles (docs/lab/log.md) showed that a step spent a third of its time outside the convolutions, nearly all of it in the first block.
-Pooling before batch norm (model/pooled_block.py) is half of the cure; the other half is here:
+Profiles (docs/lab/log.md) showed that a step spent a third of its time outside the convolutions, nearly all of it in the first
+block. Pooling before batch norm (model/pooled_block.py) is half of the cure; the other half is here:
 
 - the gradient of MaxPool repeats the forward pass in oneDNN's reference code; that of MaxPoolWithArgmax does not;
 - slices are six times as slow as a convolution that copies, and multiply-and-add is slower than a batch norm in float32.
