@@ -4,8 +4,8 @@
 
 FOLDER holds recordings in any format that ffmpeg reads; clips are cut from them and encoded at run time, as 16 kHz mono at
 32 kbit/s (MagnaTagATune's kind) and as 44.1 kHz at 128 kbit/s. One thread, features in memory, CPU time, since a core is what is
-counted; each side in a process of its own, since in one either would work in memory that the other has freed (docs/lab/log.md). Then
-the whole command with two workers and with one.
+counted; each side in a process of its own, since in one either would work in memory that the other has freed
+(docs/lab/log.md). Then the whole command with two workers and with one.
 """
 
 from __future__ import annotations
