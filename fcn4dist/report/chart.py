@@ -260,6 +260,7 @@ def thin(points: Points, most: int = MOST_POINTS) -> list[tuple[float, float]]:
     for start in range(0, len(points), size):
         stretch = range(start, min(start + size, len(points)))
         ends = {min(stretch, key=lambda i: points[i][1]), max(stretch, key=lambda i: points[i][1])}
+        ends |= {0, len(points) - 1} & set(stretch)  # a level line goes on to its end
         kept += [points[i] for i in sorted(ends)]
     return kept
 

@@ -271,7 +271,7 @@ def test_lines_keep_their_spikes_and_axes_round_numbers() -> None:
     points[1234] = (1234.0, 9.0)
     kept = thin(points)
     assert len(kept) <= 402
-    assert (1234.0, 9.0) in kept
+    assert {(0.0, 1.0), (1234.0, 9.0), (9999.0, 1.0)} <= set(kept)
     assert all(y == pytest.approx(1.0) for x, y in smooth([(float(i), 1.0) for i in range(50)]))
     assert [format_tick(v) for v in (0, 0.25, 1500, 20_000, 3e6, 1e-5)] == ["0", "0.25", "1500", "20k", "3M", "1e-05"]
     assert line_chart("empty", [Series("a", [])], "x") is None
