@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 MOST_LINES = 4000  # of one file that are spread evenly
 NUM_STRETCHES = 400  # of a thinned file, each of which keeps its peaks: as many as a line of a picture has points
-PEAK_KEYS = ("loss", "samples_per_s", "data_wait_s")  # what is drawn over the steps and can jump
-EVENT = re.compile(rb'"overflow": ?true|"loss": ?null|"time_left_s": ?null')  # a skipped step; a session's first one
+EVENT = re.compile(rb'"overflow": ?true|"loss": ?null')  # a skipped step
 BLOCK_BYTES = 16 << 20
 
 Integers = NDArray[np.int64]
@@ -26,15 +25,16 @@ class Lines:
     """What was taken of one file."""
 
     records: tuple[dict[str, Any], ...]  # spread evenly, the first and the last among them: means are over these
-    peaks: tuple[dict[str, Any], ...]  # others: each stretch's highest and lowest of PEAK_KEYS, and every event
+    peaks: tuple[dict[str, Any], ...]  # others: each stretch's highest and lowest, and every event
     total: int  # lines in the file
     stride: int  # one in so many is in `records`
     num_damaged: int
 
 
-def load_lines(path: Path) -> Lines:
+def load_lines(path: Path, peaks_of: Sequence[str] = (), event: re.Pattern[bytes] | None = None) -> Lines:
     """Read a file, of more than MOST_LINES lines about so many; what follows the last newline is half-written.
 
+    `peaks_of`: keys whose highest and lowest number in each stretch is kept, too; `event`: what marks a line to keep.
     Means over lines chosen for being extreme would be wrong, pictures without these, too: so they are kept apart.
     Raises OSError.
     """
@@ -43,7 +43,7 @@ def load_lines(path: Path) -> Lines:
         total = len(ends)
         stride = max(1, -(-total // MOST_LINES))
         even = _spread(total, stride)
-        peaks = sorted(_find_peaks(file, ends) - set(even)) if stride > 1 else []
+        peaks = sorted(_find_peaks(file, ends, peaks_of, event) - set(even)) if stride > 1 else []
         (records, damaged), (extremes, others) = (_parse(_texts(file, ends, chosen)) for chosen in (even, peaks))
     return Lines(tuple(records), tuple(extremes), total, stride, damaged + others)
 
@@ -64,7 +64,7 @@ def _newlines(file: BinaryIO) -> Integers:
     return np.concatenate(found)
 
 
-def _find_peaks(file: BinaryIO, ends: Integers) -> set[int]:
+def _find_peaks(file: BinaryIO, ends: Integers, keys: Sequence[str], event: re.Pattern[bytes] | None) -> set[int]:
     """Return the numbers of the lines that have an event or are the highest or lowest of their stretch.
 
     Bytes are searched, not JSON: it takes a fifth of the time, and a line that is found wrongly is only one more.
@@ -73,13 +73,13 @@ def _find_peaks(file: BinaryIO, ends: Integers) -> set[int]:
     size = -(-len(ends) // NUM_STRETCHES)
     file.seek(0)
     first, start = 0, 0
-    while first < len(ends):
+    while first < len(ends) and (keys or event):
         after = max(first + 1, int(np.searchsorted(ends, start + BLOCK_BYTES)))  # whole lines
         block = file.read(int(ends[after - 1]) + 1 - start)
         here = ends[first:after] - start
-        events = np.array([match.start() for match in EVENT.finditer(block)], np.int64)
+        events = np.array([match.start() for match in (event.finditer(block) if event else ())], np.int64)
         found.update((first + np.searchsorted(here, events)).tolist())
-        for key in PEAK_KEYS:
+        for key in keys:
             places, values = _values(block, key)
             numbers = first + np.searchsorted(here, places)
             order = np.lexsort((values, numbers // size))

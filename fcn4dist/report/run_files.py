@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import yaml
 from numpy.typing import NDArray
 
 from fcn4dist.errors import ConfigError
-from fcn4dist.report.lines import Lines, load_lines
+from fcn4dist.report.lines import EVENT, Lines, load_lines
 from fcn4dist.run.best import KeptEvaluation, choose_evaluation
 from fcn4dist.run.figures import Figures
 from fcn4dist.run.folder import RunDir
@@ -21,6 +22,8 @@ from fcn4dist.run.state import RunState, read_json, read_state, value_of
 
 Record = dict[str, Any]
 number = value_of  # a finite number under a key, or none: what the parts of the page ask for most
+RANK_PEAKS = ("data_wait_s",)  # what is drawn of each rank's steps and can jump
+CHIEF_PEAKS = ("loss", "samples_per_s", *RANK_PEAKS)
 TEXT_BYTES = 32 << 20  # a config, plan or failure beyond this is not the run's own
 NAME_LETTERS = 100  # checkpoints/best has the name of a folder
 
@@ -161,9 +164,11 @@ def _load_lines(path: Path, notes: list[str]) -> list[Record]:
     return list(found.records)
 
 
-def _load_thinned(path: Path, notes: list[str]) -> Lines:
+def _load_thinned(
+    path: Path, notes: list[str], peaks_of: Sequence[str] = (), event: re.Pattern[bytes] | None = None
+) -> Lines:
     try:
-        found = load_lines(path)
+        found = load_lines(path, peaks_of, event)
     except FileNotFoundError:
         return Lines((), (), 0, 1, 0)
     except OSError as error:
@@ -176,12 +181,13 @@ def _load_thinned(path: Path, notes: list[str]) -> Lines:
 
 
 def _load_steps(path: Path, rank: int, files: RunFiles) -> None:
-    found = _load_thinned(path, files.notes)
+    found = _load_thinned(path, files.notes, *((CHIEF_PEAKS, EVENT) if rank == 0 else (RANK_PEAKS, None)))
     files.steps[rank] = _in_order(list(found.records))
     files.peaks[rank] = _in_order([*found.records, *found.peaks])
     files.num_steps[rank] = found.total if found.stride > 1 else len(files.steps[rank])
     if found.stride > 1:
-        text = f"{found.total} lines: means are over one in {found.stride}; pictures have every overflow and the extremes, too"
+        extra = "every overflow and the extremes" if rank == 0 else "the extremes"
+        text = f"{found.total} lines: means are over one in {found.stride}; pictures have {extra}, too"
         _note(files.notes, path, text)
 
 

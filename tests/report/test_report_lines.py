@@ -92,7 +92,7 @@ def test_peaks_are_those_of_each_stretch_whole(tmp_path: Path, monkeypatch: pyte
     file = tmp_path / "rank-0.jsonl"
     text = "".join(json.dumps({"step": i, "loss": loss}) + "\n" for i, loss in enumerate(losses))
     file.write_text(text + '{"step": 9001, "loss": 99')
-    found = load_lines(file)
+    found = load_lines(file, ["loss"])
     assert (found.total, found.stride, found.num_damaged) == (9001, 3, 0)
     kept = {record["step"] for record in (*found.records, *found.peaks)}
     size = -(-9001 // lines.NUM_STRETCHES)
