@@ -5,6 +5,7 @@ Every text passes through Markup.format, which escapes it. The size is that of t
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ LEFT, RIGHT, TOP, BOTTOM = 54.0, 10.0, 10.0, 34.0  # LEFT is the least: long num
 LETTER, DOT = 9.6, 4.8  # widths at the largest size that style.css gives to .t, 15, in the widest common font
 NUM_COLOURS = 8
 MOST_POINTS = 400  # of one line
+NUM_COLUMNS = 80  # of a chart, each with its values on hover
 
 clean = shorten_name  # every text of a run goes through it on its way to the page
 
@@ -65,8 +67,15 @@ class Axis:
     ticks: tuple[float, ...]
 
     @classmethod
-    def over(cls, values: Sequence[float], *, zero: bool = False, limits: tuple[float, float] | None = None) -> Axis:
-        """Return an axis that holds `values`, and 0 where `zero`; or exactly `limits`."""
+    def over(
+        cls,
+        values: Sequence[float],
+        *,
+        zero: bool = False,
+        limits: tuple[float, float] | None = None,
+        whole: bool = False,
+    ) -> Axis:
+        """Return an axis that holds `values`, and 0 where `zero`; or exactly `limits`; `whole`: no ticks between integers."""
         low, high = limits or (min(values), max(values))
         if zero and limits is None:
             low, high = min(low, 0.0), max(high, 0.0)
@@ -74,11 +83,24 @@ class Axis:
             margin = abs(high) * 0.1 or 1.0
             low, high = (low if zero and low == 0 else low - margin), high + margin
         step = _round_step((high - low) / 4)
+        if whole:
+            step = 2.0 if step == 2.5 else max(1.0, step)
         if limits is None:
             low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
         first = math.ceil(low / step - 1e-9)
         count = math.floor(high / step + 1e-9) - first + 1
         return cls(low, high, tuple((first + i) * step for i in range(max(0, min(count, 50)))))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The numbers at the ticks, with so many digits that each says where its tick is."""
+        step = min((b - a for a, b in zip(self.ticks, self.ticks[1:], strict=False)), default=abs(self.high - self.low))
+
+        def is_exact(digits: int) -> bool:
+            return all(abs(float(f"{tick:.{digits}g}") - tick) <= step / 100 for tick in self.ticks)
+
+        digits = next((digits for digits in range(4, 17) if is_exact(digits)), 17)
+        return tuple(format_tick(tick, digits) for tick in self.ticks)
 
     def place(self, value: float, start: float, end: float) -> float:
         """Return where `value` stands between the ends of the axis."""
@@ -90,16 +112,15 @@ def _round_step(wanted: float) -> float:
     return next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= wanted * 0.999)
 
 
-def format_tick(value: float) -> str:
+def format_tick(value: float, digits: int = 4) -> str:
     """Return a short number: 0.25, 1500, 20k, 3M, 1e-05."""
     if value == 0 or abs(value) < 1e-12:
         return "0"
     if abs(value) >= 1e4 or abs(value) < 1e-3:
         for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
             if size <= abs(value) < size * 1000:
-                return f"{value / size:.4g}{letter}"
-        return f"{value:.3g}"
-    return f"{value:.4g}"
+                return f"{value / size:.{digits}g}{letter}"
+    return f"{value:.{digits}g}"
 
 
 def line_chart(
@@ -117,11 +138,15 @@ def line_chart(
     drawn = tuple(one for one in series if one.points)
     if not drawn:
         return None
-    x_axis = Axis.over([x for one in drawn for x, _ in one.points], limits=x_limits or _ends(drawn))
+    xs = [x for one in drawn for x, _ in one.points]
+    whole = x_limits is None and all(x == round(x) for x in xs)
+    x_axis = Axis.over(xs, limits=x_limits or _ends(drawn), whole=whole)
     y_axis = Axis.over([y for one in drawn for _, y in one.points], zero=zero, limits=y_limits)
     left = _left_of(y_axis)
     parts = _frame(x_axis, y_axis, left, x_label, y_label)
-    parts += [_draw(one, x_axis, y_axis, left) for one in drawn]
+    parts += [_draw(one, x_axis, y_axis, left) for one in drawn if one.kind != "dots"]
+    parts += _values_on_hover(title, drawn, x_axis, left, x_label)
+    parts += [_draw(one, x_axis, y_axis, left, x_label) for one in drawn if one.kind == "dots"]
     return Chart(title, _svg(title, parts), drawn, caption)
 
 
@@ -138,21 +163,21 @@ def _svg(title: str, parts: Sequence[Markup], width: float = WIDTH, height: floa
 
 def _left_of(y_axis: Axis) -> float:
     """Return where the y axis stands, so that its numbers fit between it and the turned label at the edge."""
-    widths = (sum(DOT if letter == "." else LETTER for letter in format_tick(tick)) for tick in y_axis.ticks)
+    widths = (sum(DOT if letter == "." else LETTER for letter in label) for label in y_axis.labels)
     return max(LEFT, 26 + max(widths, default=0.0))
 
 
 def _frame(x_axis: Axis, y_axis: Axis, left: float, x_label: str, y_label: str) -> list[Markup]:
     right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
     parts = []
-    for tick in y_axis.ticks:
+    for tick, label in zip(y_axis.ticks, y_axis.labels, strict=True):
         y = y_axis.place(tick, bottom, TOP)
         parts.append(Markup('<path class="grid" d="M{:.1f} {:.1f}H{:.1f}"/>').format(left, y, right))
-        parts.append(_text(left - 6, y + 4, format_tick(tick), "end"))
-    for tick in x_axis.ticks:
+        parts.append(_text(left - 6, y + 4, label, "end"))
+    for tick, label in zip(x_axis.ticks, x_axis.labels, strict=True):
         x = x_axis.place(tick, left, right)
         parts.append(Markup('<path class="axis" d="M{:.1f} {:.1f}v4"/>').format(x, bottom))
-        parts.append(_text(x, bottom + 16, format_tick(tick), "end" if x > right - 12 else "middle"))
+        parts.append(_text(x, bottom + 16, label, "end" if x > right - 12 else "middle"))
     parts.append(Markup('<path class="axis" d="M{:.1f} {:.1f}H{:.1f}"/>').format(left, bottom, right))
     parts.append(_text((left + right) / 2, HEIGHT - 4, x_label, "middle"))
     if y_label:
@@ -166,23 +191,63 @@ def _text(x: float, y: float, text: str, anchor: str) -> Markup:
     return Markup('<text class="t" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(x, y, anchor, text)
 
 
-def _draw(series: Series, x_axis: Axis, y_axis: Axis, left: float) -> Markup:
+def _values_on_hover(title: str, drawn: Sequence[Series], x_axis: Axis, left: float, x_label: str) -> list[Markup]:
+    """Return unseen columns over a chart; each says under the mouse what the named lines are there, from low to high."""
+    named = [one for one in drawn if one.kind != "dots" and one.css != "grid" and (one.name or len(drawn) == 1)]
+    right = WIDTH - RIGHT
+    columns: dict[int, dict[int, list[tuple[float, float]]]] = {}
+    for number, one in enumerate(named):
+        for x, y in one.points:
+            column = math.floor(x_axis.place(x, 0, NUM_COLUMNS))
+            columns.setdefault(min(max(column, 0), NUM_COLUMNS - 1), {}).setdefault(number, []).append((x, y))
+    starts, found = sorted(columns), []
+    middles = [(a + b + 1) / 2 for a, b in itertools.pairwise(starts)]  # an empty column belongs to the next
+    for column, begin, end in zip(starts, [0.0, *middles], [*middles, float(NUM_COLUMNS)], strict=True):
+        here = columns[column]
+        xs = [x for points in here.values() for x, _ in points]
+        lines = [f"{x_label} {_span(xs)}"]
+        lines += [f"{named[i].name or title}: {_span([y for _, y in points])}" for i, points in here.items()]
+        rect = Markup('<rect class="hover" x="{:.1f}" y="{:g}" width="{:.1f}" height="{:g}"><title>{}</title></rect>')
+        wide = (right - left) / NUM_COLUMNS
+        found.append(
+            rect.format(left + begin * wide, TOP, (end - begin) * wide, HEIGHT - TOP - BOTTOM, "\n".join(lines))
+        )
+    return found
+
+
+def _span(values: Sequence[float]) -> str:
+    low, high = (f"{value:.6g}" for value in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"
+
+
+def _draw(series: Series, x_axis: Axis, y_axis: Axis, left: float, x_label: str = "") -> Markup:
     right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
-    places = [
-        (x_axis.place(x, left, right), min(max(y_axis.place(y, bottom, TOP), TOP - 2), bottom + 2))
-        for x, y in series.points
-    ]
-    if series.kind == "dots" or len(places) == 1:
-        dots = Markup("").join(Markup('<circle cx="{:.1f}" cy="{:.1f}" r="2.6"/>').format(x, y) for x, y in places)
+
+    def place(point: tuple[float, float]) -> tuple[float, float]:
+        x, y = point
+        return x_axis.place(x, left, right), min(max(y_axis.place(y, bottom, TOP), TOP - 2), bottom + 2)
+
+    if series.kind == "dots" or len(series.points) == 1:
+        apart = {
+            tuple(map(round, place(point))): point for point in series.points
+        }.values()  # of those in one place, one
+        dot = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="2.6"><title>{}{} {:.6g}: {:.6g}</title></circle>')
+        head = f"{series.name}, " if series.name else ""
+        dots = Markup("").join(dot.format(*place(point), head, x_label, *point) for point in apart)
         return Markup('<g class="dots {}">{}</g>').format(series.css, dots)
+    places = [place(point) for point in series.points]
     return Markup('<path class="{} {}" d="{}"/>').format(series.kind, series.css, path_of(places, series.kind))
 
 
 def path_of(places: Points, kind: str = "line") -> str:
     """Return the `d` of a path through places of the view box."""
-    words = [f"M{places[0][0]:.1f} {places[0][1]:.1f}"]
-    for x, y in places[1:]:
-        words.append(f"H{x:.1f}V{y:.1f}" if kind == "step" else f"L{x:.1f} {y:.1f}")
+    texts = [(f"{x:.1f}", f"{y:.1f}") for x, y in places]
+    words = [f"M{texts[0][0]} {texts[0][1]}"]
+    for (before, level), (x, y) in itertools.pairwise(texts):
+        if kind == "step" or x == before or y == level:
+            words.append((f"H{x}" if x != before else "") + (f"V{y}" if y != level else ""))
+        else:
+            words.append(f"L{x} {y}")
     return "".join(words)
 
 
@@ -195,6 +260,7 @@ def thin(points: Points, most: int = MOST_POINTS) -> list[tuple[float, float]]:
     for start in range(0, len(points), size):
         stretch = range(start, min(start + size, len(points)))
         ends = {min(stretch, key=lambda i: points[i][1]), max(stretch, key=lambda i: points[i][1])}
+        ends |= {0, len(points) - 1} & set(stretch)  # a level line goes on to its end
         kept += [points[i] for i in sorted(ends)]
     return kept
 
@@ -231,18 +297,21 @@ def bar_chart(title: str, bars: Sequence[Bar], part_names: Sequence[str], unit: 
     axis = Axis.over([0.0, longest], zero=True, limits=(0.0, longest))
     right, bottom = WIDTH - RIGHT, height - BOTTOM
     parts = []
-    for tick in axis.ticks:
+    for tick, label in zip(axis.ticks, axis.labels, strict=True):
         x = axis.place(tick, left, right)
         parts.append(Markup('<path class="grid" d="M{:.1f} {:.1f}V{:.1f}"/>').format(x, TOP, bottom))
-        parts.append(_text(x, bottom + 16, format_tick(tick), "end" if x > right - 12 else "middle"))
+        parts.append(_text(x, bottom + 16, label, "end" if x > right - 12 else "middle"))
     parts.append(_text((left + right) / 2, height - 4, unit, "middle"))
     for i, bar in enumerate(bars):
         y, x = TOP + row * i, left
         parts.append(_text(left - 6, y + 15, bar.name, "end"))
         for number, length in enumerate(bar.parts):
             wide = axis.place(length, 0.0, right - left)
-            rect = Markup('<rect class="fill c{}" x="{:.2f}" y="{:.1f}" width="{:.2f}" height="{:g}"/>')
-            parts.append(rect.format(number % NUM_COLOURS, x, y + 3, wide, row - 6))
+            rect = Markup(
+                '<rect class="fill c{}" x="{:.2f}" y="{:.1f}" width="{:.2f}" height="{:g}"><title>{}</title></rect>'
+            )
+            text = f"{bar.name}, {part_names[number]}: {length:.6g}"
+            parts.append(rect.format(number % NUM_COLOURS, x, y + 3, wide, row - 6, text))
             x += wide
     key = tuple(Series(name, ((0.0, 0.0),), i) for i, name in enumerate(part_names))
     return Chart(title, _svg(title, parts, height=height), key, caption)

@@ -159,7 +159,7 @@ def _draw(groups: Sequence[Group]) -> list[Chart]:
         for colour, group in enumerate(groups):
             for place, files in enumerate(group.runs):
                 name = f"{group.letter} {clean(group.name, 40)}" if place == 0 else ""
-                records = files.evaluations if x == "epoch" else files.chief
+                records = files.evaluations if x == "epoch" else files.chief if smoothed else files.drawn
                 points = points_of([r for r in records if x == "epoch" or not is_first_step(r)], key, x)
                 found.append(Series(name, smooth(points) if smoothed and len(points) > 2 else thin(points), colour))
         return found

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 NUM_BINS = 20
 NORMAL_975 = 1.959963984540054  # the normal distribution's 97.5 % point
+ROC_POINTS = 120  # of one drawn curve
+PR_STEPS = 60
 CLIPPED = 1e-7  # scores are kept this far from 0 and 1 in logarithms
 
 Labels = NDArray[np.signedinteger[Any] | np.bool_]
@@ -45,6 +47,47 @@ def roc_of(labels: Labels, scores: Floats) -> Roc | None:
         np.insert(hits / (ends + 1), 0, 1.0),
         np.insert(scores[order][ends], 0, np.inf),
     )
+
+
+def drawn_roc(roc: Roc) -> list[tuple[float, float]]:
+    """Return the corners of a ROC curve, so many that the area under the line through them is the AUC.
+
+    Where there are too many, those nearest to even steps along both rates: clips by rank would be nearly all negatives.
+    """
+    x, y = roc.false_positive_rate, roc.true_positive_rate
+    turns = np.diff(x)[:-1] * np.diff(y)[1:] != np.diff(x)[1:] * np.diff(y)[:-1]
+    corners = np.concatenate([[0], np.flatnonzero(turns) + 1, [len(x) - 1]])
+    if len(corners) > ROC_POINTS:
+        walked = (x + y)[corners]
+        corners = corners[
+            np.unique(np.searchsorted(walked, np.linspace(0, 2, ROC_POINTS) - 1e-12).clip(0, len(walked) - 1))
+        ]
+    return list(zip(x[corners].tolist(), y[corners].tolist(), strict=True))
+
+
+def mean_precision(roc: Roc, edges: Floats) -> Floats:
+    """Return the mean precision between edges of recall, of the steps whose sum over 0..1 is the average precision."""
+    area = np.insert(np.cumsum(np.diff(roc.true_positive_rate) * roc.precision[1:]), 0, 0.0)
+    rising = np.append(np.diff(roc.true_positive_rate) > 0, True)  # the last of those with one recall; area is the same
+    return np.asarray(
+        np.diff(np.interp(edges, roc.true_positive_rate[rising], area[rising])) / np.diff(edges), np.float64
+    )
+
+
+def drawn_precision(roc: Roc) -> list[tuple[float, float]]:
+    """Return the corners of precision over recall as steps: the area under them is scikit-learn's average precision.
+
+    A step a recall; where there are more than PR_STEPS of them, so many equal ones with the mean precision of each.
+    """
+    edges = np.unique(roc.true_positive_rate)
+    if len(edges) > PR_STEPS + 1:
+        edges = np.linspace(0, 1, PR_STEPS + 1)
+    return steps_of(edges, mean_precision(roc, edges))
+
+
+def steps_of(edges: Floats, heights: Floats) -> list[tuple[float, float]]:
+    """Return the corners of steps, each of one height between two edges."""
+    return list(zip(np.repeat(edges, 2)[1:-1].tolist(), np.repeat(heights, 2).tolist(), strict=True))
 
 
 def delong_interval(labels: Labels, scores: Floats) -> tuple[float, float] | None:

@@ -163,17 +163,19 @@ def _signed(value: float | None) -> str:
     return "–" if value is None else f"{value:+.4f}"
 
 
-def _interval(row: TagRow) -> Markup:
-    """Return a small picture of a ROC-AUC and its interval between 0.5 and 1; below 0.5 it stands at the left end."""
+def _interval(row: TagRow, lowest: float) -> Markup:
+    """Return a small picture of a ROC-AUC and its interval between `lowest` and 1, with a mark at 0.5, which is chance."""
     if row.roc_auc is None:
         return Markup("")
     low, high = row.roc_ci or (row.roc_auc, row.roc_auc)
-    x, start, end = (4 + 112 * min(max((v - 0.5) * 2, 0.0), 1.0) for v in (row.roc_auc, low, high))
+    places = ((v - lowest) / (1 - lowest) for v in (row.roc_auc, low, high, 0.5))
+    x, start, end, chance = (4 + 112 * min(max(place, 0.0), 1.0) for place in places)
     picture = (
-        '<svg viewBox="0 0 120 14" aria-hidden="true"><path class="grid" d="M4 7H116"/>'
+        '<svg viewBox="0 0 120 14"><title>{}</title><path class="grid" d="M4 7H116"/><path class="grid" d="M{:.1f} 2V12"/>'
         '<path class="span" d="M{:.1f} 7H{:.1f}"/><circle class="mid" cx="{:.1f}" cy="7" r="3.2"/></svg>'
     )
-    return Markup(picture).format(start, end, x)
+    text = f"{row.roc_auc:.4f}" + (f", {low:.3f} to {high:.3f}" if row.roc_ci else "")
+    return Markup(picture).format(text, chance, start, end, x)
 
 
 def summarise(files: RunFiles, macro: Macro) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,17 @@ from markupsafe import Markup
 from fcn4dist.data.manifest import CLIPS
 from fcn4dist.report.chart import Chart, Series, clean, histogram, line_chart, matrix_chart, spark
 from fcn4dist.report.curves import (
+    Roc,
     clip_losses,
     co_predictions,
     confusions,
     delong_interval,
+    drawn_precision,
+    drawn_roc,
     histograms,
+    mean_precision,
     roc_of,
+    steps_of,
     top_tags,
 )
 from fcn4dist.report.published import Published, find_published
@@ -30,7 +36,6 @@ MOST_CARDS = 100  # tags that get pictures of their own
 MOST_CELLS = 60  # tags in the matrix
 NUM_HARDEST = 20
 NUM_PAIRS = 12
-CURVE_POINTS = 60  # of one tag's curve
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,7 @@ class TagPart:
     rows: tuple[TagRow, ...]
     num_tags: int
     undefined: tuple[str, ...]
+    lowest: float  # where the table's axis of ROC-AUC begins: 0.5, or 0 where a tag or its interval is below
     is_delong: bool  # the intervals are computed here, from the scores alone
     published: tuple[Published, ...]
     charts: tuple[Chart, ...]
@@ -92,14 +98,17 @@ def describe_tags(files: RunFiles) -> TagPart:
     is_delong = any(row.is_delong for row in rows)
     shown = sorted(rows, key=lambda row: -(row.positives or 0))[:MOST_TAGS]
     published = find_published([str(entry.get("tag")) for entry in entries])
-    head = (tuple(shown), len(rows), undefined, is_delong, published)
+    below = any(value < 0.5 for row in shown for value in (row.roc_auc, *(row.roc_ci or ())) if value is not None)
+    head = (tuple(shown), len(rows), undefined, 0.0 if below else 0.5, is_delong, published)
     if table is None or not len(table.scores):
         return TagPart(*head, (), (), None, (), ())
     order = np.argsort(-(table.labels > 0).sum(axis=0), kind="stable")
+    found = {int(i): roc_of(table.labels[:, i], table.scores[:, i]) for i in order[:MOST_CARDS]}
+    curves = {i: roc for i, roc in found.items() if roc is not None}
     return TagPart(
         *head,
-        _overlays(table, order[:MOST_CARDS]),
-        tuple(card for i in order[:MOST_CARDS] if (card := _card(table, int(i)))),
+        _overlays(list(curves.values())),
+        tuple(_card(table, i, roc) for i, roc in curves.items()),
         _matrix(table, np.sort(order[:MOST_CELLS])),
         _pairs(table),
         _hardest(table, files.config.get("data", {})),
@@ -122,38 +131,17 @@ def _bounds(interval: Any) -> tuple[float, float] | None:
     return None if low is None or high is None else (low, high)
 
 
-def _pick(length: int) -> list[int]:
-    return sorted(set(np.linspace(0, length - 1, min(length, CURVE_POINTS)).round().astype(int).tolist()))
-
-
-def _curves(table: ScoreTable, index: int) -> tuple[list[tuple[float, float]], list[tuple[float, float]]] | None:
-    """Return one tag's ROC points and its precision over recall, thinned."""
-    roc = roc_of(table.labels[:, index], table.scores[:, index])
-    if roc is None:
-        return None
-    x, y, p = roc.false_positive_rate, roc.true_positive_rate, roc.precision
-    kept = _pick(len(x))
-    return [(float(x[i]), float(y[i])) for i in kept], [(float(y[i]), float(p[i])) for i in kept]
-
-
-def _overlays(table: ScoreTable, indices: Any) -> tuple[Chart, ...]:
+def _overlays(curves: Sequence[Roc]) -> tuple[Chart, ...]:
     """Return the ROC and the precision-recall curves of all tags in one picture each, their mean on top."""
-    rocs, prs, roc_grid, pr_grid = [], [], [], []
-    grid = np.linspace(0, 1, 51)
-    for index in indices:
-        curves = _curves(table, int(index))
-        full = roc_of(table.labels[:, index], table.scores[:, index])
-        if curves is None or full is None:
-            continue
-        rocs.append(Series("", curves[0], "muted", "faint"))
-        prs.append(Series("", curves[1], "muted", "faint"))
-        roc_grid.append(np.interp(grid, full.false_positive_rate, full.true_positive_rate))
-        best = np.maximum.accumulate(full.precision[1:][::-1])[::-1]  # the most precise point at this recall or more
-        pr_grid.append(best[np.searchsorted(full.true_positive_rate[1:], grid - 1e-12).clip(0, len(best) - 1)])
-    if not rocs:
+    if not curves:
         return ()
-    roc_mean = Series("mean of the tags", list(zip(grid.tolist(), np.mean(roc_grid, 0).tolist(), strict=True)), 0)
-    pr_mean = Series("mean of the tags", list(zip(grid.tolist(), np.mean(pr_grid, 0).tolist(), strict=True)), 1)
+    grid = np.linspace(0, 1, 51)
+    rocs = [Series("", drawn_roc(roc), "muted", "faint") for roc in curves]
+    prs = [Series("", drawn_precision(roc), "muted", "faint") for roc in curves]
+    mean = np.mean([np.interp(grid, roc.false_positive_rate, roc.true_positive_rate) for roc in curves], 0)
+    roc_mean = Series("mean of the tags", list(zip(grid.tolist(), mean.tolist(), strict=True)), 0)
+    heights = np.mean([mean_precision(roc, grid) for roc in curves], 0)
+    pr_mean = Series("mean of the tags", steps_of(grid, heights), 1)
     chance = Series("chance", [(0.0, 0.0), (1.0, 1.0)], "grid")
     ends = (0.0, 1.0)
     drawn = (
@@ -173,21 +161,19 @@ def _overlays(table: ScoreTable, indices: Any) -> tuple[Chart, ...]:
             "precision",
             x_limits=ends,
             y_limits=ends,
-            caption="A grey line is one tag. The coloured one is the mean of the best precision at each recall or above.",
+            caption="A grey line is one tag. The area under it is its PR-AUC, that under the coloured one their mean.",
         ),
     )
     return tuple(chart for chart in drawn if chart is not None)
 
 
-def _card(table: ScoreTable, index: int) -> TagCard | None:
-    curves, name = _curves(table, index), clean(table.tags[index], 40)
-    if curves is None:
-        return None
+def _card(table: ScoreTable, index: int, roc: Roc) -> TagCard:
+    name = clean(table.tags[index], 40)
     negatives, positives = histograms(table.labels[:, index], table.scores[:, index])
     return TagCard(
         name,
-        spark(curves[0], "c0", diagonal=True, title=f"ROC curve of {name}"),
-        spark(curves[1], "c1", title=f"precision over recall of {name}"),
+        spark(drawn_roc(roc), "c0", diagonal=True, title=f"ROC curve of {name}"),
+        spark(drawn_precision(roc), "c1", title=f"precision over recall of {name}"),
         histogram(negatives, positives, f"scores of {name}"),
     )
 

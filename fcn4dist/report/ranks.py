@@ -45,11 +45,10 @@ class RankPart:
 
 def describe_ranks(files: RunFiles) -> RankPart:
     """Return the part for one run."""
-    steady = {rank: [r for r in records if not is_first_step(r)] for rank, records in files.steps.items()}
-    found = [times for rank, records in steady.items() if (times := _times(rank, records))]
+    found = [times for rank in files.steps if (times := _times(rank, files))]
     slowest = sorted(found, key=_lateness)[:MOST_RANKS]
     rows = tuple(sorted(slowest, key=lambda t: t.rank))
-    charts = [_draw_split(rows), _draw_data(steady, rows), *_draw_usage(files.usage), *_draw_devices(files.usage)]
+    charts = [_draw_split(rows), _draw_data(files, rows), *_draw_usage(files.usage), *_draw_devices(files.usage)]
     drawn = tuple(chart for chart in charts if chart is not None)
     return RankPart(rows, len(found), drawn, _peaks(files.usage))
 
@@ -59,7 +58,8 @@ def _lateness(times: RankTimes) -> tuple[float, int]:
     return -(times.data_ms + times.checkpoint_ms), times.rank
 
 
-def _times(rank: int, records: list[Record]) -> RankTimes | None:
+def _times(rank: int, files: RunFiles) -> RankTimes | None:
+    records = [record for record in files.steps[rank] if not is_first_step(record)]
     whole = [record for record in records if number(record, "step_s") is not None]
     if not whole:
         return None
@@ -72,7 +72,7 @@ def _times(rank: int, records: list[Record]) -> RankTimes | None:
     step_ms, data_ms = MILLI * statistics.fmean(steps), mean_ms("data_wait_s")
     return RankTimes(
         rank,
-        len(whole),
+        files.num_steps[rank] - (len(files.steps[rank]) - len(whole)),
         step_ms,
         p95_ms=MILLI * steps[min(len(steps) - 1, int(0.95 * len(steps)))],
         compute_ms=max(0.0, step_ms - data_ms),
@@ -86,12 +86,12 @@ def _draw_split(rows: tuple[RankTimes, ...]) -> Chart | None:
     return bar_chart("A step, rank by rank", bars, PARTS, "milliseconds, mean over the steps")
 
 
-def _draw_data(steady: dict[int, list[Record]], rows: tuple[RankTimes, ...]) -> Chart | None:
+def _draw_data(files: RunFiles, rows: tuple[RankTimes, ...]) -> Chart | None:
     """Return each rank's wait for data over the steps, of which the others wait for the longest."""
     series = []
     for times in sorted(sorted(rows, key=_lateness)[:MOST_LINES], key=lambda t: t.rank):
         points = []
-        for record in steady[times.rank]:
+        for record in (r for r in files.peaks[times.rank] if not is_first_step(r)):
             step, wait_s = number(record, "step"), number(record, "data_wait_s")
             if step is not None and wait_s is not None:
                 points.append((step, MILLI * wait_s))

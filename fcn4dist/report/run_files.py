@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
 from fcn4dist.errors import ConfigError
+from fcn4dist.report.lines import EVENT, Lines, load_lines
 from fcn4dist.run.best import KeptEvaluation, choose_evaluation
 from fcn4dist.run.figures import Figures
 from fcn4dist.run.folder import RunDir
@@ -21,8 +22,8 @@ from fcn4dist.run.state import RunState, read_json, read_state, value_of
 
 Record = dict[str, Any]
 number = value_of  # a finite number under a key, or none: what the parts of the page ask for most
-MOST_LINES = 4000  # of one file that are looked at, spread evenly; more are not seen on a page
-BLOCK_BYTES = 16 << 20
+RANK_PEAKS = ("data_wait_s",)  # what is drawn of each rank's steps and can jump
+CHIEF_PEAKS = ("loss", "samples_per_s", *RANK_PEAKS)
 TEXT_BYTES = 32 << 20  # a config, plan or failure beyond this is not the run's own
 NAME_LETTERS = 100  # checkpoints/best has the name of a folder
 
@@ -47,7 +48,9 @@ class RunFiles:
     config: dict[str, Record] = field(default_factory=dict)
     plan: Record = field(default_factory=dict)
     environment: Record = field(default_factory=dict)
-    steps: dict[int, list[Record]] = field(default_factory=dict)  # rank -> its records, thinned, in the order of steps
+    steps: dict[int, list[Record]] = field(default_factory=dict)  # rank -> its records, thinned evenly, in order
+    peaks: dict[int, list[Record]] = field(default_factory=dict)  # rank -> these and all events and extremes, to draw
+    num_steps: dict[int, int] = field(default_factory=dict)  # rank -> how many steps its file has
     evaluations: list[Record] = field(default_factory=list)
     evaluation: Record = field(default_factory=dict)  # of the checkpoint that stands for the run: its best
     kept: KeptEvaluation | None = None  # which one that is
@@ -62,8 +65,13 @@ class RunFiles:
 
     @property
     def chief(self) -> list[Record]:
-        """The records of rank 0."""
+        """The records of rank 0, thinned evenly: for means."""
         return self.steps.get(0, [])
+
+    @property
+    def drawn(self) -> list[Record]:
+        """The records of rank 0 with all events and extremes: for pictures."""
+        return self.peaks.get(0, [])
 
 
 def step_of(checkpoint: object) -> int | None:
@@ -88,7 +96,7 @@ def load_run(path: Path, *, is_over: bool = False, last: bool = False) -> RunFil
     files.environment = _load_object(run.environment, files.notes)
     for file in run.metrics(0).parent.glob("rank-*.jsonl"):
         if match := re.fullmatch(r"rank-(\d{1,6})", file.stem):
-            files.steps[int(match[1])] = _in_order(_load_lines(file, files.notes))
+            _load_steps(file, int(match[1]), files)
     files.steps = dict(sorted(files.steps.items()))
     files.evaluations = _in_order(_load_lines(run.evaluations, files.notes))
     files.kept = choose_evaluation(run, last=last)
@@ -150,46 +158,37 @@ def _load_name(path: Path) -> str:
 
 
 def _load_lines(path: Path, notes: list[str]) -> list[Record]:
-    """Return at most about MOST_LINES lines, the first and the last among them; what follows the last newline is half-written."""
+    found = _load_thinned(path, notes)
+    if found.stride > 1:
+        _note(notes, path, f"{found.total} lines, of which one in {found.stride} is used here")
+    return list(found.records)
+
+
+def _load_thinned(
+    path: Path, notes: list[str], peaks_of: Sequence[str] = (), event: re.Pattern[bytes] | None = None
+) -> Lines:
     try:
-        with path.open("rb") as file:
-            ends = _newlines(file)
-            total = len(ends)
-            stride = max(1, -(-total // MOST_LINES))
-            wanted = []
-            for i in sorted({*range(0, total, stride), *range(max(0, total - 1), total)}):
-                start = int(ends[i - 1]) + 1 if i else 0
-                file.seek(start)
-                wanted.append(file.read(int(ends[i]) - start))
+        found = load_lines(path, peaks_of, event)
     except FileNotFoundError:
-        return []
+        return Lines((), (), 0, 1, 0)
     except OSError as error:
         _note(notes, path, f"cannot be read: {error.strerror}")
-        return []
-    found, damaged = [], 0
-    for line in wanted:
-        try:
-            record = json.loads(line, parse_constant=lambda _: None)
-        except (ValueError, RecursionError):
-            record = None
-        if isinstance(record, dict):
-            found.append(record)
-        elif line.strip():
-            damaged += 1
-    if damaged:
-        _note(notes, path, f"{damaged} of {len(wanted)} lines are damaged and left out")
-    if stride > 1:
-        _note(notes, path, f"{total} lines, of which one in {stride} is used here")
+        return Lines((), (), 0, 1, 0)
+    if found.num_damaged:
+        looked_at = len(found.records) + len(found.peaks) + found.num_damaged
+        _note(notes, path, f"{found.num_damaged} of {looked_at} lines are damaged and left out")
     return found
 
 
-def _newlines(file: BinaryIO) -> NDArray[np.int64]:
-    """Return where the newlines of a file are; a file of gigabytes must not cost seconds."""
-    found, start = [np.zeros(0, np.int64)], 0
-    while block := file.read(BLOCK_BYTES):
-        found.append(np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")) + start)
-        start += len(block)
-    return np.concatenate(found)
+def _load_steps(path: Path, rank: int, files: RunFiles) -> None:
+    found = _load_thinned(path, files.notes, *((CHIEF_PEAKS, EVENT) if rank == 0 else (RANK_PEAKS, None)))
+    files.steps[rank] = _in_order(list(found.records))
+    files.peaks[rank] = _in_order([*found.records, *found.peaks])
+    files.num_steps[rank] = found.total if found.stride > 1 else len(files.steps[rank])
+    if found.stride > 1:
+        extra = "every overflow and the extremes" if rank == 0 else "the extremes"
+        text = f"{found.total} lines: means are over one in {found.stride}; pictures have {extra}, too"
+        _note(files.notes, path, text)
 
 
 def _in_order(records: list[Record]) -> list[Record]:

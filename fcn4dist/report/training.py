@@ -23,16 +23,21 @@ def is_first_step(record: Record) -> bool:
 
 def draw_progress(files: RunFiles) -> list[Chart]:
     """Return the pictures of a run's progress, those that there is something to draw in."""
-    records = files.chief
+    records = files.drawn
     losses = points_of(records, "loss")
-    overflows = [(x, 0.0) for record in records if record.get("overflow") and (x := number(record, "step")) is not None]
+    overflows = [x for record in records if record.get("overflow") and (x := number(record, "step")) is not None]
     scale = points_of(records, "loss_scale")
     by_step = dict(scale)
-    marks = thin([(x, by_step.get(x, 0.0)) for x, _ in overflows])
-    steady = [record for record in records if not is_first_step(record)]
-    speed = points_of(steady, "samples_per_s")
+    marks = [(x, by_step.get(x, 0.0)) for x in overflows]
+    speed = points_of(_steady(records), "samples_per_s")
+    mean_speed = points_of(_steady(files.chief), "samples_per_s")
     charts = [
-        line_chart("Loss", [Series("a step", thin(losses), "muted", "faint"), _mean(losses)], "step", zero=True),
+        line_chart(
+            "Loss",
+            [Series("a step", thin(losses), "muted", "faint"), _mean(points_of(files.chief, "loss"))],
+            "step",
+            zero=True,
+        ),
         draw_validation(files),
         line_chart("Learning rate", [Series("", thin(points_of(records, "lr")), 2, "step")], "step", zero=True),
         line_chart(
@@ -43,13 +48,17 @@ def draw_progress(files: RunFiles) -> list[Chart]:
         ),
         line_chart(
             "Clips a second, whole job",
-            [Series("a step", thin(speed), "muted", "faint"), _mean(speed)],
+            [Series("a step", thin(speed), "muted", "faint"), _mean(mean_speed)],
             "step",
             zero=True,
             caption="Without a session's first step, which compiles the network.",
         ),
     ]
     return [chart for chart in charts if chart is not None]
+
+
+def _steady(records: Sequence[Record]) -> list[Record]:
+    return [record for record in records if not is_first_step(record)]
 
 
 def _mean(points: list[tuple[float, float]]) -> Series:

@@ -1,9 +1,21 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
-from sklearn.metrics import confusion_matrix, log_loss, precision_recall_curve, roc_auc_score, roc_curve
+from made_run import make_run
+from sklearn.metrics import (
+    average_precision_score,
+    confusion_matrix,
+    log_loss,
+    precision_recall_curve,
+    roc_auc_score,
+    roc_curve,
+)
 
+from fcn4dist.report.chart import Chart
 from fcn4dist.report.curves import (
     clip_losses,
     co_predictions,
@@ -13,6 +25,8 @@ from fcn4dist.report.curves import (
     roc_of,
     top_tags,
 )
+from fcn4dist.report.per_tag import describe_tags
+from fcn4dist.report.run_files import load_run
 
 
 @pytest.fixture
@@ -32,6 +46,51 @@ def test_the_curves_are_those_of_scikit_learn(one_tag: tuple[np.ndarray, np.ndar
     precision, recall, _ = precision_recall_curve(labels, scores)
     np.testing.assert_allclose(found.precision[1:], precision[:-1][::-1], atol=1e-12)
     np.testing.assert_allclose(found.true_positive_rate[1:], recall[:-1][::-1], atol=1e-12)
+
+
+def area_of(path: str, box: tuple[float, float, float, float]) -> float:
+    """Return the area under the `d` of a path, as a browser draws it, in a frame of left, right, top and bottom."""
+    left, right, top, bottom = box
+    x = y = area = 0.0
+    for command, words in re.findall(r"([MLHV])([-\d. ]+)", path):
+        values = [float(word) for word in words.split()]
+        to_x = x if command == "V" else values[0]
+        to_y = y if command == "H" else values[-1]
+        if command != "M":
+            area += (to_x - x) * ((bottom - y) + (bottom - to_y)) / 2
+        x, y = to_x, to_y
+    return area / (right - left) / (bottom - top)
+
+
+@pytest.mark.parametrize("positives", [3, 20, 50, 2000])
+@pytest.mark.parametrize("decimals", [2, 7])
+def test_the_areas_that_are_drawn_are_scikit_learns_figures(tmp_path: Path, positives: int, decimals: int) -> None:
+    """Of a rare tag almost all clips are negatives: points by rank would miss most of its curve."""
+    rng = np.random.default_rng(positives)
+    labels = np.zeros((5329, 2), np.int8)
+    labels[:positives, 0] = labels[::2, 1] = 1
+    scores = np.round(1 / (1 + np.exp(-rng.normal(1.6 * labels - 2, 1))), decimals)
+    run = make_run(tmp_path / "run", tags=("rare", "common"))
+    np.savez(run.scores, clip_ids=np.arange(5329), labels=labels, scores=scores)
+    part = describe_tags(load_run(run.path))
+    figures = [(average_precision_score(t, s), roc_auc_score(t, s)) for t, s in zip(labels.T, scores.T, strict=True)]
+    for card in part.cards:
+        precision, auc = figures[("rare", "common").index(card.tag)]
+        for svg, expected in ((card.roc, auc), (card.pr, precision)):
+            (path,) = re.findall(r'class="line c\d" d="([^"]+)"', svg)
+            assert area_of(path, (2, 62, 2, 62)) == pytest.approx(expected, abs=0.004)
+    for chart, column in zip(part.charts, (1, 0), strict=True):
+        check_overlay(chart, sorted(figure[column] for figure in figures), column == 1)
+
+
+def check_overlay(chart: Chart, expected: list[float], is_roc: bool) -> None:
+    ((left, bottom, right),) = re.findall(r'class="axis" d="M([\d.]+) ([\d.]+)H([\d.]+)"', chart.svg)
+    box = (float(left), float(right), 10.0, float(bottom))
+    found = sorted(area_of(path, box) for path in re.findall(r'class="faint muted" d="([^"]+)"', chart.svg))
+    assert found == pytest.approx(expected, abs=0.004)
+    (mean,) = re.findall(r'class="line c\d" d="([^"]+)"', chart.svg)
+    # on a grid of fifty: what ROC curves do between two of its places is left out
+    assert area_of(mean, box) == pytest.approx(np.mean(expected), abs=0.01 if is_roc else 0.002)
 
 
 def test_a_tag_of_one_kind_has_no_curve() -> None:

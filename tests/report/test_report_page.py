@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 from made_run import HOSTILE, add_failure, make_run
 
 from fcn4dist.errors import ConfigError
-from fcn4dist.report.chart import Series, format_tick, line_chart, smooth, thin
+from fcn4dist.report.chart import Axis, Series, format_tick, line_chart, smooth, thin
 from fcn4dist.report.comparison import write_comparison
 from fcn4dist.report.page import write_report
 from fcn4dist.report.published import find_published
@@ -270,7 +271,7 @@ def test_lines_keep_their_spikes_and_axes_round_numbers() -> None:
     points[1234] = (1234.0, 9.0)
     kept = thin(points)
     assert len(kept) <= 402
-    assert (1234.0, 9.0) in kept
+    assert {(0.0, 1.0), (1234.0, 9.0), (9999.0, 1.0)} <= set(kept)
     assert all(y == pytest.approx(1.0) for x, y in smooth([(float(i), 1.0) for i in range(50)]))
     assert [format_tick(v) for v in (0, 0.25, 1500, 20_000, 3e6, 1e-5)] == ["0", "0.25", "1500", "20k", "3M", "1e-05"]
     assert line_chart("empty", [Series("a", [])], "x") is None
@@ -278,6 +279,65 @@ def test_lines_keep_their_spikes_and_axes_round_numbers() -> None:
         chart = line_chart("flat", [Series("a", [(1.0, same)])], "x", zero=True)
         assert chart is not None
         assert "nan" not in chart.svg
+
+
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [(0.98765, 0.98768), (1_000_000, 1_000_100), (12_340, 12_346), (1e-7, 1.0003e-7), (-2.00001, -2.0), (1e9, 1e9 + 7)],
+)
+def test_numbers_beside_an_axis_differ_and_are_where_they_say(low: float, high: float) -> None:
+    axis = Axis.over([low, high])
+    sizes = {"k": 1e3, "M": 1e6, "G": 1e9}
+    values = [float(label.rstrip("kMG")) * sizes.get(label[-1], 1) for label in axis.labels]
+    assert len(set(axis.labels)) == len(axis.ticks) > 2
+    assert values == pytest.approx(axis.ticks, abs=(high - low) / 100)
+
+
+def test_there_is_no_step_between_two_steps() -> None:
+    for last in (1, 2, 3, 7, 10):
+        chart = line_chart("few", [Series("a", [(float(i), 0.5) for i in range(1, last + 1)])], "step", y_limits=(0, 1))
+        assert chart is not None
+        below = re.findall(r'y="212\.0" text-anchor="\w+">([^<]+)<', chart.svg)
+        assert below
+        assert all(float(label) == int(float(label)) for label in below), below
+
+
+def test_values_are_under_the_mouse_everywhere() -> None:
+    spiky = [(float(i), 50.0 if i == 777 else 1.0) for i in range(1000)]
+    lines = [Series("loss", spiky), Series("", spiky, 1), Series("skipped", [(3.0, 1.5), (777.0, 2.0)], 3, "dots")]
+    chart = line_chart("Loss", lines, "step")
+    assert chart is not None
+    columns = re.findall(
+        r'class="hover" x="([\d.]+)" y="10" width="([\d.]+)" height="186"><title>(.*?)</title>', chart.svg, re.S
+    )
+    places = [(float(x), float(x) + float(width)) for x, width, _ in columns]
+    assert (places[0][0], places[-1][1]) == pytest.approx((54, 510), abs=0.2)
+    assert all(a[1] == pytest.approx(b[0], abs=0.2) for a, b in itertools.pairwise(places))
+    (text,) = (text for x, width, text in columns if "loss: 1 to 50" in text)
+    low, high = map(float, re.findall(r"step ([\d.]+) to ([\d.]+)", text)[0])
+    assert low <= 777 <= high
+    assert "<title>skipped, step 777: 2</title></circle>" in chart.svg
+    one = line_chart("Rate", [Series("", [(1.0, 0.25), (9.0, 0.5)])], "step")
+    assert one is not None
+    assert "step 1\nRate: 0.25</title>" in one.svg
+    assert "step 9\nRate: 0.5</title>" in one.svg
+
+
+@pytest.mark.parametrize(("auc", "interval", "head"), [(0.29, [0.2, 0.4], "0 to 1"), (0.8, [0.7, 0.9], "0.5 to 1")])
+def test_an_auc_below_chance_stands_where_it_is(tmp_path: Path, auc: float, interval: list[float], head: str) -> None:
+    run = make_run(tmp_path / "run")
+    document = json.loads(run.evaluation.read_text())
+    for tag in document["tags"]:
+        tag |= {"roc_auc": auc, "roc_auc_ci95": interval}
+    run.evaluation.write_text(json.dumps(document))
+    text = write_report(run.path).read_text()
+    assert f">{head}</th>" in text
+    low, high = map(float, head.split(" to "))
+    start, end, middle = re.findall(r'class="span" d="M([\d.]+) 7H([\d.]+)"/><circle class="mid" cx="([\d.]+)"', text)[
+        0
+    ]
+    drawn = [low + (float(x) - 4) / 112 * (high - low) for x in (middle, start, end)]
+    assert drawn == pytest.approx([auc, *interval], abs=0.002)
 
 
 def write_best(run: RunDir, text: str) -> None:
