@@ -43,7 +43,7 @@ class Launcher:
     pid: int
     environ: Mapping[str, str]  # the user's, as the launcher found it
     attempt: int = 1
-    module: str = WORKER_MODULE  # what the processes run
+    module: str | None = None  # what the processes run; None: the worker
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def plan_job(
 def worker_argv(run_dir: RunDir, launcher: Launcher) -> tuple[str, ...]:
     """Return the command of every process of the job; who it is stands in its environment."""
     options = ("--run-dir", str(run_dir.path), "--attempt", str(launcher.attempt))
-    command = (sys.executable, "-m", launcher.module, *options)
+    command = (sys.executable, "-m", launcher.module or WORKER_MODULE, *options)
     return command if run_dir.node == 0 else (*command, "--node", str(run_dir.node))
 
 
