@@ -90,9 +90,9 @@ def launch(
 ) -> None:
     """Train on N devices of this host, or of several hosts together, with a rank-0 evaluator.
 
-    On the embedded demo set with --demo, or when nothing is given that speaks of data or network. Every rank's output is in RUN/logs/attempt-K/rank-R.log. A signal stops the
-    job after the current step, with a checkpoint; of several seeds, it stops the whole. Exit codes: 0 done, 1 a process failed,
-    2 the input is wrong, 128+n ended by signal n.
+    On the embedded demo set with --demo, or when nothing is given that speaks of data or network. Every rank's output is in
+    RUN/logs/attempt-K/rank-R.log. A signal stops the job after the current step, with a checkpoint; of several seeds, it stops
+    the whole. Exit codes: 0 done, 1 a process failed, 2 the input is wrong, 128+n ended by signal n.
     """
     from fcn4dist.hosts.find_place import HostOptions, find_place
     from fcn4dist.launch.host_job import LaunchRequest

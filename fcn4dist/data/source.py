@@ -1,4 +1,4 @@
-"""What a run trains on as its config names it: a prepared set, audio that is prepared first, or the embedded demo set. No NumPy here."""
+"""What a config says that a run trains on: a prepared set, audio to prepare, or the embedded demo set. No NumPy here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from fcn4dist.errors import ConfigError, DataError
 
 Source = Literal["shards", "audio", "demo"]
 NAMING = ("records_dir", "audio_dir", "npy_dir", "annotations")  # the keys of `data` that name data
-NOT_NAMED = "no data named: give --data DIR, or data.audio_dir and data.annotations; or train on the embedded demo set with --demo"
+NOT_NAMED = (
+    "no data named: give --data DIR, or data.audio_dir and data.annotations; or --demo for the embedded demo set"
+)
 
 
 def says_nothing_of_data(config: RunConfig) -> bool:

@@ -77,7 +77,8 @@ def _examine_shards(config: RunConfig, batches: BatchPlan, is_quick: bool) -> Da
 
 def _examine_audio(config: RunConfig) -> DataFound:
     audio_dir, annotations = config.data.source_dir, config.data.annotations
-    assert audio_dir is not None and annotations is not None, "check_source comes first"
+    assert audio_dir is not None, "check_source comes first"
+    assert annotations is not None, "check_source comes first"
     from fcn4dist.data.annotations import (
         load_chosen_annotations,
         locate_clips,  # NumPy loads here

@@ -15,7 +15,7 @@ COMMANDS = {
     "launch": ["launch"],
     "train": ["train"],
 }
-NO_DATA = "no data named: give --data DIR, or data.audio_dir and data.annotations; or train on the embedded demo set with --demo"
+NO_DATA = "no data named: give --data DIR, or data.audio_dir and data.annotations; or --demo for the embedded demo set"
 AUDIO = ["--set", "data.audio_dir=.", "--set", "data.annotations=tags.csv"]
 
 
