@@ -10,7 +10,7 @@ TORCH_INDEX := https://download.pytorch.org/whl/cpu
 .PHONY: demo test test-slow chaos bench bench-quick lint clean
 
 demo: $(READY)
-	$(BIN)/fcn4dist launch --devices 2
+	$(BIN)/fcn4dist launch --devices 2 --demo
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"

@@ -8,9 +8,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from fcn4dist.cli.launch import apply_options
-from fcn4dist.cli.options import AnyPath, config_options, device_target_option, json_option, verbosity_options
+from fcn4dist.cli.launch import apply_options, config_to_resume
+from fcn4dist.cli.options import (
+    AnyPath,
+    config_options,
+    demo_option,
+    device_target_option,
+    force_option,
+    is_demo,
+    json_option,
+    resume_option,
+    verbosity_options,
+)
 from fcn4dist.config import RunConfig
+from fcn4dist.run.folder import RunDir
 
 if TYPE_CHECKING:
     from fcn4dist.doctor.question import Check
@@ -23,8 +34,11 @@ COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
 @click.option("--devices", type=int, metavar="N", help="Workers on this host.  [default: launch.devices]")
 @click.option("--rank-table", type=AnyPath, metavar="FILE", help="A rank table to check, too.")
 @click.option("--data", type=AnyPath, metavar="DIR", help="Prepared data set to check.")
+@demo_option
 @device_target_option
-@click.option("--run-dir", type=AnyPath, metavar="DIR", default="runs", help="[default: runs]")
+@click.option("--run-dir", type=AnyPath, metavar="DIR", help="[default: runs]")
+@resume_option
+@force_option
 @click.option("--hostfile", type=AnyPath, metavar="FILE", help="Hosts whose clocks are compared, by ssh.")
 @click.option(
     "--quick", is_flag=True, help="Leave out what takes seconds: trials of MindSpore and CANN, digests of shards."
@@ -42,8 +56,11 @@ def doctor(
     devices: int | None,
     rank_table: Path | None,
     data: Path | None,
+    demo: bool,
     device_target: str | None,
-    run_dir: Path,
+    run_dir: Path | None,
+    resume: Path | None,
+    force: bool,
     hostfile: Path | None,
     quick: bool,
     npu: bool,
@@ -59,10 +76,15 @@ def doctor(
 
     from fcn4dist.doctor.examination import Examination, examine
 
+    if resume is not None:
+        runs = [resume, *sorted(resume.glob("seed-*"))]  # a folder of seeds: the first that was begun
+        resume = next((run for run in runs if RunDir(run).config.is_file()), resume)
+        config = config_to_resume(context, resume, force=force)
     is_counted = devices is not None or "devices" in config.launch.model_fields_set
     config = apply_options(config, devices, device_target, data)
     asked = Examination(
-        *(config, rank_table, run_dir, hostfile),
+        *(config, rank_table, resume or run_dir or Path("runs"), hostfile),
+        demo=is_demo(context, config),
         tries_devices=npu,
         num_devices=config.launch.devices if is_counted else None,
         is_quick=quick,

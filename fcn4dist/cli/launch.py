@@ -14,8 +14,10 @@ from fcn4dist.cli.options import (
     FilePath,
     config_options,
     data_option,
+    demo_option,
     device_target_option,
     force_option,
+    is_demo,
     json_option,
     resume_option,
     run_dir_option,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 @click.option("--devices", type=int, metavar="N", help="Workers on this host, one a device.  [default: launch.devices]")
 @device_target_option
 @data_option
+@demo_option
 @run_dir_option
 @resume_option
 @click.option("--master-port", type=int, metavar="PORT", help="The scheduler's port; over hosts the launchers'.")
@@ -71,6 +74,7 @@ def launch(
     devices: int | None,
     device_target: str | None,
     data: Path | None,
+    demo: bool,
     run_dir: Path | None,
     resume: Path | None,
     force: bool,
@@ -86,9 +90,9 @@ def launch(
 ) -> None:
     """Train on N devices of this host, or of several hosts together, with a rank-0 evaluator.
 
-    With no data named, on the embedded demo set. Every rank's output is in RUN/logs/attempt-K/rank-R.log. A signal stops the
-    job after the current step, with a checkpoint; of several seeds, it stops the whole. Exit codes: 0 done, 1 a process failed,
-    2 the input is wrong, 128+n ended by signal n.
+    On the embedded demo set with --demo, or when nothing is given that speaks of data or network. Every rank's output is in
+    RUN/logs/attempt-K/rank-R.log. A signal stops the job after the current step, with a checkpoint; of several seeds, it stops
+    the whole. Exit codes: 0 done, 1 a process failed, 2 the input is wrong, 128+n ended by signal n.
     """
     from fcn4dist.hosts.find_place import HostOptions, find_place
     from fcn4dist.launch.host_job import LaunchRequest
@@ -116,6 +120,7 @@ def launch(
         raise ConfigError(f"--resume {resume}: node 0 has this run's config; give --config and --set there")
     config = apply_options(config, devices, device_target, data, max_restarts)
     request = replace(request, run_dir=resume or run_dir, resume=resume is not None, has_config=has_config)
+    request = replace(request, demo=is_demo(context, config))
     if dry_run:
         from fcn4dist.launch.dry_run import show_dry_run
 
@@ -157,7 +162,8 @@ def _launch_seeds(context: click.Context, config: RunConfig, seeds: str, request
 
     def launch_one(own: RunConfig, run_dir: Path, is_resumed: bool) -> str:
         say(f"seed {own.train.seed}: {run_dir}")
-        return launch_job(own, replace(request, run_dir=run_dir, resume=is_resumed), console, progress)
+        named = replace(request, run_dir=run_dir, resume=is_resumed, demo=is_demo(context, own))
+        return launch_job(own, named, console, progress)
 
     def resume_one(run_dir: Path) -> RunConfig:
         return apply_options(config_to_resume(context, run_dir, force=force), *options)

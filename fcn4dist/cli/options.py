@@ -37,6 +37,17 @@ def config_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return with_config
 
 
+def is_demo(context: click.Context, config: RunConfig) -> bool:
+    """Return whether the command is about the embedded demo set: asked for, or nothing was given that speaks of data or network.
+
+    `config` is the one after the command's own options, so that --data counts.
+    """
+    from fcn4dist.data.source import says_nothing_of_data
+
+    given = context.params
+    return given["demo"] or (given["config_file"] is None and says_nothing_of_data(config))
+
+
 def verbosity_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add -v and -q and set the level of the log."""
 
@@ -54,8 +65,9 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 device_target_option = click.option(
     "--device-target", type=click.Choice(["auto", "Ascend", "CPU"]), help="[default: launch.device_target]"
 )
-data_option = click.option(
-    "--data", type=Folder, metavar="DIR", help="Prepared data set.  [default: the embedded demo set]"
+data_option = click.option("--data", type=Folder, metavar="DIR", help="Prepared data set.  [default: data.records_dir]")
+demo_option = click.option(
+    "--demo", is_flag=True, help="Use the embedded demo set, as without --config, --data, data.* and model.*"
 )
 run_dir_option = click.option(
     "--run-dir", type=Folder, metavar="DIR", help="Where the run is written.  [default: runs/<date-time>]"

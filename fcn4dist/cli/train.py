@@ -12,8 +12,10 @@ from fcn4dist.cli.launch import apply_options, config_to_resume
 from fcn4dist.cli.options import (
     config_options,
     data_option,
+    demo_option,
     device_target_option,
     force_option,
+    is_demo,
     resume_option,
     run_dir_option,
     verbosity_options,
@@ -25,6 +27,7 @@ from fcn4dist.config import RunConfig
 @click.command()
 @device_target_option
 @data_option
+@demo_option
 @run_dir_option
 @resume_option
 @force_option
@@ -36,6 +39,7 @@ def train(
     config: RunConfig,
     device_target: str | None,
     data: Path | None,
+    demo: bool,
     run_dir: Path | None,
     resume: Path | None,
     force: bool,
@@ -52,7 +56,14 @@ def train(
     config = apply_options(config, None, device_target, data)
     _print_losses(is_quiet)
     progress = ConsoleProgress(is_quiet)
-    done = train_here(config, resume or run_dir, resume=resume is not None, say=click.echo, progress=progress)
+    done = train_here(
+        config,
+        resume or run_dir,
+        resume=resume is not None,
+        demo=is_demo(context, config),
+        say=click.echo,
+        progress=progress,
+    )
     click.echo(done)
 
 

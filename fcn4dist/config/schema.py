@@ -14,6 +14,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from fcn4dist.config.split_name import find_fault
+
 PositiveInt = Annotated[int, Field(gt=0)]
 NotNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -62,6 +64,33 @@ class DataConfig(Section):
     def source_suffix(self) -> str | None:
         """What the files there end in, in place of mp3_path's own; none: as mp3_path says."""
         return None if self.npy_dir is None else ".npy"
+
+    @field_validator("split")
+    @classmethod
+    def _known_split(cls, value: str) -> str:
+        if (fault := find_fault(value)) is not None:
+            raise ValueError(fault)
+        return value
+
+    @field_validator("tags")
+    @classmethod
+    def _each_tag_once(cls, value: int | str | list[str] | Path) -> int | str | list[str] | Path:
+        if isinstance(value, list):
+            repeated = next((tag for tag in value if value.count(tag) > 1), None)
+            if repeated is not None or not value:
+                raise ValueError("no tags" if repeated is None else f"{repeated!r} is there twice")
+        return value
+
+    @field_validator("path_template")
+    @classmethod
+    def _template_of_paths(cls, value: str | None) -> str | None:
+        try:
+            (value or "").format(id="", path="")
+        except (LookupError, ValueError, AttributeError) as error:
+            raise ValueError(
+                f"{value!r}: {type(error).__name__} {error}; expected a path with {{id}} or {{path}}"
+            ) from None
+        return value
 
     @model_validator(mode="after")
     def _one_source(self) -> DataConfig:

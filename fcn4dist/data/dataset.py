@@ -34,6 +34,7 @@ from fcn4dist.data.manifest import (
 from fcn4dist.data.order import Positions
 from fcn4dist.data.parts import LEVELS, SPLITS, Level
 from fcn4dist.data.shards import RowFormat, ShardHeader, in_words, iter_rows, load_header
+from fcn4dist.data.source import check_set_folder
 from fcn4dist.errors import DataError
 from fcn4dist.files import digest_file
 
@@ -384,8 +385,7 @@ def open_dataset(path: Path | str, tags: Sequence[str] | None = None) -> DataSet
     own. Raises DataError where there is neither a manifest nor a shard.
     """
     path = Path(path)
-    if not path.is_dir():
-        raise DataError(f"{path}: no such folder; expected one that `fcn4dist prepare` wrote")
+    check_set_folder(path)
     if (path / MANIFEST).is_file():
         return DataSet(path, load_manifest(path), None)
     data = DataSet(path, None, tags)

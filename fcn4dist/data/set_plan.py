@@ -12,13 +12,14 @@ from typing import Any, cast
 
 from numpy.typing import NDArray
 
-from fcn4dist.config import RunConfig
+from fcn4dist.config import RunConfig, override_config
 from fcn4dist.data.annotations import load_chosen_annotations, locate_clips
 from fcn4dist.data.annotations.magnatagatune import explain_known_bad
 from fcn4dist.data.annotations.tagged_clips import Annotations
 from fcn4dist.data.manifest import LedgerClip
 from fcn4dist.data.shard_job import ClipFile, FeatureSpec, ShardJob
 from fcn4dist.data.shards import RowFormat
+from fcn4dist.data.source import check_source
 from fcn4dist.data.splits import Split, SplitPart, split_clips
 from fcn4dist.data.work_folder import WorkFolder
 from fcn4dist.errors import ConfigError, DataError
@@ -58,14 +59,15 @@ def plan_data_set(config: RunConfig, unusable: Sequence[LedgerClip] = ()) -> Dat
     tags, a split or a folder that cannot be used, and where more files are missing than data.max_skipped_fraction allows.
     """
     data = config.data
-    needed = {"audio_dir": ("source_dir", "--audio-dir"), "annotations": ("annotations", "--annotations")}
-    for key, (name, option) in {**needed, "records_dir": ("records_dir", "--output")}.items():
-        if getattr(data, name) is None:
-            raise ConfigError(f"data.{key}: not given; set it in the config or with {option}")
+    check_source(
+        override_config(config, data={"records_dir": None})
+    )  # what is prepared from; records_dir is where it goes
+    if data.records_dir is None:
+        raise ConfigError("data.records_dir: not given; set it in the config or with --output")
     annotations, synonyms = load_chosen_annotations(data)
     files = locate_clips(annotations, cast(Path, data.source_dir), data.source_suffix)
     split = split_clips(annotations, data.split, data.seed, clean=data.clean)
-    work = WorkFolder(Path(os.path.realpath(cast(Path, data.records_dir))))
+    work = WorkFolder(Path(os.path.realpath(data.records_dir)))
     spec = FeatureSpec(config.mel, data.feature_dtype, "audio" if data.npy_dir is None else "npy")
     reasons = {clip.clip_id: clip.reason for clip in unusable}
     jobs: list[ShardJob] = []

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from fcn4dist.config import AnnotationFormat, DataConfig
+from fcn4dist.config.split_name import parse_split_name
 from fcn4dist.data.annotations import Annotations, load_annotations, load_chosen_annotations
 from fcn4dist.data.annotations.magnatagatune import explain_known_bad
 from fcn4dist.data.leaks import LeakReport, find_leaks, format_leaks, warn_of_leaks
 from fcn4dist.data.manifest import digest_clip_list
-from fcn4dist.data.splits import Split, SplitPart, SplitRule, parse_split_name, split_clips
+from fcn4dist.data.splits import Split, SplitPart, SplitRule, split_clips
 
 SHORT = 12  # hex digits of a checksum in print
 

@@ -11,11 +11,12 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from fcn4dist.config.split_name import CLEAN, RANDOM, find_fault, parse_split_name
 from fcn4dist.data.annotations.assemble import PART_NAMES, parse_numbers
 from fcn4dist.data.annotations.rows import check_strangers, find_delimiter, iter_rows, read_head
 from fcn4dist.data.annotations.table import IDS, PATHS
 from fcn4dist.data.annotations.tagged_clips import Annotations
-from fcn4dist.data.parts import LEVELS, SPLITS, Level, SplitPart, SplitRule
+from fcn4dist.data.parts import SPLITS, Level, SplitPart, SplitRule
 from fcn4dist.errors import DataError, quoted
 
 _log = logging.getLogger(__name__)
@@ -27,12 +28,6 @@ FOLDER_PART: dict[str, SplitPart] = {
     "c": "val",
     **dict.fromkeys("def", "test"),
 }
-CHOICES = (
-    "folder-12-1-3, official, random-by-track, random-by-artist, random-by-album or random, each also with -clean behind it; "
-    "folds:VAL[:TEST], folds:FILE:VAL[:TEST] or file:FILE"
-)
-CLEAN = "-clean"
-RANDOM = "random-by-"
 FOLD_COLUMNS, PATH_COLUMNS = ("fold",), PATHS
 
 
@@ -58,21 +53,21 @@ def split_clips(
     clip stays in its part, and the split's name ends in -clean. Raises DataError for an unknown rule, a fold or split
     file that does not fit, groups or parts that the annotations lack, and, if `needs_train`, for a training part without clips.
     """
+    if (fault := find_fault(name)) is not None:
+        raise DataError(f"data.split: {fault}")
     name, is_clean = parse_split_name(name)
     clean = clean or is_clean
     kind, _, argument = name.partition(":")
-    if kind == "folder-12-1-3" and not argument:
+    if kind == "folder-12-1-3":
         parts, words, used_seed = _by_folder(annotations)
-    elif kind == "folds" and argument:
+    elif kind == "folds":
         parts, words, used_seed = _by_folds(annotations, argument)
-    elif kind == "file" and argument:
+    elif kind == "file":
         parts, words, used_seed = _by_file(annotations, argument)
     elif kind == "official":
         parts, words, used_seed = _by_set(annotations, name)
-    elif name == "random" or name.removeprefix(RANDOM) in LEVELS:
-        parts, words, used_seed = _by_random_groups(annotations, name, seed)
     else:
-        raise DataError(f"data.split: {name!r} is no split; expected {CHOICES}")
+        parts, words, used_seed = _by_random_groups(annotations, name, seed)
     if clean:
         name += CLEAN
         parts, words = _leave_out_untagged(annotations, parts, words)
@@ -84,12 +79,6 @@ def split_clips(
     for part in SPLITS:
         rows[part] = ascending[part_of[ascending] == part]
     return Split(SplitRule(name=name, rule=words, seed=used_seed), rows)
-
-
-def parse_split_name(name: str) -> tuple[str, bool]:
-    """Return the rule that data.split names, and whether -clean stands behind it (a file's name may end so, too)."""
-    is_clean = name.endswith(CLEAN) and (":" not in name or name.startswith("official:"))
-    return (name.removesuffix(CLEAN) if is_clean else name), is_clean
 
 
 def is_same_rule(one: str, other: str) -> bool:

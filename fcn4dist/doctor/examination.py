@@ -23,16 +23,17 @@ class Examination:
     hostfile: Path | None = None  # its hosts are asked by ssh
     tries_devices: bool = False  # start a rank a device
     num_devices: int | None = None  # to try; None: all NPUs
+    demo: bool = False  # the job is one on the embedded demo set
     is_quick: bool = False  # leave out what takes seconds: MindSpore's trial, CANN's modules, the digests of shards
 
 
 def examine(asked: Examination, around: Surroundings | None = None) -> Iterator[Check]:
-    """Yield every check as it is done. Raises ConfigError when the ranks do not divide the global batch."""
+    """Yield every check as it is done. Raises ConfigError for what `launch` would refuse in the config."""
     around = around or Surroundings()
     mindspore, numpy = software.installed_version("mindspore"), software.installed_version("numpy")
     num_ranks = asked.config.launch.devices  # of this host
     num_servers, world_size = ascend.find_job_size(asked.rank_table, num_ranks)
-    config = folders.config_to_be_used(asked.config, asked.run_dir, world_size)
+    config = folders.config_to_be_used(asked.config, asked.run_dir, world_size, demo=asked.demo)
     batches = plan_batches(config.train, world_size)
     npus = ascend.examine_npus(config.launch.device_target, num_ranks, num_servers, around)
     target = choose_target(config.launch.device_target, npus)
@@ -66,7 +67,7 @@ def examine(asked: Examination, around: Surroundings | None = None) -> Iterator[
     yield job.check_batch(batches)
     bytes_to_prepare = 0
     if numpy is not None:
-        data = folders.examine_data(asked.config, batches, is_quick=asked.is_quick)
+        data = folders.examine_data(asked.config, batches, is_quick=asked.is_quick, demo=asked.demo)
         bytes_to_prepare = data.bytes_to_prepare
         yield data.check
     yield folders.check_run_folder(asked.run_dir)

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from fcn4dist.config import BatchPlan, RunConfig, override_config
+from fcn4dist.data.source import check_source
 from fcn4dist.doctor.question import Check, format_bytes
-from fcn4dist.errors import Fcn4distError
-from fcn4dist.launch.training_data import adopt_data, check_data, is_demo, lay_demo_under
+from fcn4dist.errors import DataError, Fcn4distError
+from fcn4dist.launch.training_data import adopt_data, check_data, lay_demo_under
 from fcn4dist.model.memory_estimate import count_parameters, count_tags
 from fcn4dist.run.folder import RunDir
 
@@ -30,25 +31,28 @@ class DataFound:
     bytes_to_prepare: int = 0
 
 
-def config_to_be_used(config: RunConfig, run_dir: Path, world_size: int = 1) -> RunConfig:
-    """Return the config that a run would have: the demo's values where no data is named, else what a data set says of itself."""
+def config_to_be_used(config: RunConfig, run_dir: Path, world_size: int = 1, *, demo: bool = False) -> RunConfig:
+    """Return the config that a run would have: the demo's values, or what a data set says of itself.
+
+    `demo` as for `check_source`. Raises ConfigError for a config that `launch` would refuse.
+    """
     try:
-        if is_demo(config):
+        if check_source(config, demo=demo) == "demo":
             return lay_demo_under(
                 config, RunDir(run_dir), demo_set=Path("demo-set"), num_ranks=world_size
             )  # named, not made
         return adopt_data(config)
-    except (ImportError, Fcn4distError):  # said by the checks of NumPy and of the data
+    except (ImportError, DataError):  # said by the checks of NumPy and of the data
         return config
 
 
-def examine_data(config: RunConfig, batches: BatchPlan, *, is_quick: bool) -> DataFound:
+def examine_data(config: RunConfig, batches: BatchPlan, *, is_quick: bool, demo: bool = False) -> DataFound:
     """Check that the data that the config names can be read: shards by their digests, or audio and annotations."""
-    if is_demo(config):
-        found = "none named: the embedded demo set will be used"
-        return DataFound(Check("data", "ok", found))
     try:
-        return _examine_shards(config, batches, is_quick) if config.data.records_dir else _examine_audio(config)
+        source = check_source(config, demo=demo)
+        if source == "demo":
+            return DataFound(Check("data", "ok", "the embedded demo set will be used"))
+        return _examine_shards(config, batches, is_quick) if source == "shards" else _examine_audio(config)
     except Fcn4distError as error:
         remedy = "name another folder with --data, or run `fcn4dist prepare` again"
         if config.data.records_dir is None:
@@ -73,10 +77,8 @@ def _examine_shards(config: RunConfig, batches: BatchPlan, is_quick: bool) -> Da
 
 def _examine_audio(config: RunConfig) -> DataFound:
     audio_dir, annotations = config.data.source_dir, config.data.annotations
-    if audio_dir is None or annotations is None:
-        missing, named = ("data.audio_dir", annotations) if audio_dir is None else ("data.annotations", audio_dir)
-        remedy = "set both, or name a prepared data set with --data"
-        return DataFound(Check("data", "error", f"{missing} is not set, only {named} is", remedy))
+    assert audio_dir is not None, "check_source comes first"
+    assert annotations is not None, "check_source comes first"
     from fcn4dist.data.annotations import (
         load_chosen_annotations,
         locate_clips,  # NumPy loads here

@@ -19,6 +19,7 @@ from fcn4dist.ascend.devices import VisibleDevices, find_devices, number_devices
 from fcn4dist.ascend.rank_table.rules.fields import is_address
 from fcn4dist.ascend.rank_table.schema import RankTable
 from fcn4dist.config import RunConfig, override_config, plan_batches
+from fcn4dist.data.source import check_source
 from fcn4dist.errors import RankTableError
 from fcn4dist.hosts.job_table import (
     check_job_table,
@@ -34,7 +35,7 @@ from fcn4dist.job.devices import HostDevices
 from fcn4dist.job.plan import JobPlan, Launcher, Meeting, format_job, format_processes, plan_as_json, plan_job
 from fcn4dist.job.ports import LOOPBACK, choose_port
 from fcn4dist.launch.host_job import GENERATED, LaunchRequest, check_own_precision, survey
-from fcn4dist.launch.training_data import adopt_data, check_data, is_demo, lay_demo_under
+from fcn4dist.launch.training_data import adopt_data, check_data, lay_demo_under
 from fcn4dist.model.memory_estimate import MemoryEstimate, count_tags, estimate_memory, format_memory
 from fcn4dist.run.attempts import check_run_dir, dated_folder, next_attempt
 from fcn4dist.run.folder import RunDir
@@ -62,13 +63,14 @@ def show_dry_run(config: RunConfig, request: LaunchRequest, console: Console, *,
     Raises UserError for what launch would refuse.
     """
     place = request.place
+    check_source(config, demo=request.demo, num_hosts=1 if place is None else place.num_nodes)
     if place is not None and place.devices is not None and request.devices is None:
         config = override_config(config, launch={"devices": place.devices})
     run_dir = RunDir((request.run_dir or dated_folder()).absolute())
     check_run_dir(run_dir, resume=request.resume)
     host = survey(config, imagined=True)
     check_own_precision(config.train, host.target)
-    job = imagine_job(config, run_dir.path, host, place, master_port=request.master_port, rank_table=request.rank_table)
+    job = imagine_job(config, run_dir.path, host, request)
     text = json.dumps(as_document(job), indent=1) if as_json else format_dry_run(job)
     console.file.write(text + "\n")  # rich would take seconds over a thousand ranks
 
@@ -77,28 +79,27 @@ def imagine_job(
     config: RunConfig,
     run_path: Path,
     host: HostDevices,
-    place: Place | None,
-    *,
-    master_port: int | None = None,
-    rank_table: str = "auto",
+    request: LaunchRequest,
 ) -> DryRun:
     """Plan a job as `launch` would; nothing is started or written, and the other hosts are not asked.
 
     `host` is what a host has; with a host file, only its target counts and the number of devices is the file's.
     Raises UserError for what `launch` would refuse as far as one host can tell.
     """
+    place, rank_table = request.place, request.rank_table
     addresses = [[LOOPBACK]] if place is None else look_up_hosts(place)
     layout = imagine_layout(config, place, addresses, run_path)
     hosts = [_imagine_host(rank, node, host, place) for rank, node in enumerate(layout.nodes)]
     world_size = layout.world_size
-    if on_demo := is_demo(config):
+    source = check_source(config, demo=request.demo, num_hosts=len(layout.nodes))
+    if source == "demo":
         config = lay_demo_under(config, RunDir(run_path), demo_set=Path("demo-set"), num_ranks=world_size)  # named only
     config = adopt_data(config)
     batches = plan_batches(config.train, world_size)
     notes, num_clips = [], None
-    if on_demo:
+    if source == "demo":
         notes.append("data: the embedded demo set, synthesised and prepared first where it is not there yet")
-    elif config.data.records_dir is not None:
+    elif source == "shards":
         num_clips = check_data(override_config(config, data={"verify": "size"}), batches).num_rows("train")
     else:
         notes.append(f"data: {config.data.source_dir} would be prepared into {run_path / 'data'} first")
@@ -109,7 +110,7 @@ def imagine_job(
     else:
         is_exported, more = _describe_given_table(rank_table, layout, addresses, in_run, hosts)
     notes += more
-    port = master_port or choose_port()
+    port = request.master_port or choose_port()
     if place is not None:
         port = place.master_port + 1
         secret = f"the same secret, {MIN_SECRET} characters or more: {SECRET}, or --job-secret-file FILE"

@@ -23,6 +23,7 @@ from fcn4dist.config import (
     keep_batches,
     plan_batches,
 )
+from fcn4dist.data.source import check_source
 from fcn4dist.errors import ConfigError
 from fcn4dist.files import digest_file, save_json, save_text
 from fcn4dist.hosts.place import Place
@@ -36,7 +37,7 @@ from fcn4dist.job.ports import check_port, choose_port, is_free
 from fcn4dist.job.state import Outcome
 from fcn4dist.launch import endings
 from fcn4dist.launch.resume import check_resumable
-from fcn4dist.launch.training_data import check_data, is_demo, resolve_data
+from fcn4dist.launch.training_data import check_data, resolve_data
 from fcn4dist.run.attempts import next_attempt, writing
 from fcn4dist.run.environment import describe_environment
 from fcn4dist.run.folder import RunDir
@@ -62,6 +63,7 @@ class LaunchRequest:
     job_secret_file: Path | None = None
     shows_ranks: bool = False  # a line a rank on the live console
     place: Place | None = None  # among several hosts; None: this one is alone
+    demo: bool = False  # train on the embedded demo set: --demo, or nothing was given that speaks of data
     has_config: bool = True  # False: this host resumes a run whose config only node 0 has
 
     @property
@@ -137,17 +139,15 @@ class HostJob:
 
     def prepare(self, progress: ShownProgress | None) -> Readiness:
         """Resolve and check the rank table and the data here."""
-        request, layout, data = self.request, self.session.layout, self.config.data
-        if len(layout.nodes) > 1 and data.records_dir is None and data.source_dir is not None:
-            raise ConfigError(
-                "data.records_dir: not set; over several hosts run `fcn4dist prepare` once, and name its folder on all"
-            )
+        request, layout = self.request, self.session.layout
+        source = check_source(self.config, demo=request.demo, num_hosts=len(layout.nodes))
         table = self._check_given_table()
-        if is_demo(self.config):
+        if source == "demo":
             self.session.wait_for_master_data()
         self.config, found = prepare_data(
             *(self.config, self.run_dir, layout.world_size, self.say, progress),
             resume=request.resume,
+            demo=request.demo,
             is_chief=request.is_chief,
         )
         self._num_clips = found.num_rows("train")
@@ -286,6 +286,7 @@ def prepare_data(
     progress: ShownProgress | None,
     *,
     resume: bool,
+    demo: bool = False,
     is_chief: bool = True,
 ) -> tuple[RunConfig, DataSet]:
     """Return the config with all that its data decides, and the data, checked; of a run to resume, against its checkpoint.
@@ -293,7 +294,7 @@ def prepare_data(
     Raises UserError for what contradicts. Of several hosts only the chief has the checkpoints and the config that counts.
     """
     plan_batches(config.train, world_size)  # refused before any work
-    config = resolve_data(config, run_dir, say, progress, num_ranks=world_size)
+    config = resolve_data(config, run_dir, say, progress, demo=demo, num_ranks=world_size)
     batches = plan_batches(config.train, world_size)
     data = check_data(config, batches if is_chief else None)
     if is_chief and (note := data.length_note) is not None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from fcn4dist.ascend.cann import find_cann_version
 from fcn4dist.config import RunConfig, format_config, plan_batches
+from fcn4dist.data.source import check_source
 from fcn4dist.errors import Interrupted
 from fcn4dist.files import save_json, save_text
 from fcn4dist.job.devices import require_mindspore, resolve_target
@@ -35,12 +36,19 @@ if TYPE_CHECKING:
 
 
 def train_here(
-    config: RunConfig, run_dir: Path | None, *, resume: bool, say: Callable[[str], None], progress: ShownProgress | None
+    config: RunConfig,
+    run_dir: Path | None,
+    *,
+    resume: bool,
+    demo: bool,
+    say: Callable[[str], None],
+    progress: ShownProgress | None,
 ) -> str:
-    """Train in this process and return one line that says how it went.
+    """Train in this process and return one line that says how it went; `demo` as for `check_source`.
 
     Raises UserError when the input is wrong, before MindSpore is loaded where that can be known.
     """
+    check_source(config, demo=demo)
     require_mindspore()
     if config.launch.tensorboard:
         require_tensorboard()
@@ -51,7 +59,7 @@ def train_here(
     run = RunDir((run_dir or dated_folder()).absolute())
     check_run_dir(run, resume=resume)
     with locked(run):
-        config, data = prepare_data(config, run, SINGLE.world_size, say, progress, resume=resume)
+        config, data = prepare_data(config, run, SINGLE.world_size, say, progress, resume=resume, demo=demo)
         with writing(run):
             save_text(run.config, format_config(config))
             save_json(run.environment, describe_environment(find_cann_version(os.environ)))

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from fcn4dist import __version__
 from fcn4dist.config import RunConfig, override_config
+from fcn4dist.data.source import check_source
 from fcn4dist.errors import Fcn4distError
 from fcn4dist.hosts.local import LocalSession
 from fcn4dist.hosts.place import resolve_master
@@ -46,6 +47,8 @@ def launch(config: RunConfig, request: LaunchRequest, console: Console, progress
     Interrupted when a signal to any of the launchers ended the job.
     """
 
+    num_hosts = 1 if request.place is None else request.place.num_nodes
+    check_source(config, demo=request.demo, num_hosts=num_hosts)
     say, place = functools.partial(say_on, console), request.place
     if place is not None and place.devices is not None and request.devices is None:
         config = override_config(config, launch={"devices": place.devices})

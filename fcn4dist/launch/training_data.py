@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fcn4dist.config import AugmentConfig, BatchPlan, RunConfig, StepRange, build_config, override_config
+from fcn4dist.data.source import check_source
 from fcn4dist.errors import ConfigError, DataError
 from fcn4dist.run.folder import RunDir
 
@@ -22,11 +23,6 @@ if TYPE_CHECKING:
 
 
 MADE_KEYS = ("tags", "split", "clean", "seed", "feature_dtype")  # of `data`: how a prepared set was made
-
-
-def is_demo(config: RunConfig) -> bool:
-    """Whether no data is named at all, which means the embedded demo set."""
-    return config.data.records_dir is None and config.data.source_dir is None and config.data.annotations is None
 
 
 def apply_under(config: RunConfig, values: Mapping[str, Mapping[str, Any]]) -> RunConfig:
@@ -45,23 +41,22 @@ def resolve_data(
     run_dir: RunDir,
     say: Callable[[str], None],
     progress: ShownProgress | None = None,
+    *,
+    demo: bool = False,
     num_ranks: int | None = None,
 ) -> RunConfig:
     """Return `config` with data.records_dir naming a prepared data set, and `mel`, tags and split as it was prepared with.
 
-    What is missing is prepared first, and `progress` is told. `num_ranks`: of the whole job, where it has several
-    hosts. Raises ConfigError for half-named data or a key that contradicts the data set, and DataError when it cannot
-    be prepared.
+    What is missing is prepared first, and `progress` is told. `demo` as for `check_source`, whose errors it raises. `num_ranks`:
+    of the whole job, where it has several hosts. Raises also ConfigError for a key that contradicts the data set, and DataError
+    when it cannot be prepared.
     """
-    if is_demo(config):
-        say("no data named: training on the embedded demo set (yours: --data, or data.audio_dir and data.annotations)")
+    source = check_source(config, demo=demo)
+    if source == "demo":
+        say("training on the embedded demo set (your own data: --data, or data.audio_dir and data.annotations)")
         config = lay_demo_under(config, run_dir, num_ranks=num_ranks)
         _prepare(config, say, progress)
-    elif config.data.records_dir is None:
-        data = config.data
-        if data.source_dir is None or data.annotations is None:
-            missing = "data.audio_dir" if data.source_dir is None else "data.annotations"
-            raise ConfigError(f"{missing}: not set; audio needs data.audio_dir and data.annotations; or use --data DIR")
+    elif source == "audio":
         config = override_config(config, data={"records_dir": run_dir.path / "data"})
         _prepare(config, say, progress)
     assert config.data.records_dir is not None
@@ -103,7 +98,8 @@ def adopt_data(config: RunConfig) -> RunConfig:
 
 def check_agreement(config: RunConfig, manifest: Manifest, folder: Path) -> None:
     """Raise ConfigError where a key that was given contradicts how the data set was made: `prepare` computes, training reads."""
-    from fcn4dist.data.splits import is_same_rule, parse_split_name
+    from fcn4dist.config.split_name import parse_split_name
+    from fcn4dist.data.splits import is_same_rule
     from fcn4dist.data.tags import describe_other_tags
 
     refused: dict[str, tuple[Any, Any]] = {}  # key -> what was asked for, what the set has
@@ -147,7 +143,7 @@ def forget_defaults(config: RunConfig) -> RunConfig:
 
 def _made_with(manifest: Manifest) -> dict[str, Any]:
     """Return the keys of `data` that say how a prepared set was made, as its manifest has them."""
-    from fcn4dist.data.splits import CLEAN
+    from fcn4dist.config.split_name import CLEAN
 
     name = manifest.split.name
     rule, is_clean = name.removesuffix(CLEAN), name.endswith(CLEAN)

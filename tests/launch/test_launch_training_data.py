@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bare_set import make_bare_set
 
 from fcn4dist.config import BatchPlan, RunConfig, format_config, load_config, override_config
 from fcn4dist.data.shards import Row, RowFormat, write_shard
+from fcn4dist.doctor.folders import config_to_be_used
 from fcn4dist.errors import ConfigError, DataError
 from fcn4dist.launch.resume import load_config_to_resume
-from fcn4dist.launch.training_data import apply_under, check_data, forget_defaults, is_demo, resolve_data
+from fcn4dist.launch.training_data import apply_under, check_data, forget_defaults, resolve_data
 from fcn4dist.run.folder import RunDir
 
 
@@ -81,10 +83,9 @@ def test_modelzoos_shards_have_no_manifest_and_are_welcome(data: Path) -> None:
         check(data)
 
 
-def test_only_a_config_without_any_data_means_the_demo() -> None:
-    assert is_demo(load_config())
-    for name in ("records_dir", "audio_dir", "annotations"):
-        assert not is_demo(load_config(overrides=[f"data.{name}=/x"]))
+def test_without_data_there_is_no_demo_by_itself(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no data named"):
+        resolve_data(load_config(), RunDir(tmp_path), say=pytest.fail)
 
 
 def test_half_named_audio_is_refused(tmp_path: Path) -> None:
@@ -95,6 +96,8 @@ def test_half_named_audio_is_refused(tmp_path: Path) -> None:
 
 def test_a_named_data_set_is_used_as_it_is_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("d").mkdir()
+    make_bare_set(Path("d"))
     config = resolve_data(load_config(overrides=["data.records_dir=d"]), RunDir(tmp_path / "run"), say=pytest.fail)
     assert config.data.records_dir == tmp_path / "d"
 
@@ -162,8 +165,10 @@ def test_a_key_that_contradicts_the_data_is_refused(data: Path, given: str, mess
     with pytest.raises(ConfigError, match=message):
         resolve(data, given)
     config = load_config(overrides=[f"data.records_dir={data}", given])
-    with pytest.raises(ConfigError, match=message):  # as the dry run and doctor look at it
+    with pytest.raises(ConfigError, match=message):  # as the dry run looks at it
         check_data(config, None)
+    with pytest.raises(ConfigError, match=message):
+        config_to_be_used(config, data / "run")
 
 
 def test_an_older_run_that_wrote_the_defaults_goes_on(data: Path) -> None:
@@ -196,7 +201,7 @@ def demo(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_demos_global_batch_fits_any_number_of_ranks(tmp_path: Path, devices: int, global_batch: int) -> None:
     said: list[str] = []
     config = load_config(overrides=[f"launch.devices={devices}"])
-    resolved = resolve_data(config, RunDir(tmp_path), said.append)
+    resolved = resolve_data(config, RunDir(tmp_path), said.append, demo=True)
     assert resolved.train.global_batch == global_batch
     assert resolved.data.records_dir == Path("/cache/demo-records")
     assert "embedded demo set" in said[0]
@@ -205,7 +210,7 @@ def test_the_demos_global_batch_fits_any_number_of_ranks(tmp_path: Path, devices
 @pytest.mark.usefixtures("demo")
 def test_a_demo_made_differently_is_prepared_into_the_run(tmp_path: Path) -> None:
     config = load_config(overrides=["data.num_consumer=3", "train.global_batch=12"])
-    resolved = resolve_data(config, RunDir(tmp_path), lambda text: None)
+    resolved = resolve_data(config, RunDir(tmp_path), lambda text: None, demo=True)
     assert resolved.data.records_dir == tmp_path / "data"
     assert (resolved.data.num_consumer, resolved.train.global_batch) == (3, 12)
 
@@ -215,7 +220,8 @@ def test_audio_is_prepared_into_the_run(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(
         pytest.importorskip("fcn4dist.data.prepare"), "prepare", lambda config, progress: prepared.append(config)
     )
-    config = load_config(overrides=["data.audio_dir=/music", "data.annotations=/music/annotations_final.csv"])
+    (tmp_path / "clips.csv").touch()
+    config = load_config(overrides=[f"data.audio_dir={tmp_path}", f"data.annotations={tmp_path / 'clips.csv'}"])
     resolved = resolve_data(config, RunDir(tmp_path), lambda text: None)
     assert resolved.data.records_dir == tmp_path / "data"
     assert prepared == [resolved]

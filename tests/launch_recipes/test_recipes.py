@@ -285,12 +285,14 @@ def test_one_host_checks_first(tmp_path: Path) -> None:
         f'#!/bin/sh\necho "$@" >>{log}\n[ "$1" != doctor ] || [ ! -f {tmp_path}/sick ]\n'
     )
     (tmp_path / "fcn4dist").chmod(0o755)
-    command = [str(RECIPES / "one_host.sh"), "my.yaml", "--devices", "2"]
+    job = "--devices 2 --max-restarts 3 --data=a --set train.lr=1 --demo --rank-table none --resume r --force"
+    command = [str(RECIPES / "one_host.sh"), "my.yaml", *job.split(), "--run-dir", "a folder"]
     variables = {**os.environ, "FCN4DIST": str(tmp_path / "fcn4dist")}
     subprocess.run(command, env=variables, check=True)
     assert log.read_text().splitlines() == [
-        "doctor --quick --quiet --config my.yaml",
-        "launch --config my.yaml --devices 2",
+        "doctor --quick --quiet --config my.yaml --devices 2 --data=a --set train.lr=1 --demo --resume r --force "
+        "--run-dir a folder",
+        f"launch --config my.yaml {job} --run-dir a folder",
     ]
     (tmp_path / "sick").touch()
     assert subprocess.run(command, env=variables, check=False).returncode == 1

@@ -12,6 +12,7 @@ from fcn4dist.config import AnnotationFormat, DataConfig
 from fcn4dist.data.annotations import audioset, esc50, fma, fsd50k, gtzan, jamendo, msd, nsynth, openmic, table
 from fcn4dist.data.annotations.rows import read_head
 from fcn4dist.data.annotations.tagged_clips import Annotations
+from fcn4dist.data.source import check_audio_folder
 from fcn4dist.data.tags import find_synonyms, load_synonyms, merge_synonyms, select_tags
 from fcn4dist.errors import ConfigError, DataError
 
@@ -107,9 +108,7 @@ def locate_clips(annotations: Annotations, audio_dir: Path, suffix: str | None =
     Raises DataError when the folder is not there, when a path leads out of it through a symbolic link, or when two clips
     would share a file.
     """
-    if not audio_dir.is_dir():
-        what = "audio folder (data.audio_dir)" if suffix is None else f"folder of {suffix} files (data.npy_dir)"
-        raise DataError(f"{audio_dir}: no such {what}")
+    check_audio_folder(audio_dir, suffix)
     root = os.path.realpath(audio_dir)
     folders: dict[str, str] = {}  # as listed -> without links: a look at each folder, not at each of them for each clip
     files: dict[str, int] = {}
