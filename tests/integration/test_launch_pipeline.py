@@ -47,7 +47,8 @@ def test_a_job_from_config_to_summary(config: RunConfig, tmp_path: Path) -> None
     output = launch(config, run)
     assert "evaluation: 8 val clips, ROC-AUC 0.8750, PR-AUC 0.7500" in output
     assert output.splitlines()[-1].startswith("done: 3 steps, ")
-    assert output.splitlines()[-1].endswith(f"last loss 0.5000, ROC-AUC 0.8750, PR-AUC 0.7500; {run}")
+    assert ", last loss 0.5000, ROC-AUC 0.8750, PR-AUC 0.7500 (caution: only 8 clips" in output.splitlines()[-1]
+    assert output.splitlines()[-1].endswith(f"; {run}")
     document = json.loads((run / "plan.json").read_text())
     assert [worker["rank"] for worker in document["workers"]] == [0, 1]
     assert load_config(run / "config.yaml").train.global_batch == 64  # written out: 32 a rank
