@@ -88,7 +88,8 @@ class DataConfig(Section):
             (value or "").format(id="", path="")
         except (LookupError, ValueError, AttributeError) as error:
             raise ValueError(
-                f"{value!r}: {type(error).__name__} {error}; expected a path with {{id}} or {{path}}"
+                f"{value!r}: {type(error).__name__} {error}; expected a path with {{id}}, or {{path}} (as the annotations "
+                "say, without its ending): '{id}.wav'"
             ) from None
         return value
 

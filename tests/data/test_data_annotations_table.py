@@ -106,9 +106,7 @@ def test_paths_come_from_a_template_or_a_map_where_the_table_has_none(tmp_path: 
     (tmp_path / "map.tsv").write_text("id,path\n-x1,1/one.mp3\n")
     with pytest.raises(DataError, match=r"map\.tsv lacks 1 of the 2 clips of .*t\.csv, the first: 'y2'"):
         read(tmp_path / "t.csv", path_map=tmp_path / "map.tsv")
-    with pytest.raises(
-        DataError, match=r"data\.path_template: '\{ytid\}': KeyError 'ytid'; expected a path with \{id\}"
-    ):
+    with pytest.raises(ValueError, match=r"'\{ytid\}': KeyError 'ytid'; expected a path with \{id\}"):
         read(tmp_path / "t.csv", path_template="{ytid}")
     low = read(tmp_path / "u.csv", "file,tags\n00/9.mp3,a\n", path_template="{path}.low.mp3")
     assert low.paths == ["00/9.low.mp3"]

@@ -107,13 +107,7 @@ def _find_paths(file: Path, data: DataConfig, ids: list[str], paths: list[str] |
         return _map_paths(data.path_map, file, ids)
     if data.path_template is not None:
         stems = [""] * len(ids) if paths is None else [os.path.splitext(path)[0] for path in paths]
-        try:
-            return [data.path_template.format(id=id_, path=stem) for id_, stem in zip(ids, stems, strict=True)]
-        except (KeyError, IndexError, ValueError) as error:
-            raise DataError(
-                f"data.path_template: {data.path_template!r}: {type(error).__name__} {error}; expected a path with "
-                "{id}, or {path} (as the annotations say, without its ending): '{id}.wav'"
-            ) from None
+        return [data.path_template.format(id=id_, path=stem) for id_, stem in zip(ids, stems, strict=True)]
     if paths is None:
         raise DataError(
             f"{file}: does not say where audio is; set data.path_template ('{{id}}.wav', under data.audio_dir) or "
