@@ -6,12 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from half_heard_set import make_half_heard_set
 
 from fcn4dist.config import RunConfig, build_config
 from fcn4dist.data.dataset import open_dataset
-from fcn4dist.data.shards import Row, RowFormat, write_shard
 from fcn4dist.errors import JobError
 from fcn4dist.job.rank import SINGLE
 from fcn4dist.run.checkpoints import find_newest
@@ -30,15 +29,7 @@ def killed(*_: object) -> None:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return 16 clips of 8 x 8 to train on and 8 to evaluate on, a tag that is heard in half of them."""
-    folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
-    for part, size in (("train", 16), ("val", 8)):
-        labels = [np.array([i % 2, (i + 1) % 2], np.int8) for i in range(size)]
-        clips = [rng.normal(-30 + 20 * label[0], 5, (1, 8, 8)).astype(np.float32) for label in labels]
-        rows = [Row(i, clip, label) for i, (clip, label) in enumerate(zip(clips, labels, strict=True))]
-        name = f"{part}.mindrecord0"
-        assert write_shard(folder / name, rows, size, RowFormat((1, 8, 8), "float32", 2), [name]) is not None
-    return folder
+    return make_half_heard_set(tmp_path_factory.mktemp("data"))
 
 
 def train(folder: Path, data: Path, *, resume: bool = False) -> Any:

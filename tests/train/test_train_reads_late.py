@@ -7,12 +7,11 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from half_heard_set import make_half_heard_set
 
 from fcn4dist.config import build_config
 from fcn4dist.data.dataset import open_dataset
-from fcn4dist.data.shards import Row, RowFormat, write_shard
 from fcn4dist.errors import JobError
 from fcn4dist.job.rank import SINGLE
 from fcn4dist.run.folder import RunDir
@@ -24,15 +23,7 @@ TIMES = {"samples_per_s", "data_wait_s", "checkpoint_wait_s", "step_s", "time_le
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return 16 clips of 8 x 8 to train on and 8 to evaluate on, a tag that is heard in half of them."""
-    folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
-    for part, size in (("train", 16), ("val", 8)):
-        labels = [np.array([i % 2, (i + 1) % 2], np.int8) for i in range(size)]
-        clips = [rng.normal(-30 + 20 * label[0], 5, (1, 8, 8)).astype(np.float32) for label in labels]
-        rows = [Row(i, clip, label) for i, (clip, label) in enumerate(zip(clips, labels, strict=True))]
-        name = f"{part}.mindrecord0"
-        assert write_shard(folder / name, rows, size, RowFormat((1, 8, 8), "float32", 2), [name]) is not None
-    return folder
+    return make_half_heard_set(tmp_path_factory.mktemp("data"))
 
 
 class Asking:
