@@ -79,3 +79,8 @@ def gather_rows(part: NDArray[Any], num_rows: int, rank: Rank) -> NDArray[np.flo
     gathered = _from_all()(Tensor(padded, ms.float32)).asnumpy()  # (world_size * most, columns), rank after rank
     interleaved = gathered.reshape(rank.world_size, most, -1).swapaxes(0, 1).reshape(-1, part.shape[1])
     return np.ascontiguousarray(interleaved[:num_rows])
+
+
+def meet(rank: Rank) -> None:
+    """Return when every rank has come here; each then knows that all of them have done what stands above this call."""
+    gather_rows(np.zeros((1, 1), np.float32), rank.world_size, rank)

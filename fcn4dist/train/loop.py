@@ -20,6 +20,7 @@ from fcn4dist.run.checkpoints import Progress
 from fcn4dist.run.folder import RunDir
 from fcn4dist.run.pulse import Phase, PulseFile
 from fcn4dist.train.checkpoint_writer import CheckpointWriter
+from fcn4dist.train.collectives import meet
 from fcn4dist.train.device import steps_ahead
 from fcn4dist.train.feed import Clips, Feed
 from fcn4dist.train.profiling import StepProfiler
@@ -121,8 +122,12 @@ def train(
                     profiler.after(progress.step)
                 if is_stop and not course.is_last(progress):
                     stopped_by = stop.signal or 0
-                if rank.is_chief and (is_regular or not progress.is_evaluated or stopped_by is not None):
-                    writer.save(progress, start.weights, step.state)
+                if is_regular or not progress.is_evaluated or stopped_by is not None:
+                    meet(
+                        rank
+                    )  # all have written down this step: who is killed before it leaves no checkpoint without its line
+                    if rank.is_chief:
+                        writer.save(progress, start.weights, step.state)
             if rank.is_chief and stopped_by is None and course.is_stopped_early(progress):
                 early = describe_early_stop(config.train, progress)
                 logger.info("%s", early)

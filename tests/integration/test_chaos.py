@@ -1,16 +1,43 @@
-"""The chaos benchmark with few kills; `make chaos` has more."""
+"""The chaos benchmark with few kills, `make chaos` has more, and the one moment that it seldom meets."""
 
 from __future__ import annotations
 
+import io
+import os
 import subprocess
 import sys
 from pathlib import Path
 
-from jobs import environment, processes_of
+import pytest
+from dying_worker import STEP
+from jobs import TINY, environment, processes_of
+from rich.console import Console
 
 from benchmarks.chaos_plan import plan_kills
+from fcn4dist.config import load_config
+from fcn4dist.errors import JobError
+from fcn4dist.job import plan
+from fcn4dist.launch.host_job import LaunchRequest
+from fcn4dist.launch.pipeline import launch
+from fcn4dist.run.checkpoints import find_newest
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_a_checkpoint_never_knows_a_step_that_a_rank_has_not_written_down(
+    finite_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rank 1 dies when its step is done and not recorded; a checkpoint of that step would lose the record for ever."""
+    monkeypatch.setattr(plan, "WORKER_MODULE", "dying_worker")
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{Path(__file__).parent}")
+    wanted = {"data.records_dir": finite_shards, "launch.devices": 2, "launch.device_target": "CPU"}
+    wanted |= {"checkpoint.every_steps": 1, "train.max_steps": STEP + 1}
+    config = load_config(overrides=[*TINY[1::2], *(f"{key}={value}" for key, value in wanted.items())])
+    with pytest.raises(JobError, match=r"rank 1 on .* failed first: .*SIGKILL"):
+        launch(config, LaunchRequest(tmp_path / "run"), Console(file=io.StringIO()))
+    newest, _, damaged = find_newest(tmp_path / "run" / "checkpoints")
+    assert damaged == []
+    assert newest.name == f"step-{STEP - 1:08d}"
 
 
 def test_five_kills_change_nothing(tmp_path: Path) -> None:
