@@ -13,7 +13,7 @@ demo: $(READY)
 	$(BIN)/fcn4dist launch --devices 2 --demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow

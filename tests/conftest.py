@@ -13,7 +13,13 @@ SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 os.environ["NUMBA_CACHE_DIR"] = str(
     Path(__file__).parents[1] / ".pytest_cache" / f"numba-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
 )
+LONG_ROOMS = ("tests/train/test_step_on_ascend", "tests/integration/", "tests/train/", "tests/model/", "tests/data/")
 NAMES = ("DEVICE_ID", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "VK_TASK_INDEX")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that start real jobs first: two workers take files in this order, and the last should be short ones."""
+    items.sort(key=lambda item: next((i for i, room in enumerate(LONG_ROOMS) if room in item.nodeid), len(LONG_ROOMS)))
 
 
 @pytest.fixture(autouse=True)

@@ -18,6 +18,8 @@ import psutil
 import pytest
 from jobs import TINY, environment, processes_of, wait_for
 
+SLOW = pytest.mark.slow  # the same path as Ctrl-C
+
 
 @pytest.fixture
 def job(tiny_shards: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
@@ -47,8 +49,18 @@ def worker(run: Path, rank: int) -> psutil.Process:
     return next(p for p in processes_of(run) if p.environ().get("RANK_ID") == str(rank))
 
 
-def test_a_killed_rank_ends_the_job_with_its_name(job: tuple[subprocess.Popen[str], Path]) -> None:
+def test_a_job_listens_on_loopback_only_and_a_killed_rank_ends_it_with_its_name(
+    job: tuple[subprocess.Popen[str], Path],
+) -> None:
     launcher, run = job
+    listening = [
+        connection.laddr.ip
+        for process in processes_of(run)
+        for connection in process.net_connections(kind="inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert listening
+    assert set(listening) == {"127.0.0.1"}  # a job of one host is nobody else's business
     victim = worker(run, 1)
     start = time.monotonic()
     victim.kill()
@@ -63,7 +75,9 @@ def test_a_killed_rank_ends_the_job_with_its_name(job: tuple[subprocess.Popen[st
     assert processes_of(run) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=SLOW), pytest.param(signal.SIGHUP, marks=SLOW)]
+)
 def test_a_signal_to_the_launcher_ends_everything(job: tuple[subprocess.Popen[str], Path], number: int) -> None:
     launcher, run = job
     launcher.send_signal(number)
@@ -124,15 +138,3 @@ def test_nothing_outlives_a_launcher_that_is_killed(job: tuple[subprocess.Popen[
     assert len(own) == 3  # two ranks and the scheduler
     os.kill(launcher.pid, signal.SIGKILL)
     wait_for(lambda: not processes_of(run), 10, "the end of all processes")
-
-
-def test_single_host_jobs_listen_on_loopback_only(job: tuple[subprocess.Popen[str], Path]) -> None:
-    _, run = job
-    listening = [
-        connection.laddr.ip
-        for process in processes_of(run)
-        for connection in process.net_connections(kind="inet")
-        if connection.status == psutil.CONN_LISTEN
-    ]
-    assert listening
-    assert set(listening) == {"127.0.0.1"}

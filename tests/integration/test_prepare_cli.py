@@ -107,6 +107,7 @@ def test_killed_and_run_again_the_features_are_the_same(audio: AudioSet, tmp_pat
     )
 
 
+@pytest.mark.slow
 def test_esc10_killed_and_run_again(shared_data: Path, tmp_path: Path) -> None:
     esc10 = shared_data / "esc10"
     (tmp_path / "split.csv").write_text("clip_id,split\n" + "".join(f"{i},train\n" for i in range(1, 400, 4)))

@@ -59,6 +59,7 @@ def test_a_range_that_cannot_be_is_refused_before_anything_starts(
     assert not (run / "logs").exists()
 
 
+@pytest.mark.slow
 def test_a_range_beyond_the_end_or_behind_a_resumed_run_is_said(
     fcn4dist: Run, finite_shards: Path, tmp_path: Path
 ) -> None:

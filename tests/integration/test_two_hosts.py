@@ -169,6 +169,7 @@ def test_a_resumed_job_needs_the_checkpoint_on_the_chiefs_host_only(
     assert steps == [4, 5, 6, 7]
 
 
+@pytest.mark.slow
 def test_a_killed_rank_ends_both_hosts_and_both_name_it(job: TwoHosts) -> None:
     job.worker(1, 3).kill()
     messages, codes, seconds = ends(job, 30)
@@ -184,7 +185,7 @@ def test_a_killed_rank_ends_both_hosts_and_both_name_it(job: TwoHosts) -> None:
     assert seconds < 10  # the bar is 5 s on a quiet machine: measured in docs/hosts.md
 
 
-@pytest.mark.parametrize("node", [0, 1])
+@pytest.mark.parametrize("node", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_killed_launcher_ends_the_other_host_and_is_named(job: TwoHosts, node: int) -> None:
     job.launchers[node].kill()
     messages, codes, seconds = ends(job, 30)

@@ -98,7 +98,7 @@ def test_a_gradient_whose_square_is_not_finite_is_an_overflow(accumulation: int)
         np.testing.assert_array_equal(value, before[name], err_msg=name)
 
 
-@pytest.mark.parametrize("start", [2.0**63, 2.0**127, np.inf])
+@pytest.mark.parametrize("start", [2.0**63, np.inf])
 def test_the_dynamic_scale_stays_finite(monkeypatch: pytest.MonkeyPatch, start: float) -> None:
     import mindspore as ms
 

@@ -90,7 +90,15 @@ def test_records_and_checkpoints_are_those_of_a_loop_that_reads_at_once(
 
 
 @pytest.mark.usefixtures("late")
-@pytest.mark.parametrize(("asked_in", "stopped_after"), [(2, 3), (3, 3), (5, 6), (7, STEPS)])
+@pytest.mark.parametrize(
+    ("asked_in", "stopped_after"),
+    [
+        (3, 3),
+        (7, STEPS),
+        pytest.param(2, 3, marks=pytest.mark.slow),
+        pytest.param(5, 6, marks=pytest.mark.slow),
+    ],
+)
 def test_a_stop_comes_after_the_step_that_has_begun_by_then_and_resumes_exactly(
     read_at_once: Path, data: Path, tmp_path: Path, asked_in: int, stopped_after: int
 ) -> None:

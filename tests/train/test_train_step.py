@@ -119,7 +119,7 @@ def test_running_statistics_follow_the_batch() -> None:
     np.testing.assert_allclose(weights_of(step)["bn1.moving_mean"], 0.1 * maps.mean(axis=(0, 2, 3)), rtol=1e-3)
 
 
-@pytest.mark.parametrize("accumulation", [2, 4, 8])
+@pytest.mark.parametrize("accumulation", [2, 8])
 def test_accumulated_gradients_are_those_of_the_whole_batch(accumulation: int) -> None:
     whole, parts = build(freeze_batch_norm=True), build(accumulation, freeze_batch_norm=True)
     for seed in range(3):
@@ -138,8 +138,7 @@ def test_a_power_of_two_as_loss_scale_changes_no_bit() -> None:
         np.testing.assert_array_equal(weights_of(scaled)[name], values, err_msg=name)
 
 
-@pytest.mark.parametrize("accumulation", [1, 2])
-@pytest.mark.parametrize("amp", ["O0", "O2", "O3", "auto"])
+@pytest.mark.parametrize(("amp", "accumulation"), [("O0", 2), ("O2", 1), ("O3", 2), ("auto", 1)])
 def test_an_overflow_changes_nothing_but_the_dynamic_scale(amp: str, accumulation: int) -> None:
     step = build(accumulation, amp=amp, loss_scale="dynamic")
     mel_db, labels = clips()
@@ -182,7 +181,7 @@ def test_frozen_statistics_stay() -> None:
     np.testing.assert_array_equal(weights_of(step)["bn2.moving_mean"], np.zeros(4))
 
 
-@pytest.mark.parametrize("amp", ["O2", "O3", "auto"])
+@pytest.mark.parametrize("amp", ["O2", "O3"])
 def test_mixed_precision_learns_and_keeps_float32_weights(amp: str) -> None:
     step = build(amp=amp, loss_scale="dynamic")
     losses = [step(*clips(), 0.01).loss for _ in range(30)]
