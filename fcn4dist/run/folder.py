@@ -84,6 +84,14 @@ class RunDir:
         """The folder of TensorBoard's event files, where they were asked for."""
         return self.path / "tensorboard"
 
+    def tracked(self, tracker: str) -> Path:
+        """Return where it stands how far a tracker has been told of the run, and under which id it knows it."""
+        return self.path / "track" / f"{tracker}.json"
+
+    def tracker_log(self, tracker: str) -> Path:
+        """Return what a tracker's own program said while the run went on."""
+        return self.path / "track" / f"{tracker}.log"
+
     @property
     def profiles(self) -> Path:
         """The folder of what MindSpore's profiler found, where it was asked to look."""

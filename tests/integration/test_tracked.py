@@ -1,4 +1,4 @@
-"""A run with launch.tensorboard=true, launched and then resumed in one process, as TensorBoard reads it."""
+"""A run with launch.track, launched and then resumed in one process, as TensorBoard and MLflow read it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ import pytest
 from jobs import TINY, Run
 
 pytest.importorskip("tensorboard")
+pytest.importorskip("mlflow")
 
 
-def test_a_run_and_its_resumption_are_in_the_event_files(fcn4dist: Run, tiny_shards: Path, tmp_path: Path) -> None:
+def test_a_run_and_its_resumption_are_one_run_of_each_tracker(
+    fcn4dist: Run, tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     run = tmp_path / "run"
     first = fcn4dist(
         *("launch", "--devices", 1, "--data", tiny_shards, "--run-dir", run, *TINY, "--set", "train.epochs=1"),
-        *("--set", "launch.tensorboard=true", "--set", "train.loss_scale=dynamic"),
+        *("--set", "launch.tensorboard=true", "--set", "launch.track=mlflow", "--set", "train.loss_scale=dynamic"),
     )
     assert first.returncode == 0, first.stderr
     second = fcn4dist("train", "--resume", run, "--set", "train.epochs=2")
@@ -46,3 +49,23 @@ def test_a_run_and_its_resumption_are_in_the_event_files(fcn4dist: Run, tiny_sha
     times = [event.wall_time for event in found.Scalars("train/lr")]
     assert times == sorted(times)
     assert times[4] <= evaluations[0]["time"] <= times[9] <= evaluations[1]["time"]
+
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # to read it; the launcher asked for it itself
+    from mlflow import MlflowClient
+
+    client = MlflowClient((run.parent / "mlruns").as_uri())
+    (told,) = client.search_runs([client.get_experiment_by_name("fcn4dist").experiment_id])
+    assert (told.info.status, told.data.params["train.epochs"], told.data.tags["resumed.train.epochs"]) == (
+        "FINISHED",
+        "1",
+        "2",
+    )
+    losses = sorted((value.step, value.value) for value in client.get_metric_history(told.info.run_id, "train/loss"))
+    assert losses == [(line["step"], line["loss"]) for line in steps if line["loss"] is not None]
+    aucs = client.get_metric_history(told.info.run_id, "validation/roc_auc_macro")
+    assert [(value.step, value.value) for value in aucs] == [
+        (line["step"], line["roc_auc_macro"]) for line in evaluations
+    ]
+    best = json.loads((run / "evaluation-best.json").read_text())
+    assert told.data.metrics["best/roc_auc_macro"] == best["roc_auc_macro"]
+    assert told.data.tags["mindspore"]
