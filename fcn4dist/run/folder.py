@@ -60,6 +60,11 @@ class RunDir:
         return self.path / "scores-best.npz"
 
     @property
+    def hardest(self) -> Path:
+        """Small pictures of the mels of the clips with the highest losses."""
+        return self.path / "hardest.npz"
+
+    @property
     def failure(self) -> Path:
         """Who failed first and what followed; only after a failure."""
         return self._own("failure", ".json")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from jobs import TINY, Run
+from sklearn.metrics import log_loss
 
 pytest.importorskip("tensorboard")
 pytest.importorskip("mlflow")
@@ -69,3 +71,11 @@ def test_a_run_and_its_resumption_are_one_run_of_each_tracker(
     best = json.loads((run / "evaluation-best.json").read_text())
     assert told.data.metrics["best/roc_auc_macro"] == best["roc_auc_macro"]
     assert told.data.tags["mindspore"]
+    hardest = set()
+    for name in ("scores.npz", "scores-best.npz"):
+        with np.load(run / name) as arrays:
+            losses = [log_loss(a, p, labels=[0, 1]) for a, p in zip(arrays["labels"], arrays["scores"], strict=True)]
+            hardest |= set(arrays["clip_ids"][np.argsort(losses)[::-1][:20]].tolist())
+    with np.load(run / "hardest.npz") as arrays:  # what the report draws
+        assert set(arrays["clip_ids"].tolist()) == hardest
+        assert (arrays["pictures"].max(axis=(1, 2)) > 200).all()
