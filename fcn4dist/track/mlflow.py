@@ -21,14 +21,14 @@ class MlflowRun:
     is_rewritten: ClassVar[bool] = False
 
     def __init__(self, folder: Path) -> None:
-        own = (folder.absolute().parent / "mlruns").as_uri()
-        self._folder, self._uri = folder, os.environ.get("MLFLOW_TRACKING_URI") or own
+        self._folder = folder
+        self._uri = os.environ.get("MLFLOW_TRACKING_URI") or (folder.absolute().parent / "mlruns").as_uri()
         self.place = re.sub(r"//[^/@]*@", "//", self._uri)  # which is written down, without a password
 
     def start(self, about: About, run_id: str | None) -> str:
         """Go on with a run, or begin one in the experiment MLFLOW_EXPERIMENT_NAME."""
-        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # MLflow 3 wants to hear that files are meant
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        for name in ("MLFLOW_ALLOW_FILE_STORE", "MLFLOW_DISABLE_TELEMETRY"):  # MLflow 3 doubts that files are meant
+            os.environ.setdefault(name, "true")
         from mlflow import MlflowClient
         from mlflow.entities import Metric, Param, RunTag
 
@@ -42,8 +42,8 @@ class MlflowRun:
         self._client.update_run(run_id, status="RUNNING")
         settings, told = about.settings, self._client.get_run(run_id).data.params
         changed = {f"resumed.{key}": value for key, value in settings.items() if told.get(key, value) != value}
-        tags = [RunTag(key, value) for key, value in {**about.tags, **changed}.items()]
-        new = [Param(key, value) for key, value in settings.items() if key not in told]  # a parameter never changes
+        tags = [RunTag(*pair) for pair in {**about.tags, **changed}.items()]
+        new = [Param(*pair) for pair in settings.items() if pair[0] not in told]  # a parameter never changes
         for start in range(0, max(len(new), len(tags)), MOST):
             self._client.log_batch(run_id, params=new[start : start + MOST], tags=tags[start : start + MOST])
         return run_id

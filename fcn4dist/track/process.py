@@ -61,9 +61,13 @@ class _Watched:
     def _wait(self) -> None:
         """Say it where the process does not end well, whenever that is."""
         if self._process.wait() != 0:
+            code = self._process.returncode
             lines = self._log.read_text(encoding="utf-8", errors="replace").split("\n") if self._log.exists() else []
-            said = next((line for line in reversed(lines) if line.startswith("fcn4dist: ")), "")
-            reason = said.removeprefix("fcn4dist: ") or f"its process ended with code {self._process.returncode}"
+            said = next((line for line in reversed(lines) if line.startswith("fcn4dist: ")), "").removeprefix(
+                "fcn4dist: "
+            )
+            is_late = code in (-signal.SIGALRM, -signal.SIGKILL)
+            reason = said or (f"not done within {FINISH_S} s" if is_late else f"its process ended with code {code}")
             logger.warning(
                 "launch.track %s: not all was sent: %s; the run does not need it, later: fcn4dist track %s --to %s",
                 *(self._name, reason, self._run.path, self._name),

@@ -1,8 +1,4 @@
-"""TensorBoard: RUN/tensorboard/events.out.tfevents.*.
-
-Its files have no way to take a step back: a resumed run is written anew into a file that begins with the event by which
-TensorBoard forgets the steps it has seen.
-"""
+"""TensorBoard: RUN/tensorboard; a resumed run is written anew, after the event by which TensorBoard forgets what it has seen."""
 
 from __future__ import annotations
 
