@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 POLL_S = 1.0
 FINISH_S = 30  # for what is left at the end; a tracker may have to reach a server
-MARGIN_S = 5.0  # after which the launcher ends a process that did not end itself
+MARGIN_S = 30.0  # then the launcher ends a process that did not end itself; it may still have been starting
 NICENESS = 10  # training goes first
 
 
