@@ -14,7 +14,7 @@ FLOORS = (
     ("errors", "files"),
     ("config",),
     ("ascend", "run"),
-    ("job",),
+    ("job", "track"),
     ("data", "hosts"),
     ("model",),
     ("evaluate",),

@@ -266,7 +266,8 @@ class LaunchConfig(Section):
     peer_timeout_s: Annotated[float, Field(ge=2)] = 10.0  # without a word of another host before it counts as gone
     grace_s: PositiveFloat = 30.0  # for the current step and its checkpoint when a signal ends the job
     max_restarts: NotNegativeInt = 0  # how often a failed job starts again, from its newest checkpoint
-    tensorboard: bool = False  # write RUN/tensorboard as the run goes on; needs the extra [tensorboard]
+    track: Literal["none", "tensorboard", "mlflow", "swanlab", "wandb"] = "none"  # who shows the run; an extra each
+    tensorboard: bool = False  # the same as track: tensorboard, or beside another one
     stall_timeout_s: PositiveFloat = 600.0  # without a step on any rank before the job counts as failed
     phase_timeout_s: PositiveFloat = 3600.0  # for starting, compiling, one evaluation and the last checkpoint
     profile_steps: str | None = None  # "10-15": MindSpore's profiler around these steps, on every rank
@@ -285,6 +286,12 @@ class LaunchConfig(Section):
         if last - first >= MOST_PROFILED:
             raise ValueError(f"{value} are {last - first + 1} steps; a profile takes at most {MOST_PROFILED}")
         return f"{first}-{last}"
+
+    @property
+    def trackers(self) -> tuple[str, ...]:
+        """All that follow the run, by name."""
+        wanted = {"tensorboard": self.tensorboard, self.track: self.track != "none"}
+        return tuple(name for name, is_wanted in wanted.items() if is_wanted)
 
     @property
     def profiled(self) -> StepRange | None:

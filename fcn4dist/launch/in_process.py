@@ -25,9 +25,10 @@ from fcn4dist.run.attempts import check_run_dir, dated_folder, locked, writing
 from fcn4dist.run.best import describe_best
 from fcn4dist.run.checkpoints import has_checkpoint
 from fcn4dist.run.environment import describe_environment
-from fcn4dist.run.event_files import event_files, require_tensorboard
 from fcn4dist.run.folder import RunDir
 from fcn4dist.run.state import RankEnd
+from fcn4dist.track.process import tracked
+from fcn4dist.track.tracker import require_tracker
 from fcn4dist.train.device import prepare_imports, start_device
 from fcn4dist.train.stop_request import StopRequest
 
@@ -50,8 +51,8 @@ def train_here(
     """
     check_source(config, demo=demo)
     require_mindspore()
-    if config.launch.tensorboard:
-        require_tensorboard()
+    for name in config.launch.trackers:
+        require_tracker(name)
     target = resolve_target(config.launch.device_target)
     check_own_precision(config.train, target)
     prepare_imports(target)  # preparing data may load MindSpore, too
@@ -69,7 +70,7 @@ def train_here(
 
         stop, resumes = StopRequest(also=(signal.SIGINT,)), resume and has_checkpoint(run.checkpoints)
         usage = Sampler(UsageRecorder(run.usage, WallClock(), 1, own_processes()))
-        with reported(run, say), usage, event_files(run, is_wanted=config.launch.tensorboard):
+        with reported(run, say), usage, tracked(run, config.launch.trackers):
             report = train(config, run, data, SINGLE, resume=resumes, stop=stop)
             if report.early is not None:  # else the step says that it is the last
                 run.end(0, "rank-0").parent.mkdir(parents=True, exist_ok=True)

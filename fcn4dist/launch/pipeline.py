@@ -30,9 +30,10 @@ from fcn4dist.launch import endings
 from fcn4dist.launch.attempt import run_attempt
 from fcn4dist.launch.host_job import HostJob, LaunchRequest, check_own_precision, choose_devices, say_on, survey
 from fcn4dist.run.attempts import check_run_dir, dated_folder, locked, next_attempt
-from fcn4dist.run.event_files import event_files, require_tensorboard
 from fcn4dist.run.folder import RunDir
 from fcn4dist.run.terminal import format_duration
+from fcn4dist.track.process import tracked
+from fcn4dist.track.tracker import require_tracker
 
 if TYPE_CHECKING:
     from fcn4dist.launch.training_data import ShownProgress
@@ -52,9 +53,9 @@ def launch(config: RunConfig, request: LaunchRequest, console: Console, progress
     say, place = functools.partial(say_on, console), request.place
     if place is not None and place.devices is not None and request.devices is None:
         config = override_config(config, launch={"devices": place.devices})
-    has_events = config.launch.tensorboard and request.is_chief  # where rank 0 writes its metrics
-    if has_events:
-        require_tensorboard()
+    trackers = config.launch.trackers if request.is_chief else ()  # where rank 0 writes its metrics
+    for name in trackers:
+        require_tracker(name)
     host = choose_devices(survey(config, imagined=False), place)
     check_own_precision(config.train, host.target)
     run_path = request.run_dir or dated_folder()
@@ -75,7 +76,7 @@ def launch(config: RunConfig, request: LaunchRequest, console: Console, progress
                 ready = job.prepare(progress)
             if request.is_chief:
                 stack.enter_context(endings.reported(job.run_dir, say))
-            stack.enter_context(event_files(job.run_dir, is_wanted=has_events))
+            stack.enter_context(tracked(job.run_dir, trackers))
             return run_to_the_end(job, ready)
 
 

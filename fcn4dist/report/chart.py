@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -20,6 +21,8 @@ LEFT, RIGHT, TOP, BOTTOM = 54.0, 10.0, 10.0, 34.0  # LEFT is the least: long num
 LETTER, DOT = 9.6, 4.8  # widths at the largest size that style.css gives to .t, 15, in the widest common font
 NUM_COLOURS = 8
 MOST_POINTS = 400  # of one line
+MOST_VALUES = 4  # that are written beside marks beyond an axis
+MEDIAN_POINTS = 9  # of a running median
 NUM_COLUMNS = 80  # of a chart, each with its values on hover
 
 clean = shorten_name  # every text of a run goes through it on its way to the page
@@ -132,21 +135,29 @@ def line_chart(
     zero: bool = False,
     x_limits: tuple[float, float] | None = None,
     y_limits: tuple[float, float] | None = None,
+    y_most: float | None = None,
     caption: str = "",
 ) -> Chart | None:
-    """Return a chart of lines; None where there is no point to draw."""
+    """Return a chart of lines; None where there is no point to draw.
+
+    `y_most`: the y axis ends about there; points above it have a mark at its end, the highest ones with their values.
+    """
     drawn = tuple(one for one in series if one.points)
     if not drawn:
         return None
     xs = [x for one in drawn for x, _ in one.points]
     whole = x_limits is None and all(x == round(x) for x in xs)
     x_axis = Axis.over(xs, limits=x_limits or _ends(drawn), whole=whole)
-    y_axis = Axis.over([y for one in drawn for _, y in one.points], zero=zero, limits=y_limits)
+    ys = [y for one in drawn for _, y in one.points]
+    y_axis = Axis.over(ys if y_most is None else [min(y, y_most) for y in ys], zero=zero, limits=y_limits)
     left = _left_of(y_axis)
     parts = _frame(x_axis, y_axis, left, x_label, y_label)
     parts += [_draw(one, x_axis, y_axis, left) for one in drawn if one.kind != "dots"]
     parts += _values_on_hover(title, drawn, x_axis, left, x_label)
     parts += [_draw(one, x_axis, y_axis, left, x_label) for one in drawn if one.kind == "dots"]
+    if y_most is not None:
+        beyond = [(x, y) for one in drawn for x, y in one.points if y > y_axis.high]
+        parts += _mark(beyond, x_axis, left, title, x_label)
     return Chart(title, _svg(title, parts), drawn, caption)
 
 
@@ -218,6 +229,37 @@ def _values_on_hover(title: str, drawn: Sequence[Series], x_axis: Axis, left: fl
 def _span(values: Sequence[float]) -> str:
     low, high = (f"{value:.6g}" for value in (min(values), max(values)))
     return low if low == high else f"{low} to {high}"
+
+
+def _mark(points: Points, x_axis: Axis, left: float, title: str, x_label: str) -> list[Markup]:
+    """Return marks at the upper end of the y axis where points are above it, the highest ones with their values."""
+    found: list[Markup] = []
+    texts: list[float] = []  # where values stand, which must not run into each other
+    marks: set[int] = set()
+    for x, y in sorted(points, key=lambda point: -point[1]):
+        place = x_axis.place(x, left, WIDTH - RIGHT)
+        if round(place) not in marks:
+            mark = Markup('<path class="beyond" d="M{:.1f} {:g}l4 7h-8z"><title>{} at {} {:.6g}: {:.6g}</title></path>')
+            found.append(mark.format(place, TOP - 8, title, x_label, x, y))
+            marks.add(round(place))
+        if len(texts) < MOST_VALUES and all(abs(place - other) > 70 for other in texts):
+            anchor = "end" if place > WIDTH / 2 else "start"
+            found.append(_text(place + (-8 if anchor == "end" else 8), TOP + 4, format_tick(y), anchor))
+            texts.append(place)
+    return found
+
+
+def without_spikes(points: Points) -> float | None:
+    """Return where a y axis may end that spikes would flatten; None where there are none: it then holds all points.
+
+    A spike is more than twice as high as the highest running median, so the high losses of a run's first steps are none.
+    """
+    if len(points) < 2 * MEDIAN_POINTS:
+        return None
+    ys = [y for _, y in points]
+    windows = (ys[max(0, i - MEDIAN_POINTS // 2) : i + MEDIAN_POINTS // 2 + 1] for i in range(len(ys)))
+    most = 1.5 * max(statistics.median(window) for window in windows)
+    return most if max(ys) > 2 * most > 0 else None
 
 
 def _draw(series: Series, x_axis: Axis, y_axis: Axis, left: float, x_label: str = "") -> Markup:

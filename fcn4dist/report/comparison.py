@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fcn4dist.errors import ConfigError
-from fcn4dist.report.chart import Chart, Series, clean, line_chart, smooth, thin
+from fcn4dist.report.chart import Chart, Series, clean, line_chart, smooth, thin, without_spikes
 from fcn4dist.report.evaluated import Macro, list_warnings, macro_of, name_checkpoint
 from fcn4dist.report.page import render, save_page
 from fcn4dist.report.run_files import RunFiles, load_run, number
 from fcn4dist.report.story import KINDS, list_environment, show
-from fcn4dist.report.training import is_first_step, median_speed, points_of
+from fcn4dist.report.training import below, is_first_step, median_speed, points_of
 from fcn4dist.run.figures import Figures
 from fcn4dist.run.groups import Spread, group_runs, repetition_of
 
@@ -161,11 +161,18 @@ def _draw(groups: Sequence[Group]) -> list[Chart]:
                 name = f"{group.letter} {clean(group.name, 40)}" if place == 0 else ""
                 records = files.evaluations if x == "epoch" else files.chief if smoothed else files.drawn
                 points = points_of([r for r in records if x == "epoch" or not is_first_step(r)], key, x)
+                points = below(points, without_spikes(points)) if key == "loss" else points
                 found.append(Series(name, smooth(points) if smoothed and len(points) > 2 else thin(points), colour))
         return found
 
     charts = [
-        line_chart("Loss, moving average", lines("loss", smoothed=True), "step", zero=True),
+        line_chart(
+            "Loss, moving average",
+            lines("loss", smoothed=True),
+            "step",
+            zero=True,
+            caption="Spikes are left out; the report of a run marks them.",
+        ),
         line_chart("Validation ROC-AUC", lines("roc_auc_macro", "epoch"), "epoch"),
         line_chart("Validation PR-AUC", lines("pr_auc_macro", "epoch"), "epoch"),
         line_chart("Learning rate", lines("lr"), "step", zero=True),

@@ -15,7 +15,6 @@ NUM_BINS = 20
 NORMAL_975 = 1.959963984540054  # the normal distribution's 97.5 % point
 ROC_POINTS = 120  # of one drawn curve
 PR_STEPS = 60
-CLIPPED = 1e-7  # scores are kept this far from 0 and 1 in logarithms
 
 Labels = NDArray[np.signedinteger[Any] | np.bool_]
 Bools = NDArray[np.bool_]
@@ -145,10 +144,3 @@ def confusions(labels: Labels, scores: Floats) -> Floats:
     missed = ((labels > 0) & ~predicted).astype(np.float64)
     wrong = (predicted & (labels == 0)).astype(np.float64)
     return np.asarray(missed.T @ wrong, np.float64)
-
-
-def clip_losses(labels: Labels, scores: Floats) -> Floats:
-    """Return each clip's mean binary cross-entropy over its known tags (N,), in nats; 0 where none is known."""
-    kept, is_known = np.clip(scores, CLIPPED, 1 - CLIPPED), labels >= 0
-    losses = -np.where(labels > 0, np.log(kept), np.log1p(-kept)) * is_known
-    return np.asarray(losses.sum(axis=1) / np.maximum(is_known.sum(axis=1), 1), np.float64)

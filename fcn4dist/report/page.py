@@ -72,7 +72,8 @@ def write_report(path: Path, output: Path | None = None, *, is_over: bool = Fals
     Raises ConfigError where there is no run, or the page cannot be written.
     """
     files = load_run(path, is_over=is_over, last=last)
-    return save_page(render_run(files), output or files.run.report)
+    files.page = output or files.run.report
+    return save_page(render_run(files), files.page)
 
 
 def save_page(text: str, target: Path) -> Path:
@@ -116,7 +117,8 @@ def render_run(files: RunFiles) -> str:
 def render(template: str, **values: Any) -> str:
     """Fill a template; style, script and the policy that allows nothing else are added here."""
     style, script = _asset("style.css"), _asset("sort.js")
-    policy = f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; script-src '{_digest(script)}'"
+    policy = "default-src 'none'; img-src data:; media-src 'self' file:"  # pictures within the page, audio beside it
+    policy += f"; style-src '{_digest(style)}'; script-src '{_digest(script)}'"
     now = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M")
     text = (
         _templates()
@@ -218,6 +220,6 @@ def list_tiles(files: RunFiles, macro: Macro, ranks: RankPart) -> list[Tile]:
             str(restarts),
             "no failure" if not failures else "1 failure" if failures == 1 else f"{failures} failures",
         ),
-        Tile("most memory of a rank", f"{max(memory):.2f} GB") if memory else None,
+        Tile("memory", f"{max(memory):.2f} GB", "most of any rank") if memory else None,
     ]
     return [tile for tile in tiles if tile is not None]

@@ -1,21 +1,17 @@
-"""The page's part about tags: their table, curves and histograms, what is taken for what, and the hardest clips."""
+"""The page's part about tags: their table, curves and histograms, and what is taken for what."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
-from fcn4dist.data.manifest import CLIPS
 from fcn4dist.report.chart import Chart, Series, clean, histogram, line_chart, matrix_chart, spark
 from fcn4dist.report.curves import (
     Roc,
-    clip_losses,
     co_predictions,
     confusions,
     delong_interval,
@@ -25,8 +21,8 @@ from fcn4dist.report.curves import (
     mean_precision,
     roc_of,
     steps_of,
-    top_tags,
 )
+from fcn4dist.report.hardest import HardClip, list_hardest
 from fcn4dist.report.published import Published, find_published
 from fcn4dist.report.run_files import Record, RunFiles, ScoreTable, number
 from fcn4dist.run.figures import Figures
@@ -34,7 +30,6 @@ from fcn4dist.run.figures import Figures
 MOST_TAGS = 500  # rows of the table; those with the most positives
 MOST_CARDS = 100  # tags that get pictures of their own
 MOST_CELLS = 60  # tags in the matrix
-NUM_HARDEST = 20
 NUM_PAIRS = 12
 
 
@@ -60,17 +55,6 @@ class TagCard:
     roc: Markup
     pr: Markup
     scores: Markup
-
-
-@dataclass(frozen=True)
-class HardClip:
-    """One clip that the model gets wrong."""
-
-    clip_id: int
-    path: str
-    loss: float
-    tags: str  # its own, each with its score
-    taken_for: str  # what it got instead
 
 
 @dataclass(frozen=True)
@@ -111,7 +95,7 @@ def describe_tags(files: RunFiles) -> TagPart:
         tuple(_card(table, i, roc) for i, roc in curves.items()),
         _matrix(table, np.sort(order[:MOST_CELLS])),
         _pairs(table),
-        _hardest(table, files.config.get("data", {})),
+        list_hardest(table, files),
     )
 
 
@@ -196,34 +180,3 @@ def _pairs(table: ScoreTable) -> tuple[tuple[str, str, int], ...]:
         if counts[i, j] > 0:
             found.append((clean(table.tags[i], 40), clean(table.tags[j], 40), int(counts[i, j])))
     return tuple(found)
-
-
-def _hardest(table: ScoreTable, data: Record) -> tuple[HardClip, ...]:
-    losses, predicted = clip_losses(table.labels, table.scores), top_tags(table.labels, table.scores)
-    paths, found = load_paths(data.get("records_dir")), []
-    for i in np.argsort(-losses, kind="stable")[:NUM_HARDEST]:
-        clip_id = int(table.clip_ids[i])
-        own, wrong = table.labels[i] > 0, (predicted[i] | (table.scores[i] >= 0.5)) & (table.labels[i] == 0)
-        found.append(
-            HardClip(
-                *(clip_id, clean(paths.get(clip_id, ""), 120), float(losses[i])),
-                *(_named(table, i, own), _named(table, i, wrong)),
-            )
-        )
-    return tuple(found)
-
-
-def _named(table: ScoreTable, clip: Any, chosen: Any) -> str:
-    indices = sorted(np.flatnonzero(chosen).tolist(), key=lambda j: -table.scores[clip, j])[:8]
-    return ", ".join(f"{clean(table.tags[j], 30)} {table.scores[clip, j]:.2f}" for j in indices)
-
-
-def load_paths(records_dir: Any) -> dict[int, str]:
-    """Return clip id -> path from the data set's clips.tsv; nothing where the run's data is not at hand."""
-    if not isinstance(records_dir, str):
-        return {}
-    try:
-        with (Path(records_dir) / CLIPS).open(encoding="utf-8", errors="replace", newline="") as lines:
-            return {int(row["clip_id"]): str(row["mp3_path"]) for row in csv.DictReader(lines, delimiter="\t")}
-    except (OSError, ValueError, KeyError, TypeError, csv.Error):
-        return {}

@@ -62,6 +62,15 @@ class RunFiles:
     failures: dict[int, Record] = field(default_factory=dict)  # attempt -> its failure.json
     usage: list[Record] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what could not be read
+    page: Path = field(init=False)  # where the report will be
+
+    def __post_init__(self) -> None:
+        self.page = self.run.report
+
+    @property
+    def page_folder(self) -> Path:
+        """Where the page will stand, which links go from."""
+        return self.page.parent
 
     @property
     def chief(self) -> list[Record]:

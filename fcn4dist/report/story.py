@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -194,12 +195,12 @@ def list_environment(files: RunFiles) -> tuple[tuple[str, str], ...]:
 
 
 def list_profiles(files: RunFiles) -> tuple[tuple[str, str, str], ...]:
-    """Return (rank, size, link from the page in the run's folder) of each trace that MindSpore's profiler left, rank by rank."""
+    """Return (rank, size, link from the page) of each trace that MindSpore's profiler left, rank by rank."""
     found = []
     for folder in files.run.profiles.glob("rank-*"):
         if match := re.fullmatch(r"rank-(\d{1,6})", folder.name):
             found += [(int(match[1]), trace) for trace in list_traces(folder)]
     return tuple(
-        (f"rank {rank}", f"{trace.stat().st_size / 1e6:.1f} MB", quote(str(trace.relative_to(files.run.path))))
+        (f"rank {rank}", f"{trace.stat().st_size / 1e6:.1f} MB", quote(os.path.relpath(trace, files.page_folder)))
         for rank, trace in sorted(found)[:MOST_PROFILES]
     )

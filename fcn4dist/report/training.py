@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 
-from fcn4dist.report.chart import Chart, Series, line_chart, smooth, thin
+from fcn4dist.report.chart import Chart, Points, Series, line_chart, smooth, thin, without_spikes
 from fcn4dist.report.run_files import Record, RunFiles, number
 from fcn4dist.run.figures import MACRO_NAMES
 
@@ -24,7 +24,6 @@ def is_first_step(record: Record) -> bool:
 def draw_progress(files: RunFiles) -> list[Chart]:
     """Return the pictures of a run's progress, those that there is something to draw in."""
     records = files.drawn
-    losses = points_of(records, "loss")
     overflows = [x for record in records if record.get("overflow") and (x := number(record, "step")) is not None]
     scale = points_of(records, "loss_scale")
     by_step = dict(scale)
@@ -32,12 +31,7 @@ def draw_progress(files: RunFiles) -> list[Chart]:
     speed = points_of(_steady(records), "samples_per_s")
     mean_speed = points_of(_steady(files.chief), "samples_per_s")
     charts = [
-        line_chart(
-            "Loss",
-            [Series("a step", thin(losses), "muted", "faint"), _mean(points_of(files.chief, "loss"))],
-            "step",
-            zero=True,
-        ),
+        _draw_loss(files),
         draw_validation(files),
         line_chart("Learning rate", [Series("", thin(points_of(records, "lr")), 2, "step")], "step", zero=True),
         line_chart(
@@ -55,6 +49,32 @@ def draw_progress(files: RunFiles) -> list[Chart]:
         ),
     ]
     return [chart for chart in charts if chart is not None]
+
+
+def _draw_loss(files: RunFiles) -> Chart | None:
+    """Return the loss of each step with its moving average; spikes are marked where they would flatten all else."""
+    losses, even = points_of(files.drawn, "loss"), points_of(files.chief, "loss")
+    most = without_spikes(losses)
+    lines = [Series("a step", thin(losses), "muted", "faint"), _mean(below(even, most))]
+    return line_chart("Loss", lines, "step", zero=True, y_most=most, caption=describe_spikes(losses, most))
+
+
+def below(points: Points, most: float | None) -> list[tuple[float, float]]:
+    """Return the points that are no spikes."""
+    return [(x, y) for x, y in points if most is None or y <= most]
+
+
+def describe_spikes(points: Points, most: float | None) -> str:
+    """Say how many spikes the axis leaves out; nothing where it holds all points."""
+    spikes = [] if most is None else [(y, x) for x, y in points if y > most]
+    if not spikes:
+        return ""
+    highest, step = max(spikes)
+    count = f"{len(spikes)} steps, the highest" if len(spikes) > 1 else "one step,"
+    return (
+        f"Beyond the axis, marked by triangles: {count} {highest:.4g} at step {step:.0f}. The moving average is without "
+        f"{'them' if len(spikes) > 1 else 'it'}."
+    )
 
 
 def _steady(records: Sequence[Record]) -> list[Record]:

@@ -60,6 +60,11 @@ class RunDir:
         return self.path / "scores-best.npz"
 
     @property
+    def hardest(self) -> Path:
+        """Small pictures of the mels of the clips with the highest losses."""
+        return self.path / "hardest.npz"
+
+    @property
     def failure(self) -> Path:
         """Who failed first and what followed; only after a failure."""
         return self._own("failure", ".json")
@@ -83,6 +88,14 @@ class RunDir:
     def tensorboard(self) -> Path:
         """The folder of TensorBoard's event files, where they were asked for."""
         return self.path / "tensorboard"
+
+    def tracked(self, tracker: str) -> Path:
+        """Return where it stands how far a tracker has been told of the run, and under which id it knows it."""
+        return self.path / "track" / f"{tracker}.json"
+
+    def tracker_log(self, tracker: str) -> Path:
+        """Return what a tracker's own program said while the run went on."""
+        return self.path / "track" / f"{tracker}.log"
 
     @property
     def profiles(self) -> Path:

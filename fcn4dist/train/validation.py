@@ -12,6 +12,7 @@ from fcn4dist.data.dataset import DataSet, Split
 from fcn4dist.errors import DataError, JobError
 from fcn4dist.evaluate.document import Evaluation, EvaluationFiles, Scores, TrainedOn
 from fcn4dist.evaluate.evaluation import measure_split
+from fcn4dist.evaluate.hardest import save_hardest
 from fcn4dist.evaluate.metrics import check_scores
 from fcn4dist.evaluate.score import score_split
 from fcn4dist.job.rank import Rank
@@ -63,8 +64,11 @@ class Validation:
         if evaluation is not None and self._split is not None:
             self._save(evaluation, progress)
             logger.info("%s", evaluation.summary)
-            if course.is_last(progress) and progress.best_step not in (None, progress.step):
-                self._measure_best(step_name(progress.best_step or 0), self._split)
+            if course.is_last(progress):
+                measured = [evaluation.scores]
+                if progress.best_step not in (None, progress.step):
+                    measured += self._measure_best(step_name(progress.best_step or 0), self._split)
+                self._keep_pictures(measured, self._split)
         return evaluation, progress
 
     def _score(self, split: Split) -> Scores | None:
@@ -91,16 +95,25 @@ class Validation:
             logger.warning("%s: cannot be written: %s", self._run.evaluation, error.strerror)
         self._records.add(progress.step, progress.epoch, evaluation.headline)
 
-    def _measure_best(self, name: str, split: Split) -> None:
-        """Measure the best checkpoint's scores again, now with intervals: the run's figures are its."""
+    def _measure_best(self, name: str, split: Split) -> list[Scores]:
+        """Measure the best checkpoint's scores again, now with intervals: the run's figures are its. Return its scores."""
         figures = self._best_files.load_figures()
         if figures.checkpoint != name:  # of a run that an older fcn4dist began
-            return
+            return []
         try:
             scores = self._best_files.load_scores(split.tags)
             self._best_files.save(self._measure(scores, split, is_end=True), str(figures.document["checkpoint"]))
         except (DataError, OSError) as error:
             logger.warning("the best checkpoint's figures stay without intervals: %s", error)
+            return []
+        return [scores]
+
+    def _keep_pictures(self, measured: Sequence[Scores], split: Split) -> None:
+        """Keep the mels of the hardest clips for the report, which has no MindSpore to read them."""
+        try:
+            save_hardest(self._run.hardest, split, measured)
+        except (DataError, OSError) as error:
+            logger.warning("%s: the report will have no pictures of clips: %s", self._run.hardest, error)
 
     def _open_split(self) -> Split | None:
         name = self._config.split

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
+import soundfile
+from numpy.typing import NDArray
 
 from fcn4dist.config import format_config, load_config
+from fcn4dist.data.dataset import Split
 from fcn4dist.evaluate.document import Evaluated, EvaluationFiles, Scores
 from fcn4dist.evaluate.evaluation import evaluate_scores
+from fcn4dist.evaluate.hardest import save_hardest
 from fcn4dist.files import save_json, save_text
 from fcn4dist.job.events import EventLog, Exited, Started
 from fcn4dist.job.failure import FailedProcess, Failure, WorkerError, save_failure
@@ -118,6 +123,35 @@ def write_evaluations(run: RunDir, tags: Sequence[str], num_clips: int, seed: in
     for epoch in range(1, 4):
         records.add(10 * epoch, epoch, evaluation.headline)
     EvaluationFiles.in_folder(run.path).save(evaluation, "checkpoints/step-00000030")
+
+
+def make_heard_run(folder: Path) -> RunDir:
+    """Write a run whose data set is at hand ("song é 3.wav" is clip 3), and that kept the pictures of its hardest
+    clips: each is silent but for its two lowest bands in its first three frames."""
+    data = folder.parent / f"{folder.name} data"
+    data.mkdir(parents=True)
+    rows = "".join(f"{i}\tsong é {i}.wav\n" for i in range(80))
+    (data / "clips.tsv").write_text("clip_id\tmp3_path\n" + rows, encoding="utf-8")
+    run = make_run(folder, settings=[f"data.records_dir={data}", f"data.audio_dir={data}"])
+    for clip in range(80):
+        soundfile.write(data / f"song é {clip}.wav", np.zeros(800), 8000)
+    features = np.full((80, 1, 96, 400), -120.0, np.float32)
+    features[:, 0, :2, :3] = 0.0
+    split = StandInSplit(np.random.default_rng(3).permutation(80).astype(np.int32), features)
+    scores = EvaluationFiles.in_folder(run.path).load_scores()
+    save_hardest(run.hardest, cast(Split, split), [scores])
+    return run
+
+
+@dataclass(frozen=True)
+class StandInSplit:
+    """A part of a data set, in memory."""
+
+    clip_ids: NDArray[np.int32]
+    features: NDArray[np.float32]
+
+    def read(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        return self.features[positions]
 
 
 def add_failure(run: RunDir, message: str = "loss is nan") -> None:

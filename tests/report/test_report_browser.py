@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_run import HOSTILE, TAGS, add_failure, make_run
+from made_run import HOSTILE, TAGS, add_failure, make_heard_run, make_run
 
 from fcn4dist.report.comparison import write_comparison
 from fcn4dist.report.page import write_report
@@ -64,7 +64,7 @@ class _Quitting:
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("runs")
-    plain = make_run(folder / "plain", num_ranks=3)
+    plain = make_heard_run(folder / "plain")
     hostile = make_run(folder / "<script>alert(0)", tags=[*HOSTILE, *TAGS])
     add_failure(hostile, "\n".join(HOSTILE))
     return {
@@ -103,6 +103,18 @@ def test_cells_are_wide_enough_to_read_and_labels_are_whole(
     show(browser, pages[name], width)
     assert browser.execute_script(NARROW_CELLS) == []
     assert browser.execute_script(LABELS_CUT_OFF) == []
+
+
+def test_the_hardest_clips_are_seen_and_heard(browser: Any, pages: dict[str, Path]) -> None:
+    show(browser, pages["plain"], 390)
+    sizes = "return [...document.images].map(image => [image.naturalWidth, image.naturalHeight])"
+    assert browser.execute_script(sizes) == [[192, 48]] * 20
+    played = (
+        "const done = arguments[0], audio = document.querySelector('audio');"
+        "audio.onloadedmetadata = () => done(audio.duration); audio.onerror = () => done(audio.error.message); audio.load()"
+    )
+    assert browser.execute_async_script(played) == pytest.approx(0.1)
+    assert browser.get_log("browser") == []
 
 
 def test_dark_and_light_differ(browser: Any, pages: dict[str, Path]) -> None:

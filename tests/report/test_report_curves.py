@@ -15,9 +15,9 @@ from sklearn.metrics import (
     roc_curve,
 )
 
+from fcn4dist.evaluate.hardest import clip_losses
 from fcn4dist.report.chart import Chart
 from fcn4dist.report.curves import (
-    clip_losses,
     co_predictions,
     confusions,
     delong_interval,

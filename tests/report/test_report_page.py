@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+import io
 import itertools
 import json
 import re
@@ -7,10 +9,13 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
-from made_run import HOSTILE, add_failure, make_run
+from made_run import HOSTILE, add_failure, make_heard_run, make_run
+from PIL import Image
+from sklearn.metrics import log_loss
 
 from fcn4dist.errors import ConfigError
 from fcn4dist.report.chart import Axis, Series, format_tick, line_chart, smooth, thin
@@ -60,11 +65,18 @@ def check_inert(page: Page) -> None:
     """No element, attribute or address but those of the template."""
     names = [tag for tag, _ in page.elements]
     assert names.count("script") == 1
-    assert not {"img", "iframe", "object", "embed", "form", "base", "foreignobject", "use", "image"} & set(names)
+    assert not {"iframe", "object", "embed", "form", "base", "foreignobject", "use", "image"} & set(names)
     for tag, attributes in page.elements:
         assert not [name for name in attributes if name.startswith("on") or name == "style"], (tag, attributes)
-        for name in ("href", "src", "xlink:href"):
-            assert (attributes.get(name) or "#").startswith(("#", "data:")), (tag, attributes)
+        if tag == "img":
+            assert (attributes["src"] or "").startswith("data:image/png;base64,"), attributes
+        elif tag == "audio":  # a file of this machine, which the browser reads when it is played
+            assert re.fullmatch(r"[\w./~%-]+", attributes["src"] or "")
+            assert not (attributes["src"] or "").startswith("//")
+            assert attributes["preload"] == "none"
+        else:
+            for name in ("href", "src", "xlink:href"):
+                assert (attributes.get(name) or "#").startswith(("#", "data:,")), (tag, attributes)
     assert page.open == []
 
 
@@ -121,6 +133,61 @@ def test_hostile_names_are_shown_and_do_nothing(tmp_path: Path) -> None:
     assert "<b>run & 'co\"" in page.text
     assert "\x1b" not in page.text
     assert run.report.stat().st_size < 1 << 20
+
+
+def test_the_hardest_clips_have_pictures_and_players_where_there_are_any(tmp_path: Path) -> None:
+    run = make_heard_run(tmp_path / "run")
+    page = Page(write_report(run.path, tmp_path / "elsewhere.html").read_text())
+    check_inert(page)
+    with np.load(run.scores) as arrays:
+        losses = [log_loss(a, p, labels=[0, 1]) for a, p in zip(arrays["labels"], arrays["scores"], strict=True)]
+        hardest = arrays["clip_ids"][np.argsort(losses)[::-1][:20]].tolist()
+    links = [unquote(attributes["src"] or "") for tag, attributes in page.elements if tag == "audio"]
+    assert [(tmp_path / link).resolve() for link in links] == [tmp_path / f"run data/song é {i}.wav" for i in hardest]
+    pictures = [attributes for tag, attributes in page.elements if tag == "img"]
+    assert [picture["alt"] for picture in pictures] == [f"mel of clip {i}" for i in hardest]
+    image = Image.open(io.BytesIO(base64.b64decode((pictures[0]["src"] or "").split(",")[1])))
+    grey = np.asarray(image.convert("L"))
+    assert grey.shape == (48, 192)  # of (96, 400)
+    assert grey[47, 0] == grey.max() > 200  # the lowest band is at the bottom
+    assert (grey.argmax(), grey[:47].max(), grey[:, 2:].max()) == (47 * 192, grey.min(), grey.min())
+    for file in (tmp_path / "run data").glob("*.wav"):
+        file.unlink()
+    run.hardest.write_bytes(run.hardest.read_bytes()[:-40])
+    page = Page(write_report(run.path).read_text())
+    assert not {"img", "audio"} & {tag for tag, _ in page.elements}
+    assert f"song é {hardest[0]}.wav" in page.text  # the table stands
+
+
+def test_spikes_do_not_flatten_the_loss_and_are_seen(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", num_steps=300)
+    lines = [json.loads(line) for line in run.metrics(0).read_text().splitlines()]
+
+    def loss_chart(spikes: dict[int, float]) -> str:
+        for line in lines:
+            line["loss"] = spikes.get(line["step"], 0.2 + 0.5 * 0.98 ** line["step"])
+        run.metrics(0).write_text("".join(json.dumps(line) + "\n" for line in lines))
+        text = write_report(run.path).read_text()
+        return text[text.index("<h3>Loss</h3>") :].split("</figure>")[0]
+
+    def highest_tick(chart: str) -> float:
+        beside_the_axis = r'class="t" x="48\.0" y="[\d.]+" text-anchor="end">([\d.]+)</text>'
+        return max(float(label) for label in re.findall(beside_the_axis, chart))
+
+    calm = loss_chart({})
+    assert "beyond" not in calm.lower()
+    spiky = loss_chart({120: 50.0, 121: 8.0, 250: 120.5})
+    assert 0.7 <= highest_tick(calm) <= highest_tick(spiky) <= 1.5
+    for step, value in ((120, "50"), (250, "120.5")):
+        assert f"<title>Loss at step {step}: {value}</title>" in spiky
+        assert f">{value}</text>" in spiky
+    assert "Beyond the axis, marked by triangles: 3 steps, the highest 120.5 at step 250." in spiky
+    average = re.findall(r'class="line c0" d="([^"]+)"', spiky)[0]
+    assert (
+        min(float(y) for y in re.findall(r"[\d.]+ ([\d.]+)", average)) > 100
+    )  # below half of the height: without spikes
+    pair = loss_chart({1: 1.3})
+    assert "beyond" not in pair.lower()  # not twice as high: the axis holds it
 
 
 def test_nan_scores_and_a_tag_without_positives(tmp_path: Path) -> None:
