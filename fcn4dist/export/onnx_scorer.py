@@ -43,7 +43,6 @@ def _open_session(file: Path) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only
-    options.enable_cpu_mem_arena = False  # an arena keeps the peak of the largest batch for good
     # threads that wait for the next pass by spinning take a core from decoding: half of a small network's CPU time
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
