@@ -98,8 +98,11 @@ def test_the_card_tells_what_the_file_is(run: Path, exported: dict[str, Path]) -
         assert exported[name].stat().st_mode & 0o444 == 0o444
     assert len({card["weights_sha256"] for card in cards.values()}) == 1
     assert sorted(path.name for path in run.parent.iterdir() if path != run) == sorted(
-        f"m.{name}{suffix}" for name in FORMATS for suffix in ("", ".json")
+        ["MODEL_CARD.md", *(f"m.{name}{suffix}" for name in FORMATS for suffix in ("", ".json"))]
     )
+    model_card = (run.parent / "MODEL_CARD.md").read_text()
+    assert re.findall(r"^\| `(m\.\w+)`", model_card, re.MULTILINE) == ["m.safetensors", "m.mindir", "m.onnx"]
+    assert f"| ROC-AUC, macro | {evaluation['roc_auc_macro']:.4f} |" in model_card
 
 
 def test_the_python_face_gives_the_document_of_the_run(run: Path) -> None:
