@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
 import yaml
-from small_onnx import MEL, TAGS, write_small_onnx
+from small_onnx import TAGS, write_small_onnx
 
 import fcn4dist
 from fcn4dist.export.card import ExportCard, load_card
@@ -79,21 +78,6 @@ def test_names_of_tags_stay_in_their_cells(card: ExportCard) -> None:
     assert len(rows) == 3
     assert all(len(re.findall(r"(?<!\\)\|", row)) == 7 for row in rows)
     assert "<script" not in text
-
-
-def test_the_lines_for_onnxruntime_run(
-    tmp_path: Path, card: ExportCard, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    wave = np.random.default_rng(0).normal(0, 0.1, round(MEL.clip_s * 44_100))
-    soundfile.write("song.wav", wave, 44_100)
-    (code,) = re.findall(r"```python\n(import json.*?)```", format_model_card([card]), re.DOTALL)
-    assert len(code.splitlines()) <= 7
-    names: dict[str, Any] = {}
-    exec(code, names)
-    expected = fcn4dist.load("model.onnx").tag("song.wav").scores
-    np.testing.assert_allclose(names["scores"], expected, atol=1e-5)
-    assert "loud" in capsys.readouterr().out
 
 
 def test_the_module_for_pytorch_is_that_of_the_docs(card: ExportCard) -> None:

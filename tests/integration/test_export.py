@@ -154,6 +154,26 @@ def test_all_tag_alike(run: Path, exported: dict[str, Path], tmp_path: Path) -> 
     np.testing.assert_allclose(found["m.mindir"], found["run"], atol=1e-5)
 
 
+def test_the_lines_of_the_model_card_run(
+    exported: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import fcn4dist
+
+    tagger = fcn4dist.load(exported["onnx"])
+    soundfile.write(
+        tmp_path / "song.wav", np.random.default_rng(0).normal(0, 0.1, round(tagger.mel.clip_s * 44_100)), 44_100
+    )
+    for suffix in ("", ".json"):
+        (tmp_path / f"m.onnx{suffix}").symlink_to(exported["onnx"].with_name(f"m.onnx{suffix}"))
+    monkeypatch.chdir(tmp_path)
+    model_card = (exported["onnx"].parent / "MODEL_CARD.md").read_text()
+    (code,) = re.findall(r"```python\n(import json.*?)```", model_card, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    np.testing.assert_allclose(names["scores"], tagger.tag("song.wav").scores, atol=1e-5)
+    assert "tag2" in capsys.readouterr().out
+
+
 def test_without_the_data_set_pieces_of_the_demo_set_are_compared(run: Path, tmp_path: Path) -> None:
     import shutil
 
