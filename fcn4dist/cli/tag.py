@@ -9,9 +9,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, BinaryIO
 
 import click
@@ -143,11 +144,12 @@ class _Work:
         write(self.form.head())
         try:
             for found in outcomes:
-                self.progress.wipe()
-                write(self.form.piece(found))
-                if self.shown is not None:
-                    _echo(self.shown.piece(found))
-                self._count(found)
+                with _held_interrupt():  # a file is written and counted, or neither
+                    self.progress.wipe()
+                    write(self.form.piece(found))
+                    if self.shown is not None:
+                        _echo(self.shown.piece(found))
+                    self._count(found)
             if self.shown is not None:
                 _echo(self.shown.end(is_interrupted=False))
         except (KeyboardInterrupt, Fcn4distError, _ReaderLeft) as error:
@@ -205,6 +207,29 @@ class _Progress:
         if self._is_drawn:
             click.echo("\r\x1b[K", err=True, nl=False)
             self._is_drawn = False
+
+
+@contextlib.contextmanager
+def _held_interrupt() -> Iterator[None]:
+    """Hold a Ctrl-C back until the block is done; a second one comes through at once."""
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored, as under nohup
+        yield
+        return
+    is_due = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal is_due
+        if is_due:
+            raise KeyboardInterrupt
+        is_due = True
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if is_due:
+        raise KeyboardInterrupt
 
 
 class _ReaderLeft(SystemExit):

@@ -338,6 +338,27 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path, model: Path, many: list[str])
     assert "Traceback" not in errors
 
 
+def test_ctrl_c_while_a_file_is_written_waits_for_it(
+    tmp_path: Path, model: Path, many: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fcn4dist.tag.forms import JsonLines
+
+    real, seen = JsonLines.piece, 0
+
+    def piece(self: Any, found: Any) -> str:
+        nonlocal seen
+        seen += 1
+        if seen == 3:
+            signal.raise_signal(signal.SIGINT)
+        return real(self, found)
+
+    monkeypatch.setattr(JsonLines, "piece", piece)
+    result = run_tag(tmp_path, *many, "--checkpoint", model, "--json-lines")
+    assert [json.loads(line)["file"] for line in result.stdout.splitlines()] == many[:3]
+    assert (result.returncode, result.stderr.splitlines()[0]) == (130, "3 of 9 files are done")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 @pytest.mark.parametrize("output", [None, "found.json"])
 def test_an_interrupted_document_holds_what_is_done(
     tmp_path: Path, model: Path, many: list[str], output: str | None, monkeypatch: pytest.MonkeyPatch
