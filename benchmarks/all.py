@@ -13,7 +13,7 @@ import click
 
 from benchmarks.steppers import ROOT
 
-ALL = ("commands", "metrics", "preparing", "reading", "starting", "training", "checkpoints")
+ALL = ("commands", "metrics", "preparing", "reading", "starting", "training", "checkpoints", "tagging")
 QUICK = ("commands", "preparing", "starting", "training")
 
 

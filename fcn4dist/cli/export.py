@@ -95,6 +95,7 @@ def _target_of(file_format: Format, config: RunConfig) -> Target:
 
 def format_card(card: ExportCard, output: Path, checkpoint: Path) -> str:
     """Return what was written, of which checkpoint of what the user named, and how it was checked."""
+    from fcn4dist.export.model_card import find_model_card
     from fcn4dist.run.best import describe_checkpoint
 
     size_mb = output.stat().st_size / 1e6
@@ -110,6 +111,8 @@ def format_card(card: ExportCard, output: Path, checkpoint: Path) -> str:
             f"scores differ from the checkpoint's by at most {check.max_difference:.1e} (allowed {check.tolerance:.0e}): "
             f"{check.clips}, batches of {_and(check.batches)}, {_and(check.num_frames)} frames"
         )
+    if (model_card := find_model_card(output, card)) is not None:
+        lines.append(f"model card: {model_card}, for people and the Hugging Face Hub; its license is yours to fill in")
     return "\n".join(lines)
 
 

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import itertools
 import logging
-import math
+import os
+import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from fcn4dist.cli.options import AnyPath, config_options, json_option, verbosity_options
 from fcn4dist.config import RunConfig
-from fcn4dist.errors import ConfigError, UserError, shorten_name
+from fcn4dist.errors import ConfigError, Fcn4distError, JobError, UserError, shorten_name
+from fcn4dist.files import save_atomically
 
 if TYPE_CHECKING:
-    from fcn4dist.export.scorer import Listener
-    from fcn4dist.tag.tagger import Combine, Tagging
+    from fcn4dist.tag.forms import Form, FormName
+    from fcn4dist.tag.tagger import Combine, Say, Tagging, Untagged
 
 PATH_WIDTH = 200  # letters of a path in print
 LIBSNDFILE = (
     "readable are the formats of libsndfile, such as wav, flac, ogg, mp3, aiff; others can be converted by ffmpeg"
 )
+SUFFIXES: dict[str, FormName] = {".json": "json", ".jsonl": "json-lines", ".csv": "csv", ".txt": "text"}
 
 
 @click.command()
@@ -57,6 +62,9 @@ LIBSNDFILE = (
     metavar="S",
     help="Seconds from window to window; a window's length.",
 )
+@click.option("--json-lines", is_flag=True, help="Print a line of JSON a file, as soon as it is done.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print a row a file, as soon as it is done; a column a tag.")
+@click.option("--output", type=AnyPath, metavar="FILE", help="Write it there: .json, .jsonl, .csv or .txt.")
 @config_options
 @json_option
 @verbosity_options
@@ -69,144 +77,212 @@ def tag(
     combine: Combine,
     window_s: float | None,
     hop_s: float | None,
+    json_lines: bool,
+    as_csv: bool,
+    output: Path | None,
     config: RunConfig,
     as_json: bool,
 ) -> None:
-    """Tag audio files of any length with a trained network.
+    """Tag audio files of any length, or all in a folder, with a trained network.
 
     The whole piece is heard in windows as long as a training clip; the scores of its windows are averaged. With an .onnx file
-    no MindSpore is needed. A file that cannot be used is named and the others are tagged; the exit code is then 2.
+    no MindSpore is needed. A file that cannot be used is named and the others are tagged; the exit code is then 1, or 2 where
+    nothing could be tagged. Ctrl-C keeps what is done.
     """
-    from fcn4dist.data.audio import UnusableClipError
-    from fcn4dist.export.open_scorer import open_scorer
     from fcn4dist.run.best import describe_checkpoint
-    from fcn4dist.tag.tagger import plan_windows, tag_file
+    from fcn4dist.tag.audio_files import AudioFiles
+    from fcn4dist.tag.forms import FORMS, Asked, Text
+    from fcn4dist.tag.tagger import Untagged, load
     from fcn4dist.tag.taggram import check_picture, draw_taggram
 
-    check_numbers(window_s, hop_s)
+    form_name = _choose_form({"json": as_json, "json-lines": json_lines, "csv": as_csv}, output)
     if picture is not None:
-        if len(files) > 1:
-            raise ConfigError(f"--picture {picture}: one picture, but {len(files)} files; tag them one by one")
+        if len(files) > 1 or files[0].is_dir():
+            what = f"{len(files)} files" if len(files) > 1 else "a folder"
+            raise ConfigError(f"--picture {picture}: one picture, but {what}; tag them one by one")
         check_picture(picture)
-    scorer = open_scorer(checkpoint, config)
-    used = describe_checkpoint(checkpoint, scorer.listener.checkpoint)
+    found = AudioFiles.count(files)
+    is_quiet = logging.getLogger().level >= logging.ERROR
+    if found.folders and not is_quiet:
+        _tell(f"{', '.join(shorten_name(folder, PATH_WIDTH) for folder in found.folders)}: {found.describe()}")
+    tagger = load(checkpoint, config=config)
+    used = describe_checkpoint(checkpoint, tagger.listener.checkpoint)
     is_exported = checkpoint.suffix in (".onnx", ".mindir") and checkpoint.is_file()  # then the card names it
-    if not (as_json or is_exported or logging.getLogger().level >= logging.ERROR):
-        click.echo(f"checkpoint: {used}", err=True)
-    plan = plan_windows(scorer.listener, window_s, hop_s, combine)
-    documents: list[dict[str, Any]] = []
-    num_failed = 0
-    tagging: Tagging | None = None
-    for file in files:
+    if form_name == "text" and not (is_exported or is_quiet):
+        _tell(f"checkpoint: {used}")
+    about = {"checkpoint": str(checkpoint), "used": used, "left_out": dict(found.left_out)}
+    asked = Asked(tagger.listener, top, timeline, combine, about)
+    progress = _Progress(found.num_files, is_shown=sys.stderr.isatty() and not is_quiet)
+    tagged = tagger.tag_many(found, window_s=window_s, hop_s=hop_s, combine=combine, say=progress.say)
+    empty = [Untagged(folder, "a folder without audio files") for folder in found.empty]
+    unread = [Untagged(folder, reason) for folder, reason in found.unread]
+    shown = None if output is None or form_name == "text" else Text(asked)
+    work = _Work(FORMS[form_name](asked), shown, progress)
+    if output is None:
+        work.write_all(itertools.chain(empty, unread, tagged), _echo)
+    else:
+        _save(output, lambda write: work.write_all(itertools.chain(empty, unread, tagged), write))
+    if picture is not None and work.last is not None:  # last, so that a picture that fails costs no scores
+        draw_taggram(work.last, max(top, min(20, len(tagger.tags))), picture)
+    work.conclude(found.num_files + len(empty) + len(unread))
+
+
+@dataclass
+class _Work:
+    """The files one after the other: what was said of them, and how many are done."""
+
+    form: Form
+    shown: Form | None  # on stdout, where the form goes to a file
+    progress: _Progress
+    num_tagged: int = 0
+    num_failed: int = 0
+    last: Tagging | None = None
+    stopped_by: BaseException | None = None
+
+    def write_all(self, outcomes: Iterable[Tagging | Untagged], write: Callable[[str], None]) -> None:
+        """Write each file as soon as it is done; whatever ends this early, what is written is whole."""
+        write(self.form.head())
         try:
-            with told_on_terminal(file) as say:
-                tagging = tag_file(file, scorer, plan, say)
-        except UnusableClipError as error:
-            num_failed += 1
-            documents.append({"file": str(file), "error": str(error)})
-            click.echo(f"fcn4dist: {shorten_name(file, PATH_WIDTH)}: {_with_hint(error)}", err=True)
-            continue
-        if tagging.note is not None:
-            click.echo(f"fcn4dist: {shorten_name(file, PATH_WIDTH)}: {tagging.note}", err=True)
-        if as_json:
-            documents.append(as_document(tagging, scorer.listener, top, combine, timeline=timeline))
+            for found in outcomes:
+                with _held_interrupt():  # a file is written and counted, or neither
+                    self.progress.wipe()
+                    write(self.form.piece(found))
+                    if self.shown is not None:
+                        _echo(self.shown.piece(found))
+                    self._count(found)
+            if self.shown is not None:
+                _echo(self.shown.end(is_interrupted=False))
+        except (KeyboardInterrupt, Fcn4distError, _ReaderLeft) as error:
+            self.stopped_by = error
+        self.progress.wipe()
+        write(self.form.end(is_interrupted=self.stopped_by is not None))
+
+    def conclude(self, num_files: int) -> None:
+        """Say how many files were not done and end with the exit code that says so too."""
+        num_done = self.num_tagged + self.num_failed
+        if isinstance(self.stopped_by, KeyboardInterrupt) and num_files > 1:
+            _tell(f"{num_done} of {num_files} files are done")
+        if self.stopped_by is not None:
+            raise self.stopped_by
+        if not self.num_failed:
+            return
+        if num_files > 1:
+            _tell(f"{self.num_tagged} of {num_files} files tagged; {self.num_failed} could not be used")
+        raise SystemExit(Fcn4distError.exit_code if self.num_tagged else UserError.exit_code)
+
+    def _count(self, found: Tagging | Untagged) -> None:
+        from fcn4dist.tag.tagger import Tagging
+
+        name = shorten_name(found.file, PATH_WIDTH)
+        if isinstance(found, Tagging):
+            self.num_tagged, self.last = self.num_tagged + 1, found
+            if found.note is not None:
+                _tell(f"fcn4dist: {name}: {found.note}")
         else:
-            click.echo(format_tagging(tagging, scorer.listener, top, timeline=timeline))
-    if as_json:
-        document = {"checkpoint": str(checkpoint), "used": used, "files": documents}
-        click.echo(json.dumps(document, indent=2, allow_nan=False))
-    if picture is not None and tagging is not None:  # last, so that a picture that fails costs no scores
-        draw_taggram(tagging, max(top, min(20, len(tagging.tags))), picture)
-    if num_failed:
-        raise SystemExit(UserError.exit_code)
+            self.num_failed += 1
+            _tell(f"fcn4dist: {name}: {_with_hint(found.reason)}")
+
+
+class _Progress:
+    """How far a long file is, on a terminal, once a second."""
+
+    def __init__(self, num_files: int, *, is_shown: bool) -> None:
+        self.say: Say | None = self._say if is_shown else None
+        self._num_files = num_files
+        self._file: Path | None = None
+        self._place, self._last, self._is_drawn = 0, time.monotonic(), False
+
+    def _say(self, file: Path, done_s: float) -> None:
+        from fcn4dist.tag.taggram import format_time
+
+        if file != self._file:
+            self._file, self._place = file, self._place + 1
+        if time.monotonic() - self._last >= 1:
+            self._last, self._is_drawn = time.monotonic(), True
+            place = f"[{self._place}/{self._num_files}] " if self._num_files > 1 else ""
+            click.echo(f"\r\x1b[K{place}{shorten_name(file.name, 60)}: {format_time(done_s)}", err=True, nl=False)
+
+    def wipe(self) -> None:
+        """Clear the line for what is printed now."""
+        if self._is_drawn:
+            click.echo("\r\x1b[K", err=True, nl=False)
+            self._is_drawn = False
 
 
 @contextlib.contextmanager
-def told_on_terminal(file: Path) -> Iterator[Callable[[float], None] | None]:
-    """Give what tells on a terminal how far a long file is, once a second, and wipe that away at the end."""
-    if not sys.stderr.isatty() or logging.getLogger().level >= logging.ERROR:
-        yield None
+def _held_interrupt() -> Iterator[None]:
+    """Hold a Ctrl-C back until the block is done; a second one comes through at once."""
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # ignored, as under nohup
+        yield
         return
-    from fcn4dist.tag.taggram import format_time
+    is_due = False
 
-    name, last = shorten_name(file.name, 60), time.monotonic()
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal is_due
+        if is_due:
+            raise KeyboardInterrupt
+        is_due = True
 
-    def say(done_s: float) -> None:
-        nonlocal last
-        if time.monotonic() - last >= 1:
-            last = time.monotonic()
-            click.echo(f"\r{name}: {format_time(done_s)}", err=True, nl=False)
-
+    signal.signal(signal.SIGINT, note)
     try:
-        yield say
+        yield
     finally:
-        click.echo("\r\x1b[K", err=True, nl=False)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if is_due:
+        raise KeyboardInterrupt
 
 
-def check_numbers(*seconds: float | None) -> None:
-    """Raise ConfigError for nan and inf, which are numbers to click."""
-    if any(value is not None and not math.isfinite(value) for value in seconds):
-        raise ConfigError("--window, --hop: expected a number of seconds")
+class _ReaderLeft(SystemExit):
+    """The reader of stdout went away: `fcn4dist tag ... | head`."""
 
 
-def format_tagging(tagging: Tagging, listener: Listener, top: int, *, timeline: bool) -> str:
-    """Return the piece and its highest tags, a line each; `*` marks scores over the tag's own threshold."""
-    from fcn4dist.tag.taggram import format_time
-
-    windows = len(tagging.starts_s)
-    facts = f"{format_time(tagging.duration_s)}, {windows} window{'s'[: windows != 1]} of {tagging.window_s:g} s"
-    silent = f", {tagging.num_silent} of them silent" if tagging.num_silent else ""
-    lines = [f"{shorten_name(tagging.file, PATH_WIDTH)}  ({facts}{silent})"]
-    for i in tagging.top(top):
-        mark = "*" if is_present(tagging, listener, i) else " "
-        lines.append(f"  {tagging.scores[i]:.3f}{mark} {shorten_name(tagging.tags[i])}")
-    if timeline:
-        for start_s, end_s, row in zip(tagging.starts_s, tagging.ends_s, tagging.timeline, strict=True):
-            best = (
-                "silent"
-                if row[0] != row[0]
-                else ", ".join(
-                    f"{shorten_name(tagging.tags[i], 40)} {row[i]:.2f}" for i in (-row).argsort(kind="stable")[:top]
-                )
-            )
-            lines.append(f"  {format_time(start_s)} to {format_time(end_s)}  {best}")
-    return "\n".join(lines)
+def _choose_form(given: dict[FormName, bool], output: Path | None) -> FormName:
+    """Return the form that an option names, else the one that --output ends in. Raises ConfigError."""
+    chosen = [name for name, is_given in given.items() if is_given]
+    if len(chosen) > 1:
+        raise ConfigError(f"--{' and --'.join(chosen)}: expected one of them")
+    if chosen or output is None:
+        return chosen[0] if chosen else "text"
+    suffix = output.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise ConfigError(f"--output {output}: expected a name that ends in {', '.join(SUFFIXES)}; or --json, --csv, …")
+    return SUFFIXES[suffix]
 
 
-def is_present(tagging: Tagging, listener: Listener, i: int) -> bool | None:
-    """Return whether tag i is over its threshold; none where it has none."""
-    threshold = None if listener.thresholds is None else listener.thresholds[i]
-    return None if threshold is None else bool(tagging.scores[i] >= threshold)
+def _save(output: Path, write_all: Callable[[Callable[[str], None]], None]) -> None:
+    """Write `output` whole; the file has its name when all is done, or at Ctrl-C. Raises ConfigError."""
+    if not output.absolute().parent.is_dir() or output.is_dir():
+        what = "is a folder" if output.is_dir() else f"no such folder: {output.parent}"
+        raise ConfigError(f"--output {output}: {what}")
+    try:
+        save_atomically(output, lambda file: write_all(lambda text: _put(file, text)))
+    except OSError as error:
+        raise ConfigError(f"--output {output}: cannot be written: {error.strerror or error}") from None
 
 
-def as_document(tagging: Tagging, listener: Listener, top: int, combine: str, *, timeline: bool) -> dict[str, Any]:
-    """Return the piece as JSON values; the timeline has the scores of all tags in the order of `tag_order`."""
-    document: dict[str, Any] = {
-        "file": str(tagging.file),
-        "duration_s": round(tagging.duration_s, 3),
-        "window_s": tagging.window_s,
-        "hop_s": tagging.hop_s,
-        "num_windows": len(tagging.starts_s),
-        "num_silent_windows": tagging.num_silent,
-        "combine": combine,
-        "note": tagging.note,
-        "tags": [
-            {"tag": tagging.tags[i], "score": float(tagging.scores[i]), "is_present": is_present(tagging, listener, i)}
-            for i in tagging.top(top)
-        ],
-    }
-    if timeline:
-        document["tag_order"] = list(tagging.tags)
-        document["timeline"] = [
-            {
-                "start_s": round(start_s, 3),
-                "end_s": round(end_s, 3),
-                "scores": None if row[0] != row[0] else row.tolist(),
-            }
-            for start_s, end_s, row in zip(tagging.starts_s, tagging.ends_s, tagging.timeline, strict=True)
-        ]
-    return document
+def _put(file: BinaryIO, text: str) -> None:
+    file.write(text.encode("utf-8", "surrogateescape"))  # names of files need not be UTF-8
 
 
-def _with_hint(error: Exception) -> str:
-    return f"{error} ({LIBSNDFILE})" if str(error).startswith("cannot be decoded") else str(error)
+def _echo(text: str) -> None:
+    """Write to stdout now. Raises JobError where it is full, _ReaderLeft where nobody reads it."""
+    if not text:
+        return
+    try:
+        click.echo(text.encode("utf-8", "surrogateescape"), nl=False)
+    except OSError as error:
+        with contextlib.suppress(OSError, ValueError):  # what is left in its buffer goes nowhere
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)
+        if isinstance(error, BrokenPipeError):
+            raise _ReaderLeft(128 + signal.SIGPIPE) from None
+        raise JobError(f"stdout: cannot be written: {error.strerror or error}") from None
+
+
+def _tell(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _with_hint(reason: str) -> str:
+    return f"{reason} ({LIBSNDFILE})" if reason.startswith("cannot be decoded") else reason

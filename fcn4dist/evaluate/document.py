@@ -176,7 +176,7 @@ class EvaluationFiles:
             raise DataError(f"{file}: damaged, or no file of scores; expected a run or its scores.npz") from None
         if labels.dtype.kind == "f":
             labels = np.where(np.isnan(labels), -1, labels)
-        _check_arrays(file, clip_ids, labels, scores)
+        check_arrays(file, clip_ids, labels, scores)
         order = np.argsort(clip_ids, kind="stable")
         clip_ids, labels, scores = clip_ids[order].astype(np.int32), labels[order].astype(np.int32), scores[order]
         repeated = clip_ids[1:][np.diff(clip_ids) == 0]
@@ -296,6 +296,7 @@ def format_evaluation(evaluation: Evaluation, checkpoint: str | None) -> dict[st
             "chosen_on": f"val of {thresholds.split_name}",
             "clip_list_sha256": thresholds.split_checksum,
             "on_these_clips": evaluation.chose_thresholds,
+            "support": list(thresholds.support),
         },
         "f1_macro": decisions and decisions.f1_macro,
         "f1_micro": decisions and decisions.f1_micro,
@@ -312,7 +313,8 @@ def format_evaluation(evaluation: Evaluation, checkpoint: str | None) -> dict[st
     }
 
 
-def _check_arrays(file: Path, clip_ids: NDArray[Any], labels: NDArray[Any], scores: NDArray[Any]) -> None:
+def check_arrays(file: Path | str, clip_ids: NDArray[Any], labels: NDArray[Any], scores: NDArray[Any]) -> None:
+    """Raise DataError, which begins with `file`, where the arrays have other shapes, types or labels than `Scores` holds."""
     if clip_ids.ndim != 1 or labels.ndim != 2 or labels.shape != scores.shape or len(labels) != len(clip_ids):
         raise DataError(
             f"{file}: clip_ids {clip_ids.shape}, labels {labels.shape}, scores {scores.shape}; "

@@ -12,7 +12,7 @@ from fcn4dist.data.leaks import warn_of_leaks
 from fcn4dist.data.manifest import digest_clip_list
 from fcn4dist.evaluate.document import Evaluated, Evaluation, Scores, TrainedOn, shorten_checksum
 from fcn4dist.evaluate.metrics import measure, top_tag_accuracy
-from fcn4dist.evaluate.thresholds import Thresholds, choose_thresholds
+from fcn4dist.evaluate.thresholds import Thresholds, choose_thresholds, count_support
 from fcn4dist.job.rank import SINGLE
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ def evaluate_scores(
     """Measure scores. Validation clips choose their own thresholds unless some are given. Raises DataError on NaN."""
     if thresholds is None and about.split == "val":
         chosen = choose_thresholds(scores.labels, scores.scores)
-        thresholds = Thresholds(chosen, about.split_name, digest_clip_list(scores.clip_ids.tolist()))
+        checksum = digest_clip_list(scores.clip_ids.tolist())
+        thresholds = Thresholds(chosen, about.split_name, checksum, count_support(scores.labels))
     metrics = measure(
         scores.labels,
         scores.scores,

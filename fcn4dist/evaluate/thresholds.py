@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from fcn4dist.errors import DataError
 from fcn4dist.run.figures import Figures
+from fcn4dist.run.state import value_of
+
+MIN_SUPPORT = 10  # with fewer, one clip more or less moves the threshold: with 3 of 10 clips it was 0.97
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,9 @@ class Thresholds:
     values: tuple[float | None, ...]  # none: the tag had no positive, or no negative, to choose by
     split_name: str  # whose val part they were chosen on
     split_checksum: str  # of the clips they were chosen on
+    support: tuple[
+        int, ...
+    ] = ()  # clips a tag that each was chosen from: those with it or without it, whichever are fewer
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,29 @@ def decide(labels: NDArray[Any], scores: NDArray[Any], thresholds: tuple[float |
     return Decisions(precision, recall, f1, float(np.mean(measured)) if measured else None, *micro)
 
 
+def count_support(labels: NDArray[Any]) -> tuple[int, ...]:
+    """Return for each tag how many clips have it or how many do not, whichever are fewer; unknown labels (-1) are neither."""
+    return tuple(np.minimum((labels > 0).sum(axis=0), (labels == 0).sum(axis=0)).tolist())
+
+
+def reliable_thresholds(figures: Figures) -> tuple[tuple[float | None, ...], int]:
+    """Return the thresholds of an evaluation that may decide about clips, and how many were left out (none).
+
+    A threshold that was chosen from fewer than MIN_SUPPORT clips with the tag, or without it, says more about these clips than
+    about the tag.
+    """
+    chosen = figures.document.get("thresholds")
+    support: Any = chosen.get("support") if isinstance(chosen, dict) else None
+    if support is None and isinstance(chosen, dict) and chosen.get("on_these_clips"):  # of an older fcn4dist
+        support = _support_of(figures)
+    counts = support if isinstance(support, list) and all(isinstance(few, int) for few in support) else []
+    if len(counts) != len(figures.thresholds):
+        return figures.thresholds, 0
+    known = list(zip(figures.thresholds, counts, strict=True))
+    found = tuple(None if few < MIN_SUPPORT else threshold for threshold, few in known)
+    return found, sum(threshold is not None and few < MIN_SUPPORT for threshold, few in known)
+
+
 def load_thresholds(file: Path, tags: tuple[str, ...]) -> Thresholds:
     """Read thresholds from the evaluation.json of a val part.
 
@@ -80,7 +109,16 @@ def load_thresholds(file: Path, tags: tuple[str, ...]) -> Thresholds:
         )
     if names != tags:
         raise DataError(f"{file}: thresholds for other tags: {_first_difference(names, tags)}")
-    return Thresholds(figures.thresholds, split_name, checksum)
+    return Thresholds(figures.thresholds, split_name, checksum, tuple(_support_of(figures)))
+
+
+def _support_of(figures: Figures) -> list[int]:
+    """Return the support of thresholds that were chosen on the clips of these figures themselves."""
+    num_clips, support = int(value_of(figures.document, "num_scored") or 0), []
+    for entry in figures.tag_entries:
+        positives, unknown = (int(value_of(entry, key) or 0) for key in ("positives", "unknown"))
+        support.append(max(0, min(positives, num_clips - unknown - positives)))
+    return support
 
 
 def _best_threshold(labels: NDArray[Any], scores: NDArray[Any]) -> float | None:

@@ -10,18 +10,22 @@ from scipy.special import expit
 
 from fcn4dist.config import RunConfig
 from fcn4dist.errors import CheckpointError
+from fcn4dist.evaluate.thresholds import reliable_thresholds
 from fcn4dist.export.card import load_card
-from fcn4dist.export.provenance import load_thresholds
+from fcn4dist.export.provenance import find_evaluation, load_thresholds
 from fcn4dist.export.scorer import Float32, Listener, check_scores
 from fcn4dist.job.devices import Target
 from fcn4dist.job.rank import SINGLE
 from fcn4dist.model.fcn4 import FCN4
 from fcn4dist.model.trained import open_model
+from fcn4dist.run.figures import Figures
 from fcn4dist.train.device import start_device
 
 
 class CheckpointScorer:
     """A network of ours; its sigmoid is NumPy's, as in an evaluation."""
+
+    compiles_each_batch = True
 
     def __init__(self, network: FCN4, listener: Listener, where: str) -> None:
         self.listener = listener
@@ -34,7 +38,9 @@ class CheckpointScorer:
         start_device(target, SINGLE.device, is_scoring=True)
         model = open_model(checkpoint, config)
         card = model.card
-        listener = Listener(card.mel, card.model, tuple(card.tags), load_thresholds(model), model.path.name)
+        evaluation = find_evaluation(model) or {}
+        thresholds, (_, num_unreliable) = load_thresholds(model, evaluation), reliable_thresholds(Figures(evaluation))
+        listener = Listener(card.mel, card.model, tuple(card.tags), thresholds, model.path.name, num_unreliable)
         return cls(model.build_network(), listener, str(model.path))
 
     def score(self, mel_db: Float32) -> Float32:
@@ -45,6 +51,8 @@ class CheckpointScorer:
 
 class MindirScorer:
     """A .mindir file that `fcn4dist export` wrote."""
+
+    compiles_each_batch = False
 
     def __init__(self, file: Path, listener: Listener) -> None:
         """Load the graph; the device must be chosen by then. Raises CheckpointError where MindSpore refuses it."""
@@ -60,8 +68,7 @@ class MindirScorer:
         """Open the file that its card describes."""
         card = load_card(file)
         start_device(target, SINGLE.device, is_scoring=True)
-        thresholds = None if card.thresholds is None else tuple(card.thresholds)
-        return cls(file, Listener(card.mel, card.model, tuple(card.tags), thresholds, card.checkpoint))
+        return cls(file, Listener.of_card(card))
 
     def score(self, mel_db: Float32) -> Float32:
         """Return the scores (N, num_tags) of clips (N, 1, n_mels, frames)."""

@@ -13,6 +13,8 @@ from fcn4dist.export.scorer import Float32, Listener, check_scores
 class OnnxScorer:
     """An .onnx file that `fcn4dist export` wrote."""
 
+    compiles_each_batch = False
+
     def __init__(self, file: Path, listener: Listener) -> None:
         """Load the graph; raises CheckpointError where onnxruntime refuses it, DeviceError where it is not installed."""
         self.listener = listener
@@ -23,8 +25,7 @@ class OnnxScorer:
     def open(cls, file: Path) -> OnnxScorer:
         """Open the file that its card describes."""
         card = load_card(file)
-        thresholds = None if card.thresholds is None else tuple(card.thresholds)
-        return cls(file, Listener(card.mel, card.model, tuple(card.tags), thresholds, card.checkpoint))
+        return cls(file, Listener.of_card(card))
 
     def score(self, mel_db: Float32) -> Float32:
         """Return the scores (N, num_tags) of clips (N, 1, n_mels, frames)."""
@@ -42,7 +43,8 @@ def _open_session(file: Path) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only
-    options.enable_cpu_mem_arena = False  # an arena keeps the peak of the largest batch for good
+    # threads that wait for the next pass by spinning take a core from decoding: half of a small network's CPU time
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own classes, one a kind of damage

@@ -25,6 +25,7 @@ from fcn4dist.export.card import (
 )
 from fcn4dist.export.graphs import MINDSPORE, write_air, write_mindir, write_onnx
 from fcn4dist.export.mindspore_scorers import CheckpointScorer, MindirScorer
+from fcn4dist.export.model_card import save_model_card
 from fcn4dist.export.onnx_scorer import OnnxScorer
 from fcn4dist.export.provenance import describe_split, find_evaluation, list_versions, load_thresholds, state_of
 from fcn4dist.export.sample_clips import load_sample
@@ -52,7 +53,7 @@ class ExportRequest:
 
 
 def export_checkpoint(request: ExportRequest, config: RunConfig, target: Target) -> ExportCard:
-    """Write request.output and its card, both whole or neither; `target` is Ascend for AIR.
+    """Write request.output and its card, both whole or neither, and the model card; `target` is Ascend for AIR.
 
     The file is loaded again and compared with the checkpoint before it gets its name; AIR cannot be, and its card says so.
     Raises CheckpointError, ConfigError, DataError or DeviceError for what the user can mend, JobError when the scores differ.
@@ -68,6 +69,7 @@ def export_checkpoint(request: ExportRequest, config: RunConfig, target: Target)
         verification = _verify(network, model, file, request) if request.format != "air" else None
         card = _describe(model, network, file, request, verification)
         save_json(card_file(file), card.model_dump(mode="json"))
+    save_model_card(request.output, card)
     return card
 
 

@@ -13,6 +13,7 @@ from fcn4dist import __version__
 from fcn4dist.config import load_config
 from fcn4dist.data.dataset import open_dataset
 from fcn4dist.errors import CheckpointError, DataError, UserError
+from fcn4dist.evaluate.thresholds import reliable_thresholds
 from fcn4dist.export.card import SplitCard
 from fcn4dist.model.trained import TrainedModel
 from fcn4dist.run.figures import Figures
@@ -61,9 +62,9 @@ def find_evaluation(model: TrainedModel, file: Path | None = None) -> dict[str, 
 
 
 def load_thresholds(model: TrainedModel, evaluation: dict[str, Any] | None = None) -> tuple[float | None, ...] | None:
-    """Return the threshold of each tag, in the order of the tags; none where the evaluation chose none."""
+    """Return the threshold of each tag, in the order of the tags; none where the evaluation chose none that is reliable."""
     figures = Figures((evaluation if evaluation is not None else find_evaluation(model)) or {})
-    chosen = dict(zip(figures.tag_names, figures.thresholds, strict=True))
+    chosen = dict(zip(figures.tag_names, reliable_thresholds(figures)[0], strict=True))
     thresholds = tuple(chosen.get(tag) for tag in model.card.tags)
     return None if all(threshold is None for threshold in thresholds) else thresholds
 

@@ -37,7 +37,7 @@ def draw_taggram(tagging: Tagging, num_tags: int, file: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MultipleLocator
 
-    top = tagging.top(num_tags)
+    top = tagging.ranking(num_tags)
     figure = Figure(figsize=(11, 1.6 + 0.26 * len(top)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -82,7 +82,7 @@ def _columns(tagging: Tagging) -> tuple[NDArray[np.float64], NDArray[np.float32]
 
     A column lies around the middle of its window, halfway to its neighbours'.
     """
-    middles, values = (tagging.starts_s + tagging.ends_s) / 2, tagging.timeline
+    middles, values = (tagging.times_s + tagging.ends_s) / 2, tagging.window_scores
     edges = np.concatenate([[0.0], (middles[:-1] + middles[1:]) / 2, [tagging.duration_s]])
     at_once = -(-len(values) // MAX_COLUMNS)
     if at_once > 1:

@@ -68,6 +68,7 @@ def test_test_clips_are_decided_by_the_thresholds_of_validation(trained: Trained
         "chosen_on": f"val of {SPLIT}",
         "clip_list_sha256": best["split_checksum"],
         "on_these_clips": False,
+        "support": [min(tag["positives"], best["num_scored"] - tag["positives"]) for tag in best["tags"]],
     }
     thresholds = [tag["threshold"] for tag in found["tags"]]  # type: ignore[attr-defined]
     assert thresholds == [tag["threshold"] for tag in best["tags"]]

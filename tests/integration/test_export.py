@@ -89,7 +89,7 @@ def test_the_card_tells_what_the_file_is(run: Path, exported: dict[str, Path]) -
         assert card["mel"]["n_mels"] == 24
         assert card["min_frames"] == 8
         assert card["metrics"]["roc_auc_macro"] == evaluation["roc_auc_macro"]
-        assert card["thresholds"] == [tag["threshold"] for tag in evaluation["tags"]]
+        assert card["thresholds"] is None  # chosen from 13 clips, none of whose tags has ten with it and ten without
         assert card["checkpoint"] == "step-00000005"
         assert card["verification"]["max_difference"] < 1e-5
         assert card["verification"]["batches"] == [1, 7]
@@ -98,8 +98,22 @@ def test_the_card_tells_what_the_file_is(run: Path, exported: dict[str, Path]) -
         assert exported[name].stat().st_mode & 0o444 == 0o444
     assert len({card["weights_sha256"] for card in cards.values()}) == 1
     assert sorted(path.name for path in run.parent.iterdir() if path != run) == sorted(
-        f"m.{name}{suffix}" for name in FORMATS for suffix in ("", ".json")
+        ["MODEL_CARD.md", *(f"m.{name}{suffix}" for name in FORMATS for suffix in ("", ".json"))]
     )
+    model_card = (run.parent / "MODEL_CARD.md").read_text()
+    assert re.findall(r"^\| `(m\.\w+)`", model_card, re.MULTILINE) == ["m.safetensors", "m.mindir", "m.onnx"]
+    assert f"| ROC-AUC, macro | {evaluation['roc_auc_macro']:.4f} |" in model_card
+
+
+def test_the_python_face_gives_the_document_of_the_run(run: Path) -> None:
+    import fcn4dist
+
+    kept = json.loads((run / "evaluation.json").read_text())
+    scored = np.load(run / "scores.npz")
+    about = {"split": "val", "split_name": kept["split_name"], "num_resamples": 0}
+    tags = [tag["tag"] for tag in kept["tags"]]
+    found = fcn4dist.evaluate(scored["labels"], scored["scores"], tags=tags, clip_ids=scored["clip_ids"], **about)
+    assert found == {**kept, "checkpoint": None, "trained_on": None, "warnings": []}
 
 
 def test_the_weights_digest_is_what_the_docs_say(exported: dict[str, Path]) -> None:
@@ -128,18 +142,36 @@ def test_the_module_of_the_docs_loads_the_weights(exported: dict[str, Path]) -> 
 
 
 def test_all_tag_alike(run: Path, exported: dict[str, Path], tmp_path: Path) -> None:
-    from fcn4dist.export.open_scorer import open_scorer
-    from fcn4dist.tag.tagger import plan_windows, tag_file
+    import fcn4dist
 
     soundfile.write(tmp_path / "a.flac", np.random.default_rng(0).normal(0, 0.1, 44_100 * 6), 44_100)
     found = {}
     for checkpoint in (run, exported["onnx"], exported["mindir"]):
-        scorer = open_scorer(checkpoint, RunConfig())
-        plan = plan_windows(scorer.listener, window_s=2.5, hop_s=1.0, combine="mean")
-        found[checkpoint.name] = tag_file(tmp_path / "a.flac", scorer, plan).timeline
+        tagging = fcn4dist.load(checkpoint).tag(tmp_path / "a.flac", window_s=2.5, hop_s=1.0)
+        found[checkpoint.name] = tagging.window_scores
     assert found["run"].shape == (5, NUM_TAGS)
     np.testing.assert_allclose(found["m.onnx"], found["run"], atol=1e-5)
     np.testing.assert_allclose(found["m.mindir"], found["run"], atol=1e-5)
+
+
+def test_the_lines_of_the_model_card_run(
+    exported: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import fcn4dist
+
+    tagger = fcn4dist.load(exported["onnx"])
+    soundfile.write(
+        tmp_path / "song.wav", np.random.default_rng(0).normal(0, 0.1, round(tagger.mel.clip_s * 44_100)), 44_100
+    )
+    for suffix in ("", ".json"):
+        (tmp_path / f"m.onnx{suffix}").symlink_to(exported["onnx"].with_name(f"m.onnx{suffix}"))
+    monkeypatch.chdir(tmp_path)
+    model_card = (exported["onnx"].parent / "MODEL_CARD.md").read_text()
+    (code,) = re.findall(r"```python\n(import json.*?)```", model_card, re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    np.testing.assert_allclose(names["scores"], tagger.tag("song.wav").scores, atol=1e-5)
+    assert "tag2" in capsys.readouterr().out
 
 
 def test_without_the_data_set_pieces_of_the_demo_set_are_compared(run: Path, tmp_path: Path) -> None:

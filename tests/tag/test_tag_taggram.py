@@ -45,14 +45,14 @@ def test_a_day_is_drawn_in_columns_that_can_be_seen(tmp_path: Path) -> None:
     assert len(edges) == len(values) + 1
     assert (np.diff(edges) > 0).all()
     assert (edges[0], edges[-1]) == (0, tagging.duration_s)
-    np.testing.assert_allclose(values[0], tagging.timeline[:4].mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(values[0], tagging.window_scores[:4].mean(axis=0), rtol=1e-6)
     draw_taggram(tagging, 2, tmp_path / "day.png")
 
 
 def test_one_window_is_a_picture_too(tmp_path: Path) -> None:
     tagging = tagging_of(3)
     one = Tagging(
-        tagging.file, HOSTILE, 1.5, 2.0, 2.0, np.zeros(1), np.array([1.5]), tagging.timeline[:1], tagging.scores
+        tagging.file, HOSTILE, 1.5, 2.0, 2.0, np.zeros(1), np.array([1.5]), tagging.window_scores[:1], tagging.scores
     )
     draw_taggram(one, 5, tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 1000
