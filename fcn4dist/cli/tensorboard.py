@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
-from fcn4dist.cli.options import AnyPath
+from fcn4dist.cli.options import Run, verbosity_options
 from fcn4dist.errors import ConfigError
 
 
 @click.command()
-@click.argument("run", type=AnyPath)
+@click.argument("run", type=Run)
+@verbosity_options
 def tensorboard(run: Path) -> None:
     """Write the event files of RUN into RUN/tensorboard, for `tensorboard --logdir RUN`.
 

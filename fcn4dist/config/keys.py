@@ -124,6 +124,11 @@ class Key:
     choices: tuple[str, ...]  # the names that it may have, where it has some
 
     @property
+    def text(self) -> str:
+        """Name and line in lower case, to look for words in."""
+        return f"{self.name} {self.description}".lower()
+
+    @property
     def shown_default(self) -> str:
         """The default as a YAML file has it."""
         return (

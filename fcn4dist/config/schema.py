@@ -324,7 +324,7 @@ class CheckpointConfig(Section):
     every_steps: PositiveInt = Field(
         2000, description="Steps from checkpoint to checkpoint; each evaluated epoch has one, too"
     )
-    keep: PositiveInt = Field(10, description="How many of the last checkpoints are kept, beside the best one")
+    keep: PositiveInt = Field(2, description="How many of the last checkpoints are kept, beside the best one")
     prefix: str = Field("MusicTagger", description="The model's name inside state.json and in exported files")
     on_error: Literal["stop", "continue"] = Field(
         "stop", description="When one cannot be written (a full disk): end the run, or warn and go on"
