@@ -63,14 +63,13 @@ class CheckpointPath(click.Path):
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Offer the runs at hand; of a run that is named, its checkpoints; where there is neither, files."""
-        head, sep, _ = incomplete.rpartition("/checkpoints")
-        runs = [Path(head)] if sep else _runs_from(incomplete)
-        if not sep and runs == [Path(incomplete)]:  # whole: what is inside comes next
-            sep = "/"
-        if not sep:
-            return _offer(runs, incomplete) or [CompletionItem(incomplete, type="file")]
-        found = sorted(runs[0].glob("checkpoints/step-*"), reverse=True)
-        return _offer([*runs, *found], incomplete) or [CompletionItem(incomplete, type="file")]
+        from fcn4dist.run.groups import is_run
+
+        begun = Path(incomplete)
+        run = next((folder for folder in (begun, *begun.parents[:2]) if incomplete and is_run(folder)), None)
+        runs = _runs_from(incomplete) if run is None else [run]
+        steps = [] if run is None else sorted(run.glob("checkpoints/step-*"), reverse=True)
+        return _offer([*runs, *steps], incomplete) or [CompletionItem(incomplete, type="file")]
 
 
 def _runs_from(begun: str) -> list[Path]:

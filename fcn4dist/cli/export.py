@@ -75,7 +75,7 @@ def export(
     if network is None or (run is not None and checkpoint is not None):
         raise click.UsageError("expected RUN, the folder of a run or a checkpoint; or --checkpoint C")
     config = apply_options(config, device_target=device_target)
-    suffix = output.suffix.removeprefix(".").lower()
+    suffix = output.suffix.removeprefix(".")
     chosen = file_format or next((known for known in FORMATS if known == suffix), None)
     if chosen is None:
         raise ConfigError(f"--output {output}: expected a name that ends in .{', .'.join(FORMATS)}, or --format")

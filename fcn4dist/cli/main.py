@@ -187,8 +187,8 @@ def main(arguments: list[str] | None = None) -> None:
         _say("interrupted")
         sys.exit(128 + signal.SIGINT)
     except click.ClickException as error:
-        if isinstance(error, click.NoSuchOption) and (hint := _name_key(error)):
-            error = click.UsageError(f"{error.format_message()} {hint}", error.ctx)
+        if isinstance(error, click.NoSuchOption) and (said := _suggest_key(error)) is not None:
+            error = click.UsageError(said, error.ctx)
         error.show()
         sys.exit(error.exit_code)
     except Fcn4distError as error:
@@ -223,15 +223,19 @@ def _is_full(stream: TextIO) -> bool:
     return False
 
 
-def _name_key(error: click.NoSuchOption) -> str:
-    """Return the key of the config that an option was probably meant for: --batch_size of a command that has --set."""
+def _suggest_key(error: click.NoSuchOption) -> str | None:
+    """Return what to say where an option is the name of a key, here or elsewhere: --batch_size of a command that has --set."""
     command = error.ctx.command if error.ctx is not None else None
-    if error.possibilities or command is None or all(option.name != "overrides" for option in command.params):
-        return ""
-    from fcn4dist.config.keys import find_key
+    if command is None or all(option.name != "overrides" for option in command.params):
+        return None
+    from fcn4dist.config.keys import OTHER_NAMES, find_key
 
-    key = find_key(error.option_name.lstrip("-"))
-    return f"Did you mean --set {key}=…?" if key else ""
+    name = error.option_name.lstrip("-").replace("-", "_").lower()
+    key, option = find_key(name), f"--{name.replace('_', '-')}"
+    if key is None or any(near.startswith(option) for near in error.possibilities or ()):
+        return None
+    is_certain = name in OTHER_NAMES or key.endswith(f".{name}")
+    return f"{error.message} Did you mean --set {key}=…?" if is_certain or not error.possibilities else None
 
 
 if __name__ == "__main__":

@@ -108,9 +108,10 @@ def data_option(default: str) -> Decorator:
     return click.option("--data", type=Folder, metavar="DIR", help=f"Prepared data set.  [default: {default}]")
 
 
-def checkpoint_option(*, required: bool = False) -> Decorator:
+def checkpoint_option(
+    what: str = "Checkpoint folder, a run (its best), or a file of ModelZoo's.", *, required: bool = False
+) -> Decorator:
     """Return --checkpoint; not required where RUN means the same."""
-    what = "Checkpoint folder, a run (its best), or a file of ModelZoo's."
     return click.option("--checkpoint", type=Checkpoint, metavar="C", required=required, help=what)
 
 

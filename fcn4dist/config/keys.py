@@ -132,7 +132,7 @@ class Key:
     def shown_default(self) -> str:
         """The default as a YAML file has it."""
         return (
-            "none"
+            "null"
             if self.default is None
             else self.default
             if isinstance(self.default, str)
@@ -189,8 +189,8 @@ HEAD = """\
 <!-- Written by `fcn4dist config keys --markdown >docs/configuration.md`; change fcn4dist/config/schema.py instead. -->
 
 Every key, its type, its default and one line. A config is a YAML file of sections (`--config FILE`); `--set section.key=value`
-changes one key, and the options of a command come last. Names to choose from may be written in any case. A path is relative to
-the working directory.
+changes one key, and the options of a command come last. `null` means not set. Names to choose from may be written in any case.
+A path is relative to the working directory.
 
     fcn4dist config show --config my.yaml --set train.lr=0.001    # what would be used
     fcn4dist config keys                                          # this list; --json for programs
@@ -247,12 +247,12 @@ NAMES: dict[Any, str] = {
     str: "text",
     bool: "true|false",
     Path: "path",
-    NoneType: "none",
+    NoneType: "null",
 }
 
 
 def _describe_type(annotation: Any, metadata: list[Any] | tuple[Any, ...] = ()) -> str:
-    """Return a type in words: "integer > 0 or none", "auto|Ascend|CPU"."""
+    """Return a type in words: "integer > 0 or null", "auto|Ascend|CPU"."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _describe_type(parts[0], parts[1:])

@@ -85,7 +85,7 @@ class DataConfig(Section):
     )
     records_dir: Path | None = Field(None, description="The prepared data set; ModelZoo's mr_path")
     num_consumer: Annotated[int, Field(gt=0, le=1000)] | None = Field(
-        None, description="Shards of each part; none: 4, or more of about 256 MB"
+        None, description="Shards of each part; null: 4, or more of about 256 MB"
     )
     synonyms: Path | None = Field(
         None, description="File of groups of tags to merge before `tags` is applied: configs/mtt_synonyms.txt"
@@ -116,7 +116,7 @@ class DataConfig(Section):
 
     @property
     def source_suffix(self) -> str | None:
-        """What the files there end in, in place of mp3_path's own; none: as mp3_path says."""
+        """What the files there end in, in place of mp3_path's own; null: as mp3_path says."""
         return None if self.npy_dir is None else ".npy"
 
     @field_validator("split")
@@ -163,7 +163,7 @@ class MelConfig(Section):
     n_mels: PositiveInt = Field(96, description="Mel bands")
     clip_s: PositiveFloat = Field(29.12, description="What the network hears at once, in seconds")
     stored_s: PositiveFloat | None = Field(
-        None, description="Seconds kept of a longer piece, for other crops and windows; none: clip_s"
+        None, description="Seconds kept of a longer piece, for other crops and windows; null: clip_s"
     )
     db: Literal["amplitude", "power"] = Field(
         "amplitude", description="Decibels: 20 log10 (amplitude) or 10 log10 (power) of the power mel"
@@ -263,7 +263,7 @@ class TrainConfig(Section):
 
     epochs: PositiveInt = Field(10, description="Passes over the training clips")
     max_steps: PositiveInt | None = Field(None, description="Stop after so many steps in all")
-    global_batch: PositiveInt | None = Field(None, description="Clips of a step over all ranks; none: 32 a rank")
+    global_batch: PositiveInt | None = Field(None, description="Clips of a step over all ranks; null: 32 a rank")
     device_batch: PositiveInt | None = Field(
         None, description="Most clips that a device takes at once; gradients accumulate over the rest"
     )
