@@ -94,7 +94,7 @@ def is_quiet() -> bool:
 def output_option(what: str, *, metavar: str = "FILE", required: bool = False) -> Decorator:
     """Return --output, which says where the command's result goes."""
     return click.option(
-        "--output", type=Folder if metavar == "DIR" else FilePath, metavar=metavar, required=required, help=what
+        "--output", type=AnyPath if metavar == "DIR" else FilePath, metavar=metavar, required=required, help=what
     )
 
 
