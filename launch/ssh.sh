@@ -3,7 +3,7 @@
 #
 #   launch/ssh.sh HOSTFILE [options of `fcn4dist launch`]
 #
-# HOSTFILE has a line a host, "NAME [slots=N]"; the first one is node 0. This folder, the Python environment, the data
+# HOSTFILE has a line a host, "NAME [ADDRESS] [slots=N]"; the first one is node 0. This folder, the Python environment, the data
 # and the run directory must have the same paths on every host, as on a shared file system.
 # FCN4DIST: the command there.  SSH: the ssh command with its options; as it is, a host that vanished is given up after 30 s.
 set -euo pipefail
@@ -11,7 +11,7 @@ hostfile=$(realpath -- "${1:?usage: launch/ssh.sh HOSTFILE [options of fcn4dist 
 shift
 FCN4DIST=${FCN4DIST:-$(command -v fcn4dist)}
 read -ra ssh <<<"${SSH:-ssh -o BatchMode=yes -o ServerAliveInterval=10}"
-mapfile -t hosts < <(sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$hostfile" | awk '{print $1}')
+mapfile -t hosts < <(sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$hostfile" | awk '{n = split($1, own, "="); print (n > 1 ? own[2] : NF > 1 && $2 !~ /=/ ? $2 : $1)}')
 
 # On each host the secret is the first line of stdin, so that no process list shows it. Stdin stays open as long as this
 # script lives: when it ends, however it ends, the launchers there get SIGTERM.

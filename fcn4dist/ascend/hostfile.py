@@ -29,6 +29,7 @@ class Host:
     address: str  # routable
     device_ids: tuple[int, ...] | None  # physical ids; None: all that the host has
     where: str  # for messages
+    has_address: bool = False  # the file gives the address itself, so nobody looks the name up
     is_counted: bool = False  # only their number was given (slots=N): a launcher there takes its first N
 
 
@@ -55,10 +56,10 @@ def parse_devices(text: str, where: str) -> tuple[int, ...]:
 
 
 def parse_hostfile(text: str, file: str, resolve: Resolver = resolve_host) -> list[Host]:
-    """Return the hosts of a host file: `HOST [slots=N] [devices=LIST]` a line, or `HOST:N`; `#` begins a comment.
+    """Return the hosts of a host file: `HOST [ADDRESS] [slots=N] [devices=LIST]` a line, or `HOST:N`; `#` begins a comment.
 
-    `slots=N` alone means devices 0 .. N-1. Raises RankTableError naming file and line for a duplicate or unknown
-    host, zero slots, slots that contradict the list, and anything else that is no such line.
+    `slots=N` alone means devices 0 .. N-1; `HOST=ADDRESS` is `HOST ADDRESS`. Raises RankTableError naming file and line
+    for a duplicate or unknown host, zero slots, slots that contradict the list, and anything else that is no such line.
     """
     hosts: list[Host] = []
     places: dict[str, str] = {}
@@ -67,29 +68,38 @@ def parse_hostfile(text: str, file: str, resolve: Resolver = resolve_host) -> li
         if not words:
             continue
         where = f"{file}:{number}"
-        name, options = _split_host(words, where)
-        address = find_address(name, where, resolve)
+        name, given, options = _split_host(words, where)
+        address = find_address(given or name, where, resolve)
         for key in dict.fromkeys((name, address)):
             if key in places:
                 raise RankTableError(f"{where}: host {key} is already at {places[key]}; expected each host once")
             places[key] = where
         is_counted = "devices" not in options
-        hosts.append(Host(name, address, _host_devices(options, where), where, is_counted=is_counted))
+        devices = _host_devices(options, where)
+        hosts.append(Host(name, address, devices, where, has_address=given is not None, is_counted=is_counted))
     if not hosts:
         raise RankTableError(f"{file}: no host in it; expected a host a line")
     return hosts
 
 
-def _split_host(words: Sequence[str], where: str) -> tuple[str, dict[str, str]]:
-    name, options = words[0], {}
+def _split_host(words: Sequence[str], where: str) -> tuple[str, str | None, dict[str, str]]:
+    """Return the name, the address where the line gives it, and what is said of the devices."""
+    name, sign, right = words[0].partition("=")
+    address, rest, options = right if sign else None, list(words[1:]), {}
+    if address is None and rest and is_address(rest[0]):
+        address = rest.pop(0)
+    if address is not None and not (name and is_address(address)):
+        raise RankTableError(f"{where}: {words[0]!r}; expected HOST=ADDRESS, such as node-1=192.0.2.7")
+    if address is not None and is_address(name):
+        raise RankTableError(f"{where}: {name} and {address} are both addresses; expected a name and an address")
     if name.count(":") == 1:  # the MPICH spelling; an IPv6 address has more
         name, _, options["slots"] = name.partition(":")
-    for word in words[1:]:
+    for word in rest:
         key, equals, value = word.partition("=")
         if not equals or key not in ("slots", "devices") or key in options:
-            raise RankTableError(f"{where}: {word!r}; expected HOST [slots=N] [devices=LIST]")
+            raise RankTableError(f"{where}: {word!r}; expected HOST [ADDRESS] [slots=N] [devices=LIST]")
         options[key] = value
-    return name, options
+    return name, address, options
 
 
 def _host_devices(options: dict[str, str], where: str) -> tuple[int, ...] | None:

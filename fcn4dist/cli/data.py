@@ -8,11 +8,13 @@ from typing import Any
 
 import click
 
-from fcn4dist.cli.options import AnyPath, config_options, json_option, verbosity_options
+from fcn4dist.cli.completion import complete_split
+from fcn4dist.cli.main import Group
+from fcn4dist.cli.options import AnyPath, FilePath, config_options, json_option, picture_option, verbosity_options
 from fcn4dist.config import RunConfig, override_config
 
 
-@click.group()
+@click.group(cls=Group)
 def data() -> None:
     """Show what a split or a prepared data set holds."""
 
@@ -26,7 +28,10 @@ def data() -> None:
 )
 @click.option("--format", "format_", metavar="NAME", help="As data.format; by default the file's own header says it.")
 @click.option(
-    "--split", metavar="NAME", help="As data.split: folder-12-1-3, official, random-by-track, folds:FILE:VAL ..."
+    "--split",
+    metavar="NAME",
+    shell_complete=complete_split,
+    help="As data.split: folder-12-1-3, official, random-by-track, folds:FILE:VAL ...",
 )
 @click.option("--clean", is_flag=True, help="Leave out clips that have none of the tags (data.tags).")
 @click.option("--seed", type=int, help="Of the random splits.")
@@ -57,23 +62,25 @@ def splits(
 
 @data.command()
 @click.argument("folder", metavar="DATA", type=AnyPath)
-@click.option("--output", type=AnyPath, metavar="FILE", help="Draw a picture: .png, .svg or .pdf.")
+@picture_option
+@click.option("--output", "old_picture", type=FilePath, hidden=True)  # its name before 0.2
 @json_option
 @verbosity_options
-def stats(folder: Path, output: Path | None, as_json: bool) -> None:
+def stats(folder: Path, picture: Path | None, old_picture: Path | None, as_json: bool) -> None:
     """Show what a prepared data set holds: clips, tags a part, co-occurrence, durations, skipped clips, leaks."""
     from fcn4dist.data.stats import collect_stats, format_stats
 
-    if output is not None:
+    picture = picture or old_picture
+    if picture is not None:
         from fcn4dist.report.data_picture import check_picture_file, save_data_picture
 
-        check_picture_file(output)
+        check_picture_file(picture)
     found = collect_stats(folder)
-    if output is not None:
-        save_data_picture(found, output)
+    if picture is not None:
+        save_data_picture(found, picture)
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=2))
     else:
         click.echo(format_stats(found))
-        if output is not None:
-            click.echo(f"picture: {output}")
+        if picture is not None:
+            click.echo(f"picture: {picture}")

@@ -10,14 +10,18 @@ import click
 
 from fcn4dist.cli.launch import apply_options, config_to_resume
 from fcn4dist.cli.options import (
-    AnyPath,
+    FilePath,
     config_options,
+    data_option,
     demo_option,
     device_target_option,
-    force_option,
+    devices_option,
+    force_resume_option,
+    hostfile_option,
     is_demo,
     json_option,
     resume_option,
+    run_dir_option,
     verbosity_options,
 )
 from fcn4dist.config import RunConfig
@@ -31,15 +35,15 @@ COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
 
 
 @click.command()
-@click.option("--devices", type=int, metavar="N", help="Workers on this host.  [default: launch.devices]")
-@click.option("--rank-table", type=AnyPath, metavar="FILE", help="A rank table to check, too.")
-@click.option("--data", type=AnyPath, metavar="DIR", help="Prepared data set to check.")
+@devices_option
+@click.option("--rank-table", type=FilePath, metavar="FILE", help="A rank table to check, too.")
+@data_option("data.records_dir")
 @demo_option
 @device_target_option
-@click.option("--run-dir", type=AnyPath, metavar="DIR", help="[default: runs]")
+@run_dir_option
 @resume_option
-@force_option
-@click.option("--hostfile", type=AnyPath, metavar="FILE", help="Hosts whose clocks are compared, by ssh.")
+@force_resume_option
+@hostfile_option
 @click.option(
     "--quick", is_flag=True, help="Leave out what takes seconds: trials of MindSpore and CANN, digests of shards."
 )
@@ -69,8 +73,10 @@ def doctor(
     """Check this machine, and what a config needs of it, before anything starts.
 
     A line a check: ok, warning (it may fail or be slow) or error (a job would fail), with what to do about it; -q shows
-    only what is not ok. --npu needs the devices to be free: a rank on each (--devices N: on N of them) is started as `launch`
-    would. Exit codes: 0 no error, 1 an error was found, 2 the config itself is wrong.
+    only what is not ok. --hostfile compares the clocks of its hosts, by ssh. --npu needs the devices to be free: a rank on
+    each (--devices N: on N of them) is started as `launch` would.
+
+    Exit codes: 0 no error, 1 an error was found, 2 the config itself is wrong.
     """
     import json
 

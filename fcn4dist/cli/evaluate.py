@@ -11,7 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fcn4dist.cli.options import AnyPath, config_options, json_option, verbosity_options
+from fcn4dist.cli.launch import apply_options
+from fcn4dist.cli.options import (
+    AnyPath,
+    Checkpoint,
+    checkpoint_option,
+    choice,
+    config_options,
+    data_option,
+    device_target_option,
+    is_quiet,
+    json_option,
+    output_option,
+    verbosity_options,
+)
 from fcn4dist.config import EvaluateConfig, RunConfig
 from fcn4dist.errors import ConfigError
 from fcn4dist.run.folder import RunDir
@@ -21,9 +34,8 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option(
-    "--checkpoint", type=AnyPath, metavar="C", help="Checkpoint folder, a run (its best), or ModelZoo's .ckpt."
-)
+@click.argument("run", type=Checkpoint, required=False)
+@checkpoint_option()
 @click.option(
     "--scores",
     "scores_path",
@@ -37,23 +49,26 @@ if TYPE_CHECKING:
     metavar="A B",
     help="Compare two runs (their best), two files of scores, or two groups of either: a folder of runs, or RUN,RUN,...",
 )
-@click.option("--data", "data_dir", type=AnyPath, metavar="DIR", help="Prepared data set; required with --checkpoint.")
-@click.option("--split", type=click.Choice(["train", "val", "test"]), help="Part to score; evaluate.split by default.")
+@data_option("the run's own")
+@click.option("--split", type=choice(["train", "val", "test"]), help="Part to score.  [default: evaluate.split]")
+@device_target_option
 @click.option(
     "--thresholds", type=AnyPath, metavar="FILE", help="evaluation.json of val clips; found or made if not given."
 )
-@click.option("--output", type=AnyPath, metavar="DIR", help="Where evaluation.json and scores.npz go.")
+@output_option("Where evaluation.json and scores.npz go.", metavar="DIR")
 @config_options
 @json_option
 @verbosity_options
 @click.pass_context
 def evaluate(
     context: click.Context,
+    run: Path | None,
     checkpoint: Path | None,
     scores_path: Path | None,
     compare: tuple[str, str] | None,
-    data_dir: Path | None,
+    data: Path | None,
     split: str | None,
+    device_target: str | None,
     thresholds: Path | None,
     output: Path | None,
     config: RunConfig,
@@ -61,26 +76,34 @@ def evaluate(
 ) -> None:
     """Score a checkpoint on a part of a prepared data set, each clip exactly once.
 
-    Writes evaluation.json and scores.npz to --output; without it, prints the figures and writes nothing.
+    RUN is the folder of a run (its best checkpoint) or of a checkpoint; the data set is that of its run, unless --data names
+    one. --checkpoint is the same, and takes a file of ModelZoo's too. Writes evaluation.json and scores.npz to --output;
+    without it, prints the figures and writes nothing.
 
     --scores measures scores that a run or an earlier evaluation left; --compare tells whether the difference between two
     is real. Both need no MindSpore.
     """
     _check_modes(context.params)
     if compare is not None:
-        _compare(compare, data_dir, config.evaluate, as_json)
+        _compare(compare, data, config.evaluate, as_json)
         return
     if output is not None:
         _make_output(output)
     from fcn4dist.run.best import describe_checkpoint
 
     source: str | None
-    if checkpoint is not None and data_dir is not None:
-        evaluation, source = _score(checkpoint, data_dir, split or config.evaluate.split, thresholds, config)
-        used = describe_checkpoint(checkpoint, Path(source).name)
+    if scores_path is not None:
+        evaluation, source, used = _measure(scores_path, data, split, thresholds, config.evaluate)
     else:
-        assert scores_path is not None
-        evaluation, source, used = _measure(scores_path, data_dir, split, thresholds, config.evaluate)
+        network = run or checkpoint
+        assert network is not None
+        if data is None:
+            data = find_data(network)
+            if not is_quiet():
+                click.echo(f"data: {data}, as the run's config says", err=True)
+        config = apply_options(config, device_target=device_target)
+        evaluation, source = _score(network, data, split or config.evaluate.split, thresholds, config)
+        used = describe_checkpoint(network, Path(source).name)
     from fcn4dist.evaluate.document import EvaluationFiles, format_evaluation
     from fcn4dist.evaluate.text import tabulate_evaluation
 
@@ -97,14 +120,29 @@ def evaluate(
 
 def _check_modes(given: dict[str, Any]) -> None:
     """Raise UsageError unless the options make one of the three things that this command does."""
-    modes = [name for name in ("checkpoint", "scores_path", "compare") if given[name]]
+    modes = [name for name in ("run", "checkpoint", "scores_path", "compare") if given[name]]
     if len(modes) != 1:
-        raise click.UsageError("expected one of --checkpoint C, --scores S and --compare A B")
-    if given["checkpoint"] and not given["data_dir"]:
-        raise click.UsageError("--checkpoint: --data DIR is missing: the prepared data set to score it on")
+        raise click.UsageError("expected one of RUN (or --checkpoint C), --scores S and --compare A B")
     odd = [name for name in ("split", "thresholds", "output") if given[name]]
     if given["compare"] and odd:
         raise click.UsageError(f"--{odd[0]} does not go with --compare")
+
+
+def find_data(network: Path) -> Path:
+    """Return the data set that the run of a checkpoint names. Raises ConfigError where there is none."""
+    from fcn4dist.config import load_config
+    from fcn4dist.run.best import run_of
+
+    run = run_of(network)
+    if run is None or not run.config.is_file():
+        raise ConfigError(
+            f"{network}: of no run whose data set is known, so --data DIR is missing: what to score it on"
+        )
+    folder = load_config(run.config).data.records_dir
+    if folder is None or not folder.is_dir():
+        found = "names no data set" if folder is None else f"names {folder}, which is not there"
+        raise ConfigError(f"{run.config}: {found}; give it with --data DIR")
+    return folder
 
 
 def _make_output(output: Path) -> None:

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from fcn4dist.cli.options import AnyPath, config_options, json_option, verbosity_options
+from fcn4dist.cli.launch import apply_options
+from fcn4dist.cli.options import (
+    AnyPath,
+    Checkpoint,
+    checkpoint_option,
+    choice,
+    config_options,
+    data_option,
+    device_target_option,
+    json_option,
+    output_option,
+    verbosity_options,
+)
 from fcn4dist.config import RunConfig
 from fcn4dist.errors import ConfigError, DeviceError
 from fcn4dist.job.devices import Target, missing_for_ascend, require_mindspore, resolve_target
@@ -21,22 +33,12 @@ FORMATS: tuple[Format, ...] = ("mindir", "onnx", "air", "safetensors")
 
 
 @click.command()
-@click.option(
-    "--checkpoint",
-    required=True,
-    type=AnyPath,
-    metavar="C",
-    help="Checkpoint folder, or a run (its best).",
-)
-@click.option("--format", "file_format", type=click.Choice(FORMATS), help="By default what FILE's name ends in.")
-@click.option("--output", required=True, type=AnyPath, metavar="FILE", help="Its card is FILE.json.")
-@click.option(
-    "--data",
-    "data_dir",
-    type=AnyPath,
-    metavar="DIR",
-    help="Prepared data set with clips to compare on; the run's by default.",
-)
+@click.argument("run", type=Checkpoint, required=False)
+@checkpoint_option()
+@click.option("--format", "file_format", type=choice(FORMATS), help="[default: what FILE's name ends in]")
+@output_option("The file; its card is FILE.json.", required=True)
+@data_option("the run's own; its clips are compared on")
+@device_target_option
 @click.option(
     "--clips", "num_clips", type=click.IntRange(min=7), default=7, show_default=True, help="How many to compare on."
 )
@@ -44,16 +46,18 @@ FORMATS: tuple[Format, ...] = ("mindir", "onnx", "air", "safetensors")
     "--evaluation",
     type=AnyPath,
     metavar="FILE",
-    help="evaluation.json for the card; the run's by default.",
+    help="evaluation.json for the card.  [default: the run's own]",
 )
 @config_options
 @json_option
 @verbosity_options
 def export(
-    checkpoint: Path,
+    run: Path | None,
+    checkpoint: Path | None,
     file_format: Format | None,
     output: Path,
-    data_dir: Path | None,
+    data: Path | None,
+    device_target: str | None,
     num_clips: int,
     evaluation: Path | None,
     config: RunConfig,
@@ -61,9 +65,16 @@ def export(
 ) -> None:
     """Write a checkpoint as ONNX, MINDIR, AIR or safetensors, with a card that says what it is.
 
+    RUN is the folder of a run (its best checkpoint) or of a checkpoint. --checkpoint is the same, and takes a file of ModelZoo's
+    too.
+
     The graph takes log-mel clips of any number and length and gives scores, the sigmoid included. What was written is loaded
     again and compared with the checkpoint on real clips: a difference of 1e-5 or more fails, and nothing is left.
     """
+    network = run or checkpoint
+    if network is None or (run is not None and checkpoint is not None):
+        raise click.UsageError("expected RUN, the folder of a run or a checkpoint; or --checkpoint C")
+    config = apply_options(config, device_target=device_target)
     suffix = output.suffix.removeprefix(".")
     chosen = file_format or next((known for known in FORMATS if known == suffix), None)
     if chosen is None:
@@ -77,8 +88,8 @@ def export(
     prepare_imports(target)
     from fcn4dist.export.pipeline import ExportRequest, export_checkpoint  # MindSpore loads here, not for --help
 
-    card = export_checkpoint(ExportRequest(checkpoint, output, chosen, data_dir, num_clips, evaluation), config, target)
-    click.echo(card.model_dump_json(indent=2) if as_json else format_card(card, output, checkpoint))
+    card = export_checkpoint(ExportRequest(network, output, chosen, data, num_clips, evaluation), config, target)
+    click.echo(card.model_dump_json(indent=2) if as_json else format_card(card, output, network))
 
 
 def _target_of(file_format: Format, config: RunConfig) -> Target:

@@ -16,7 +16,9 @@ from fcn4dist.cli.options import (
     data_option,
     demo_option,
     device_target_option,
-    force_option,
+    devices_option,
+    force_resume_option,
+    hostfile_option,
     is_demo,
     json_option,
     resume_option,
@@ -33,9 +35,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--devices", type=int, metavar="N", help="Workers on this host, one a device.  [default: launch.devices]")
+@devices_option
 @device_target_option
-@data_option
+@data_option("data.records_dir")
 @demo_option
 @run_dir_option
 @resume_option
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 @click.option("--nodes", type=int, metavar="K", help="Hosts of the job; run the same command on each.  [default: 1]")
 @click.option("--node-rank", type=int, metavar="I", help="This host's number, 0 to K-1; ranks follow it.")
 @click.option("--master-addr", metavar="HOST", help="Name or address of node 0, where launchers and scheduler listen.")
-@click.option("--hostfile", type=FilePath, metavar="FILE", help="Lines of HOST [slots=N]; the first one is node 0.")
+@hostfile_option
 @click.option(
     "--job-secret-file", type=FilePath, metavar="FILE", help="The hosts' secret.  [default: FCN4DIST_JOB_SECRET]"
 )
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
     default="auto",
     help="Rank table of an Ascend job; export and FILE hand it to HCCL.  [default: auto]",
 )
-@force_option
+@force_resume_option
 @click.option(
     "--seeds",
     metavar="S,S,...",
@@ -191,9 +193,9 @@ def config_to_resume(context: click.Context, run_dir: Path, *, force: bool, node
 
 def apply_options(
     config: RunConfig,
-    devices: int | None,
-    device_target: str | None,
-    data: Path | None,
+    devices: int | None = None,
+    device_target: str | None = None,
+    data: Path | None = None,
     max_restarts: int | None = None,
 ) -> RunConfig:
     """Put the command's own options over the config."""

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import errno
 import importlib
+import io
 import logging
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from fcn4dist import __version__
 from fcn4dist.errors import NO_MINDSPORE, Fcn4distError, UserError, shorten_name
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 # command -> "module:attribute", in the order of --help; a module is imported only when its command runs
 COMMANDS = {
@@ -35,7 +42,58 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
+# what other programs call it -> the command
+OTHER_NAMES = {
+    "eval": "evaluate",
+    "fit": "train",
+    "infer": "tag",
+    "predict": "tag",
+    "preprocess": "prepare",
+    "run": "launch",
+}
+OTHER_NAMES |= {
+    "test": "evaluate",
+    "check": "doctor",
+    "hccl": "rank-table",
+    "ranktable": "rank-table",
+    "status": "watch",
+}
+
+
+class Group(click.Group):
+    """A group that names the command that was probably meant."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command and what is left of the words; raises UsageError where there is none of that name."""
+        name, known = args[0], self.list_commands(ctx)
+        if name in known or name.startswith("-") or ctx.resilient_parsing:
+            return super().resolve_command(ctx, args)
+        near = [OTHER_NAMES.get(name.lower(), "")] if OTHER_NAMES.get(name.lower()) in known else []
+        near = near or difflib.get_close_matches(name.lower(), known, n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(known)}."
+        raise click.UsageError(f"No such command {name!r}. {hint}", ctx)
+
+
+class ReaderLeftError(Exception):
+    """The reader of our output went away: `fcn4dist … | head`."""
+
+
+@contextlib.contextmanager
+def _told_of_readers() -> Iterator[None]:
+    """Raise ReaderLeftError for a broken pipe, which click and rich would end with 1, a failed job's code."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise ReaderLeftError from None
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):  # rich
+            raise ReaderLeftError from None
+        raise
+
+
+class LazyGroup(Group):
     """A group whose commands are imported when they are used, so that `--help` stays fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -49,6 +107,23 @@ class LazyGroup(click.Group):
         module, attribute = COMMANDS[cmd_name][0].split(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Parse the words; --help prints here."""
+        with _told_of_readers():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with _told_of_readers():
+            return super().invoke(ctx)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Offer the commands without importing them."""
+        from click.shell_completion import CompletionItem
+
+        found = [CompletionItem(name, help=text) for name, (_, text) in COMMANDS.items() if name.startswith(incomplete)]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
@@ -78,10 +153,15 @@ def _say(text: str) -> None:
     try:
         click.echo(text, file=sys.stderr)  # err=True goes around the picture
     except OSError:
-        with contextlib.suppress(OSError):
-            nowhere = os.open(os.devnull, os.O_WRONLY)  # also for what Python flushes at its exit
-            os.dup2(nowhere, sys.stderr.fileno())
-            os.close(nowhere)
+        _drop(sys.stderr)
+
+
+def _drop(stream: TextIO) -> None:
+    """Let a stream that cannot be written to any more end in nothing, also what Python flushes at its exit."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def set_log_level(verbosity: int) -> None:
@@ -92,8 +172,15 @@ def set_log_level(verbosity: int) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with the code that `errors.py` documents."""
+    if "_FCN4DIST_COMPLETE" in os.environ:  # a shell asks what could come next
+        from fcn4dist.cli.completion import install
+
+        install()
     try:
         cli.main(args=arguments, prog_name="fcn4dist", standalone_mode=False)
+    except ReaderLeftError:
+        _drop(sys.stdout)
+        sys.exit(128 + signal.SIGPIPE)
     except click.exceptions.Abort:
         _say("interrupted")
         sys.exit(128 + signal.SIGINT)
@@ -101,6 +188,8 @@ def main(arguments: list[str] | None = None) -> None:
         _say("interrupted")
         sys.exit(128 + signal.SIGINT)
     except click.ClickException as error:
+        if isinstance(error, click.NoSuchOption) and (said := _suggest_key(error)) is not None:
+            error = click.UsageError(said, error.ctx)
         error.show()
         sys.exit(error.exit_code)
     except Fcn4distError as error:
@@ -111,15 +200,43 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         click.echo(f"fcn4dist: {NO_MINDSPORE}", err=True)
         sys.exit(UserError.exit_code)
-    except BrokenPipeError:  # the reader of our output went away: `fcn4dist ... | head`
-        sys.stderr.close()
-        sys.exit(128 + signal.SIGPIPE)
     except OSError as error:
+        if error.filename is None and _is_full(sys.stdout):
+            _drop(sys.stdout)
+            _say(f"fcn4dist: stdout: cannot be written: {error.strerror}")
+            sys.exit(1)
         if error.errno != errno.ENAMETOOLONG:
             raise
         name = shorten_name(os.fsdecode(error.filename or "a path"), 60)
         click.echo(f"fcn4dist: {name}: file name too long", err=True)
         sys.exit(UserError.exit_code)
+
+
+def _is_full(stream: TextIO) -> bool:
+    """Return whether nothing can be written to `stream`, so that it is the one that failed."""
+    try:
+        stream.flush()
+        os.write(stream.fileno(), b"\n")  # Python keeps nothing that it could not write when it runs unbuffered
+    except io.UnsupportedOperation:  # a stream of a test
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def _suggest_key(error: click.NoSuchOption) -> str | None:
+    """Return what to say where an option is the name of a key, here or elsewhere: --batch_size of a command that has --set."""
+    command = error.ctx.command if error.ctx is not None else None
+    if command is None or all(option.name != "overrides" for option in command.params):
+        return None
+    from fcn4dist.config.keys import OTHER_NAMES, find_key
+
+    name = error.option_name.lstrip("-").replace("-", "_").lower()
+    key, option = find_key(name), f"--{name.replace('_', '-')}"
+    if key is None or any(near.startswith(option) for near in error.possibilities or ()):
+        return None
+    is_certain = name in OTHER_NAMES or key.endswith(f".{name}")
+    return f"{error.message} Did you mean --set {key}=…?" if is_certain or not error.possibilities else None
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fcn4dist.cli.options import AnyPath, config_options, verbosity_options
+from fcn4dist.cli.options import AnyPath, config_options, force_option, output_option, verbosity_options
 from fcn4dist.cli.progress_bar import ConsoleProgress
 from fcn4dist.config import RunConfig, override_config
 
@@ -21,12 +21,14 @@ MOST_LINES = 20  # of skipped and of noted clips in print
 
 @click.command()
 @config_options
-@click.option("--audio-dir", type=AnyPath, help="Folder that mp3_path starts from.")
-@click.option("--npy-dir", type=AnyPath, help="Folder of .npy mels of ModelZoo's get_npy, instead.")
-@click.option("--annotations", type=AnyPath, help="Annotations of the clips: a table, or a set's own files.")
-@click.option("--output", type=AnyPath, help="Folder to create for the shards and the manifest.")
-@click.option("--force", is_flag=True, help="Replace a data set that prepare made from other inputs.")
-@click.option("--workers", type=click.IntRange(min=0), help="Processes; 0: one a core.")
+@click.option("--audio-dir", type=AnyPath, metavar="DIR", help="Folder that mp3_path starts from.")
+@click.option("--npy-dir", type=AnyPath, metavar="DIR", help="Folder of .npy mels of ModelZoo's get_npy, instead.")
+@click.option(
+    "--annotations", type=AnyPath, metavar="PLACE", help="Annotations of the clips: a table, or a set's own files."
+)
+@output_option("Folder to create for the shards and the manifest.  [default: data.records_dir]", metavar="DIR")
+@force_option("replace a data set that prepare made from other inputs")
+@click.option("--workers", type=click.IntRange(min=0), metavar="N", help="Processes; 0: one a core.")
 @verbosity_options
 def prepare(
     config: RunConfig,

@@ -11,20 +11,29 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fcn4dist.ascend.rank_table.schema import CHIPS, Chip
-from fcn4dist.cli.options import json_option, verbosity_options
+from fcn4dist.cli.main import Group
+from fcn4dist.cli.options import (
+    AnyPath,
+    choice,
+    hostfile_option,
+    is_quiet,
+    json_option,
+    output_option,
+    verbosity_options,
+)
 from fcn4dist.errors import RankTableError
 
 if TYPE_CHECKING:
     from fcn4dist.ascend.rank_table.findings import Finding, Verdict
+    from fcn4dist.ascend.sources import Cluster, Source
 
 SHOWN_FINDINGS = 20  # a severity and verdict, on the terminal; --json gives all
-_FilePath = click.Path(path_type=Path)
 
-chip_option = click.option("--chip", type=click.Choice(CHIPS, case_sensitive=False), help="The chip to judge for.")
-output_option = click.option("--output", type=_FilePath, metavar="FILE", help="Where to write (default: stdout).")
+chip_option = click.option("--chip", type=choice(CHIPS), help="The chip that the table is for.")
+table_option = output_option("Where to write.  [default: stdout]")
 
 
-@click.group(name="rank-table")
+@click.group(name="rank-table", cls=Group)
 def rank_table() -> None:
     """Write, merge, check and show HCCL rank tables.
 
@@ -33,7 +42,7 @@ def rank_table() -> None:
 
 
 @rank_table.command()
-@click.argument("files", nargs=-1, required=True, type=_FilePath, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, type=AnyPath, metavar="FILE...")
 @chip_option
 @click.option("--msrun", is_flag=True, help="Check what MindSpore's scheduler needs, too.")
 @json_option
@@ -102,10 +111,10 @@ def _count(findings: Sequence[Finding]) -> str:
 
 
 @rank_table.command()
-@click.option("--chip", type=click.Choice(CHIPS, case_sensitive=False), help="Chip; decides the version.")
-@click.option("--hostfile", type=_FilePath, metavar="FILE", help="Lines of HOST [slots=N] [devices=LIST].")
-@click.option("--hccn-conf", type=_FilePath, metavar="DIR", help="hccn.conf files collected from hosts: HOST.conf.")
-@click.option("--inventory", type=_FilePath, metavar="FILE", help="YAML with servers, devices, addresses, super pods.")
+@chip_option
+@hostfile_option
+@click.option("--hccn-conf", type=AnyPath, metavar="DIR", help="hccn.conf files collected from hosts: HOST.conf.")
+@click.option("--inventory", type=AnyPath, metavar="FILE", help="YAML with servers, devices, addresses, super pods.")
 @click.option("--servers", metavar="A,B,...", help="Host names or addresses.")
 @click.option("--devices", metavar="LIST", help='Physical device ids of a server, as "0-7".')
 @click.option(
@@ -114,7 +123,7 @@ def _count(findings: Sequence[Finding]) -> str:
     help='Addresses by rule: "198.51.{server}.{device+1}" (counted from 0), or a network as "198.18.0.0/15".',
 )
 @click.option("--server-id", metavar="ADDRESS", help="This host's address (default: that of its default route).")
-@output_option
+@table_option
 @verbosity_options
 def generate(output: Path | None, **options: Any) -> None:
     """Write the rank table of this Ascend host, or of a cluster that options describe.
@@ -125,17 +134,35 @@ def generate(output: Path | None, **options: Any) -> None:
     from fcn4dist.ascend.rank_table.build import build_table, check_written, format_table
     from fcn4dist.ascend.sources import Source, collect_servers
 
-    cluster = collect_servers(Source(**options))
-    document = format_table(build_table(cluster.servers, cluster.chip))
+    source = Source(**options)
+    cluster = collect_servers(source)
+    try:
+        table = build_table(cluster.servers, cluster.chip)
+        document = format_table(table)
+        check_written(document, cluster.chip)
+    except RankTableError as error:
+        raise RankTableError(f"{error}{_name_options(source, cluster)}") from None
     if document["version"] == "1.2" and "super_pod_list" not in document:
         cluster.remarks.append("no super pods are known: an A3 runs the table in AI-server mode")
-    check_written(document, cluster.chip)
-    _write(document, output, cluster.remarks)
+    servers, ranks = len(table.servers), sum(len(server.devices) for server in table.servers)
+    _write(document, output, cluster.remarks, f"{ranks} ranks on {servers} server{'s'[: servers != 1]}")
+
+
+def _name_options(source: Source, cluster: Cluster) -> str:
+    """Return which options give the devices' addresses, where none was given and they are missing."""
+    if source.device_ip_pattern or all(device.device_ips for server in cluster.servers for device in server.devices):
+        return ""
+    if source.inventory is not None:
+        return f"; the devices have no address: {source.inventory} can give each its device_ip"
+    return (
+        "; the devices have no address: give --device-ip-pattern RULE (such as 198.18.0.0/15), --hccn-conf DIR (files "
+        "collected from the hosts) or --inventory FILE"
+    )
 
 
 @rank_table.command()
-@click.argument("files", nargs=-1, required=True, type=_FilePath, metavar="FILE...")
-@output_option
+@click.argument("files", nargs=-1, required=True, type=AnyPath, metavar="FILE...")
+@table_option
 @verbosity_options
 def merge(files: tuple[Path, ...], output: Path | None) -> None:
     """Merge tables of one format into one; the order of the arguments does not matter.
@@ -153,7 +180,7 @@ def merge(files: tuple[Path, ...], output: Path | None) -> None:
 
 
 @rank_table.command()
-@click.argument("file", type=_FilePath)
+@click.argument("file", type=AnyPath)
 @click.option("--rank", type=click.IntRange(min=0), help="Show this rank alone.")
 @json_option
 @verbosity_options
@@ -173,9 +200,9 @@ def show(file: Path, rank: int | None, as_json: bool) -> None:
 
 
 @rank_table.command()
-@click.argument("file", type=_FilePath)
-@click.option("--to", "target", type=click.Choice(["1.0", "1.2", "template-two"]), required=True, help="New format.")
-@output_option
+@click.argument("file", type=AnyPath)
+@click.option("--to", "target", type=choice(["1.0", "1.2", "template-two"]), required=True, help="New format.")
+@table_option
 @verbosity_options
 def convert(file: Path, target: str, output: Path | None) -> None:
     """Convert between template two, 1.0 and 1.2, where nothing has to be invented and no rank moves."""
@@ -186,8 +213,8 @@ def convert(file: Path, target: str, output: Path | None) -> None:
     _write(converted, output, remarks)
 
 
-def _write(document: dict[str, Any], output: Path | None, remarks: Sequence[str]) -> None:
-    """Write a table whole, to a file or stdout; remarks go to stderr, unless -q."""
+def _write(document: dict[str, Any], output: Path | None, remarks: Sequence[str], what: str = "") -> None:
+    """Write a table whole, to a file or stdout; remarks, and that `what` was written, go to stderr, unless -q."""
     from fcn4dist.ascend.rank_table.build import to_text
     from fcn4dist.ascend.rank_table.check import is_table_path
     from fcn4dist.ascend.rank_table.read import written_path
@@ -205,3 +232,5 @@ def _write(document: dict[str, Any], output: Path | None, remarks: Sequence[str]
         save_text(output, text)
     except OSError as error:
         raise RankTableError(f"--output {output}: {error.strerror or error}") from None
+    if not is_quiet():
+        click.echo(f"rank-table: wrote {output}{what and ': '}{what}", err=True)

@@ -6,18 +6,15 @@ from pathlib import Path
 
 import click
 
-from fcn4dist.cli.options import AnyPath, FilePath, verbosity_options
+from fcn4dist.cli.options import Run, output_option, verbosity_options
 from fcn4dist.errors import ConfigError
 from fcn4dist.run.folder import RunDir
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, type=AnyPath, metavar="RUN...")
-@click.option(
-    "--output",
-    type=FilePath,
-    metavar="FILE",
-    help="Where the page goes.  [default: RUN/report.html, also of a folder of runs; of several named compare.html]",
+@click.argument("runs", nargs=-1, required=True, type=Run, metavar="RUN...")
+@output_option(
+    "Where the page goes.  [default: RUN/report.html, also of a folder of runs; of several named compare.html]"
 )
 @click.option("--last", is_flag=True, help="Show the last checkpoint's figures; by default the best one's.")
 @click.option("--is-over", is_flag=True, hidden=True, help="For launchers: the run is not counted as running.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import logging
 import os
 import signal
 import sys
@@ -17,7 +16,17 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from fcn4dist.cli.options import AnyPath, config_options, json_option, verbosity_options
+from fcn4dist.cli.options import (
+    AnyPath,
+    checkpoint_option,
+    choice,
+    config_options,
+    is_quiet,
+    json_option,
+    output_option,
+    picture_option,
+    verbosity_options,
+)
 from fcn4dist.config import RunConfig
 from fcn4dist.errors import ConfigError, Fcn4distError, JobError, UserError, shorten_name
 from fcn4dist.files import save_atomically
@@ -35,19 +44,13 @@ SUFFIXES: dict[str, FormName] = {".json": "json", ".jsonl": "json-lines", ".csv"
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=AnyPath, metavar="FILE...")
-@click.option(
-    "--checkpoint",
-    required=True,
-    type=AnyPath,
-    metavar="C",
-    help="An .onnx or .mindir file with its card, a checkpoint folder, or a run (its best).",
-)
+@checkpoint_option("An .onnx or .mindir file with its card, a checkpoint folder, or a run (its best).", required=True)
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="How many tags to print.")
 @click.option("--timeline", is_flag=True, help="Print the tags of every window, too.")
-@click.option("--picture", type=AnyPath, metavar="FILE", help="Draw tags over time: .png, .svg, .pdf.")
+@picture_option
 @click.option(
     "--combine",
-    type=click.Choice(["mean", "max"]),
+    type=choice(["mean", "max"]),
     default="mean",
     show_default=True,
     help="How windows make the piece's score.",
@@ -64,7 +67,7 @@ SUFFIXES: dict[str, FormName] = {".json": "json", ".jsonl": "json-lines", ".csv"
 )
 @click.option("--json-lines", is_flag=True, help="Print a line of JSON a file, as soon as it is done.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print a row a file, as soon as it is done; a column a tag.")
-@click.option("--output", type=AnyPath, metavar="FILE", help="Write it there: .json, .jsonl, .csv or .txt.")
+@output_option("Write it there: .json, .jsonl, .csv or .txt.")
 @config_options
 @json_option
 @verbosity_options
@@ -102,17 +105,16 @@ def tag(
             raise ConfigError(f"--picture {picture}: one picture, but {what}; tag them one by one")
         check_picture(picture)
     found = AudioFiles.count(files)
-    is_quiet = logging.getLogger().level >= logging.ERROR
-    if found.folders and not is_quiet:
+    if found.folders and not is_quiet():
         _tell(f"{', '.join(shorten_name(folder, PATH_WIDTH) for folder in found.folders)}: {found.describe()}")
     tagger = load(checkpoint, config=config)
     used = describe_checkpoint(checkpoint, tagger.listener.checkpoint)
     is_exported = checkpoint.suffix in (".onnx", ".mindir") and checkpoint.is_file()  # then the card names it
-    if form_name == "text" and not (is_exported or is_quiet):
+    if form_name == "text" and not (is_exported or is_quiet()):
         _tell(f"checkpoint: {used}")
     about = {"checkpoint": str(checkpoint), "used": used, "left_out": dict(found.left_out)}
     asked = Asked(tagger.listener, top, timeline, combine, about)
-    progress = _Progress(found.num_files, is_shown=sys.stderr.isatty() and not is_quiet)
+    progress = _Progress(found.num_files, is_shown=sys.stderr.isatty() and not is_quiet())
     tagged = tagger.tag_many(found, window_s=window_s, hop_s=hop_s, combine=combine, say=progress.say)
     empty = [Untagged(folder, "a folder without audio files") for folder in found.empty]
     unread = [Untagged(folder, reason) for folder, reason in found.unread]

@@ -7,20 +7,17 @@ from pathlib import Path
 
 import click
 
-from fcn4dist.cli.options import AnyPath
+from fcn4dist.cli.options import Run, choice, verbosity_options
 from fcn4dist.errors import ConfigError
+
+TRACKERS = ("tensorboard", "mlflow", "swanlab", "wandb")
 
 
 @click.command()
-@click.argument("run", type=AnyPath)
-@click.option(
-    "--to",
-    "tracker",
-    required=True,
-    type=click.Choice(["tensorboard", "mlflow", "swanlab", "wandb"], case_sensitive=False),
-    help="Where to.",
-)
+@click.argument("run", type=Run)
+@click.option("--to", "tracker", required=True, type=choice(TRACKERS), help="Where to.")
 @click.option("--follow", is_flag=True, hidden=True, help="The run's own launcher asks, by the pipe to stdin.")
+@verbosity_options
 def track(run: Path, tracker: str, follow: bool) -> None:
     """Send RUN to a tracker: what it does not have yet, as the same run there.
 
@@ -36,7 +33,8 @@ def track(run: Path, tracker: str, follow: bool) -> None:
 
 
 @click.command()
-@click.argument("run", type=AnyPath)
+@click.argument("run", type=Run)
+@verbosity_options
 def tensorboard(run: Path) -> None:
     """Write the event files of RUN into RUN/tensorboard, for `tensorboard --logdir RUN`.
 

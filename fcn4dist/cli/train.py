@@ -14,7 +14,7 @@ from fcn4dist.cli.options import (
     data_option,
     demo_option,
     device_target_option,
-    force_option,
+    force_resume_option,
     is_demo,
     resume_option,
     run_dir_option,
@@ -26,11 +26,11 @@ from fcn4dist.config import RunConfig
 
 @click.command()
 @device_target_option
-@data_option
+@data_option("data.records_dir")
 @demo_option
 @run_dir_option
 @resume_option
-@force_option
+@force_resume_option
 @config_options
 @verbosity_options
 @click.pass_context

@@ -11,11 +11,12 @@ import click
 
 from fcn4dist.cli.launch import apply_options
 from fcn4dist.cli.options import (
-    FilePath,
     config_options,
     data_option,
     device_target_option,
+    force_option,
     json_option,
+    output_option,
     verbosity_options,
 )
 from fcn4dist.config import RunConfig
@@ -24,7 +25,7 @@ from fcn4dist.errors import ConfigError
 
 @click.command()
 @device_target_option
-@data_option
+@data_option("data.records_dir")
 @click.option("--amp", "levels", metavar="LEVELS", default="O0,O2", help="AMP levels to try.  [default: O0,O2]")
 @click.option(
     "--batch", "batches", metavar="N,N,...", help="Clips at once.  [default: a rank's clips, a half, a quarter]"
@@ -39,8 +40,8 @@ from fcn4dist.errors import ConfigError
 @click.option(
     "--limit", type=click.FloatRange(1), default=1800.0, metavar="S", help="For one form in all.  [default: 1800]"
 )
-@click.option("--output", type=FilePath, metavar="FILE", help="Write the config in the fastest form.")
-@click.option("--force", is_flag=True, help="Replace --output.")
+@output_option("Write the config in the fastest form.")
+@force_option("replace the file of --output")
 @json_option
 @config_options
 @verbosity_options

@@ -6,7 +6,6 @@ exist is an error with a suggestion.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from fcn4dist.config.keys import find_key, suggest
 from fcn4dist.config.schema import RunConfig
 from fcn4dist.errors import ConfigError
 
@@ -61,7 +61,9 @@ def parse_override(text: str) -> tuple[tuple[str, str], Any]:
     key, equals, raw = text.partition("=")
     section, dot, name = key.strip().partition(".")
     if not (equals and dot and section and name):
-        raise ConfigError(f"--set {text}: expected section.key=value, for example train.lr=0.001")
+        meant = find_key(key.strip())
+        hint = f"; did you mean {meant}?" if meant else ", for example train.lr=0.001"
+        raise ConfigError(f"--set {text}: expected section.key=value{hint}")
     try:
         value = yaml.safe_load(raw)
     except yaml.YAMLError as error:
@@ -107,24 +109,17 @@ def _explain(error: ValidationError, where: str, origin: Mapping[str, str]) -> l
     lines = []
     for item in error.errors():
         path = [str(part) for part in item["loc"]]
-        key = ".".join(path[:2])
-        place = f"{origin.get(key, where)}: {'.'.join(path)}: " if path else f"{where}: "
         if item["type"] == "extra_forbidden":
-            lines.append(place + "unknown key" + _suggestion(path))
+            inside = item["input"] if len(path) == 1 and isinstance(item["input"], dict) else {}
+            for own in [[*path, str(key)] for key in inside] or [path]:  # the keys of a section that does not exist
+                lines.append(f"{_place(own, where, origin)}unknown key{suggest(own)}")
         else:
             message = item["msg"].removeprefix("Value error, ")
             found = "" if item["type"] == "value_error" else f", found {item['input']!r}"
-            lines.append(f"{place}{message[0].lower()}{message[1:]}{found}")
+            lines.append(f"{_place(path, where, origin)}{message[0].lower()}{message[1:]}{found}")
     return list(dict.fromkeys(lines))
 
 
-def _suggestion(path: list[str]) -> str:
-    sections = {name: field.annotation for name, field in RunConfig.model_fields.items()}
-    if len(path) == 1:
-        near = difflib.get_close_matches(path[0], sections, n=1)
-        return f"; did you mean {near[0]}?" if near else f"; sections are {', '.join(sections)}"
-    keys = {f"{s}.{k}": k for s, t in sections.items() for k in t.model_fields}  # type: ignore[union-attr]
-    here = [full for full in keys if full.startswith(path[0] + ".")]
-    elsewhere = [full for full, k in keys.items() if k == path[1]]
-    near = elsewhere or difflib.get_close_matches(".".join(path[:2]), here, n=1, cutoff=0.75)
-    return f"; did you mean {near[0]}?" if near else f"; {path[0]} has {', '.join(keys[full] for full in here)}"
+def _place(path: list[str], where: str, origin: Mapping[str, str]) -> str:
+    """Return where a key was given and its name, for the beginning of a line."""
+    return f"{origin.get('.'.join(path[:2]), where)}: {'.'.join(path)}: " if path else f"{where}: "

@@ -10,7 +10,8 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from types import UnionType
+from typing import Annotated, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -23,37 +24,90 @@ AnnotationFormat = Literal[
     "table", "mtg-jamendo", "msd", "fma", "gtzan", "openmic", "nsynth", "fsd50k", "esc50", "audioset"
 ]
 
+
+def list_names(annotation: object) -> tuple[str, ...]:
+    """Return the names that a key of this type may have; none where it takes other text or paths, too."""
+    if get_origin(annotation) is Literal:
+        return tuple(name for name in get_args(annotation) if isinstance(name, str))
+    parts = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ()
+    if any(part in (str, Path) for part in parts):
+        return ()
+    return tuple(name for part in parts for name in list_names(part))
+
+
 MOST_PROFILED = 100  # steps: a trace of one has 0.1 MB (CPU) to some 10 MB, and viewers load it whole
 
 
 class Section(BaseModel):
-    """A section of the config: unknown keys are refused, values do not change after loading."""
+    """A section of the config: unknown keys are refused, values do not change after loading.
+
+    Where a key has names to choose from, their case does not matter: `device_target: cpu` is CPU.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_in_any_case(cls, values: object) -> object:
+        if not isinstance(values, dict):
+            return values
+        return {key: cls._spelled(key, value) for key, value in values.items()}
+
+    @classmethod
+    def _spelled(cls, key: object, value: object) -> object:
+        """Return `value` as its key spells it, where the key has names and no other text to choose from."""
+        if not isinstance(value, str) or not isinstance(key, str) or key not in cls.model_fields:
+            return value
+        spellings = {name.lower(): name for name in list_names(cls.model_fields[key].annotation)}
+        return spellings.get(value.lower(), value)
 
 
 class DataConfig(Section):
     """Where the audio and its tags are, and how clips become shards."""
 
-    audio_dir: Path | None = None
-    npy_dir: Path | None = None  # instead of audio_dir: log-mel spectrograms as .npy, as ModelZoo's get_npy leaves them
-    annotations: Path | None = None
-    format: AnnotationFormat | Literal["auto"] = "auto"  # of the annotations; auto: as their own header says
-    path_template: str | None = None  # a clip's audio under audio_dir, where the annotations do not say: "{id}.wav"
-    path_map: Path | None = None  # or a table of two columns, id and path
+    audio_dir: Path | None = Field(None, description="Folder that the clips' paths start from")
+    npy_dir: Path | None = Field(
+        None,
+        description="Instead of audio_dir: folder of log-mel spectrograms as .npy, as ModelZoo's get_npy leaves them",
+    )
+    annotations: Path | None = Field(
+        None, description="Annotations of the clips: a table, or the file or folder of a known set"
+    )
+    format: AnnotationFormat | Literal["auto"] = Field(
+        "auto", description="Format of the annotations; auto: as their own header says"
+    )
+    path_template: str | None = Field(
+        None, description="A clip's audio under audio_dir, where the annotations do not say: '{id}.wav'"
+    )
+    path_map: Path | None = Field(None, description="Or a table of two columns, id and path")
     tags: PositiveInt | Literal["all"] | list[str] | Path = Field(
-        default=50, union_mode="left_to_right"
-    )  # k most frequent, all, a list, or a file
-    records_dir: Path | None = None  # the prepared data set; ModelZoo's mr_path
-    num_consumer: Annotated[int, Field(gt=0, le=1000)] | None = None  # shards a split; none: 4, or more of about 256 MB
-    synonyms: Path | None = None  # groups of tags to merge before `tags` is applied: configs/mtt_synonyms.txt
-    split: str = "folder-12-1-3"
-    clean: bool = False  # leave out clips that have none of the tags; the split's name then ends in -clean
-    seed: int = 1  # of the random splits
-    feature_dtype: Literal["float32", "float16"] = "float32"
-    max_skipped_fraction: Annotated[float, Field(ge=0, le=1)] = 0.01
-    num_workers: NotNegativeInt = 0  # processes of `prepare`; 0: one a core
-    verify: Literal["digest", "size"] = "size"  # how shards are checked before training
+        50, union_mode="left_to_right", description="The k most frequent tags, all, a list, or a file of them"
+    )
+    records_dir: Path | None = Field(None, description="The prepared data set; ModelZoo's mr_path")
+    num_consumer: Annotated[int, Field(gt=0, le=1000)] | None = Field(
+        None, description="Shards of each part; null: 4, or more of about 256 MB"
+    )
+    synonyms: Path | None = Field(
+        None, description="File of groups of tags to merge before `tags` is applied: configs/mtt_synonyms.txt"
+    )
+    split: str = Field(
+        "folder-12-1-3",
+        description="Which clips train, validate and test: a rule, the format's own (official), folds, or a file",
+    )
+    clean: bool = Field(
+        False, description="Leave out clips that have none of the tags; the split's name then ends in -clean"
+    )
+    seed: int = Field(1, description="Of the random splits")
+    feature_dtype: Literal["float32", "float16"] = Field(
+        "float32", description="How features are stored; float16 halves the shards"
+    )
+    max_skipped_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.01, description="Most clips that may be unusable, as a fraction of all, before prepare fails"
+    )
+    num_workers: NotNegativeInt = Field(0, description="Processes of `prepare`; 0: one a core")
+    verify: Literal["digest", "size"] = Field(
+        "size", description="How shards are checked before training: their size, or their digest too, which reads them"
+    )
 
     @property
     def source_dir(self) -> Path | None:
@@ -62,7 +116,7 @@ class DataConfig(Section):
 
     @property
     def source_suffix(self) -> str | None:
-        """What the files there end in, in place of mp3_path's own; none: as mp3_path says."""
+        """What the files there end in, in place of mp3_path's own; null: as mp3_path says."""
         return None if self.npy_dir is None else ".npy"
 
     @field_validator("split")
@@ -103,13 +157,17 @@ class DataConfig(Section):
 class MelConfig(Section):
     """The log-mel spectrogram of Choi et al. (2016); frames are centred, the clip is cropped or padded around its middle."""
 
-    sample_rate_hz: PositiveInt = 12_000
-    n_fft: PositiveInt = 512
-    hop_samples: PositiveInt = 256
-    n_mels: PositiveInt = 96
-    clip_s: PositiveFloat = 29.12  # what the network hears at once
-    stored_s: PositiveFloat | None = None  # kept of a longer piece, for other crops and windows; none: clip_s
-    db: Literal["amplitude", "power"] = "amplitude"  # 20 log10 or 10 log10 of the power mel: see data/mel.py
+    sample_rate_hz: PositiveInt = Field(12_000, description="Audio is resampled to this rate, in Hz")
+    n_fft: PositiveInt = Field(512, description="Samples of a Fourier window")
+    hop_samples: PositiveInt = Field(256, description="Samples from frame to frame")
+    n_mels: PositiveInt = Field(96, description="Mel bands")
+    clip_s: PositiveFloat = Field(29.12, description="What the network hears at once, in seconds")
+    stored_s: PositiveFloat | None = Field(
+        None, description="Seconds kept of a longer piece, for other crops and windows; null: clip_s"
+    )
+    db: Literal["amplitude", "power"] = Field(
+        "amplitude", description="Decibels: 20 log10 (amplitude) or 10 log10 (power) of the power mel"
+    )
 
     @model_validator(mode="after")
     def _stores_a_clip(self) -> MelConfig:
@@ -141,22 +199,34 @@ class MelConfig(Section):
 class AugmentConfig(Section):
     """How training varies what it hears; every choice is a function of (seed, epoch, clip)."""
 
-    crop: Literal["middle", "random"] = "middle"  # of what is stored: mel.stored_s
-    time_masks: NotNegativeInt = 0  # stretches of a clip that are blanked
-    time_mask_frames: PositiveInt = 64  # the longest of them
-    frequency_masks: NotNegativeInt = 0  # groups of neighbouring mel bands that are blanked
-    frequency_mask_bins: PositiveInt = 12  # the widest of them
-    mixup: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0  # shares are drawn from Beta(mixup, mixup)
+    crop: Literal["middle", "random"] = Field(
+        "middle", description="Which clip of what is stored (mel.stored_s) training hears"
+    )
+    time_masks: NotNegativeInt = Field(0, description="Stretches of a clip that are blanked")
+    time_mask_frames: PositiveInt = Field(64, description="The longest of them, in frames")
+    frequency_masks: NotNegativeInt = Field(0, description="Groups of neighbouring mel bands that are blanked")
+    frequency_mask_bins: PositiveInt = Field(12, description="The widest of them, in mel bands")
+    mixup: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        0.0, description="Mix pairs of clips, in shares from Beta(mixup, mixup); 0: not"
+    )
 
 
 class ModelConfig(Section):
     """FCN-4: four convolutions, pooled after each of the first three, then the maximum over what is left."""
 
-    channels: list[PositiveInt] = [128, 384, 768, 2048]
-    pools: list[tuple[PositiveInt, PositiveInt]] = [(2, 4), (4, 5), (3, 8)]  # (mel bands, frames)
-    input_norm: Literal["none", "batch"] = "none"  # batch: a scale and shift a mel band, learned
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # of the values before the last layer, in training only
-    first_block: Literal["auto", "plain", "pooled"] = "auto"  # pooled: pool before batch norm, in training only
+    channels: list[PositiveInt] = Field([128, 384, 768, 2048], description="Channels of the four convolutions")
+    pools: list[tuple[PositiveInt, PositiveInt]] = Field(
+        [(2, 4), (4, 5), (3, 8)], description="Pooling after each of the first three, as [mel bands, frames]"
+    )
+    input_norm: Literal["none", "batch"] = Field(
+        "none", description="batch: a scale and a shift for each mel band, learned"
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="Share of the values before the last layer that is dropped, in training only"
+    )
+    first_block: Literal["auto", "plain", "pooled"] = Field(
+        "auto", description="pooled: pool before batch norm, in training only; the same numbers, faster on CPU"
+    )
 
     @field_validator("channels")
     @classmethod
@@ -191,29 +261,55 @@ class ModelConfig(Section):
 class TrainConfig(Section):
     """The optimisation."""
 
-    epochs: PositiveInt = 10
-    max_steps: PositiveInt | None = None  # stop after so many steps in all
-    global_batch: PositiveInt | None = None  # clips a step over all ranks; none: 32 a rank
-    device_batch: PositiveInt | None = None  # most clips a device takes at once; gradients accumulate over the rest
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"  # adamw decays weights beside the gradient; sgd is Nesterov's
-    lr: PositiveFloat = 0.0005
-    momentum: Annotated[float, Field(gt=0, lt=1)] = 0.9  # of sgd
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0  # not of biases and norms
-    clip_norm: PositiveFloat | None = None  # the largest norm of all gradients together; larger ones are scaled down
-    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None  # of a moving average of the weights, then evaluated
-    schedule: Literal["constant", "cosine", "plateau"] = "constant"
-    warmup_steps: NotNegativeInt = 0  # linear, before any schedule
-    plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.2  # of the rate, once validation stands still
-    plateau_patience: PositiveInt = 3  # epochs without a better validation ROC-AUC before that
-    early_stop_epochs: PositiveInt | None = None  # end the run after so many epochs without a better validation ROC-AUC
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
-    amp: Literal["O0", "O2", "O3", "auto"] = "O0"
-    amp_dtype: Literal["float16", "bfloat16"] = "float16"  # of amp; bfloat16 needs a 910B or later
-    loss_scale: PositiveFloat | Literal["dynamic"] = 1024.0
-    max_overflows: PositiveInt = 1000  # overflows in a row before the run ends as failed
-    max_diverged_steps: PositiveInt = 100  # steps in a row with an exploding or no loss, likewise
-    init_from: Path | None = None  # weights to start from: a checkpoint of ours or of ModelZoo
-    freeze_batch_norm: bool = False  # use the stored statistics in training too: fine-tuning on small batches
+    epochs: PositiveInt = Field(10, description="Passes over the training clips")
+    max_steps: PositiveInt | None = Field(None, description="Stop after so many steps in all")
+    global_batch: PositiveInt | None = Field(None, description="Clips of a step over all ranks; null: 32 a rank")
+    device_batch: PositiveInt | None = Field(
+        None, description="Most clips that a device takes at once; gradients accumulate over the rest"
+    )
+    optimizer: Literal["adam", "adamw", "sgd"] = Field(
+        "adam", description="adamw decays weights beside the gradient; sgd is Nesterov's"
+    )
+    lr: PositiveFloat = Field(0.0005, description="Learning rate")
+    momentum: Annotated[float, Field(gt=0, lt=1)] = Field(0.9, description="Of sgd")
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        0.0, description="Decay of the weights, not of biases and norms"
+    )
+    clip_norm: PositiveFloat | None = Field(
+        None, description="Largest norm of all gradients together; larger ones are scaled down"
+    )
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="Decay of a moving average of the weights, which is then evaluated and exported"
+    )
+    schedule: Literal["constant", "cosine", "plateau"] = Field(
+        "constant", description="What the learning rate does over the run"
+    )
+    warmup_steps: NotNegativeInt = Field(0, description="Steps of linear warm-up, before any schedule")
+    plateau_factor: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.2, description="What plateau multiplies the rate by, once validation stands still"
+    )
+    plateau_patience: PositiveInt = Field(3, description="Epochs without a better validation ROC-AUC before that")
+    early_stop_epochs: PositiveInt | None = Field(
+        None, description="End the run after so many epochs without a better validation ROC-AUC"
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(
+        1, description="Of the weights, the order of clips, crops and masks"
+    )
+    amp: Literal["O0", "O2", "O3", "auto"] = Field(
+        "O0", description="MindSpore's level of mixed precision: O0 is float32; O2, O3 and auto use amp_dtype"
+    )
+    amp_dtype: Literal["float16", "bfloat16"] = Field("float16", description="Of amp; bfloat16 needs a 910B or later")
+    loss_scale: PositiveFloat | Literal["dynamic"] = Field(
+        1024.0, description="Loss scale under mixed precision: fixed, or dynamic"
+    )
+    max_overflows: PositiveInt = Field(1000, description="Overflows in a row before the run ends as failed")
+    max_diverged_steps: PositiveInt = Field(
+        100, description="Steps in a row with an exploding or no loss before the run ends as failed"
+    )
+    init_from: Path | None = Field(None, description="Weights to start from: a checkpoint of ours or of ModelZoo")
+    freeze_batch_norm: bool = Field(
+        False, description="Use the stored statistics in training too: fine-tuning on small batches"
+    )
 
     @model_validator(mode="after")
     def _half_precision_is_used(self) -> TrainConfig:
@@ -225,21 +321,29 @@ class TrainConfig(Section):
 class CheckpointConfig(Section):
     """When checkpoints are written and how many are kept beside the best one."""
 
-    every_steps: PositiveInt = 2000
-    keep: PositiveInt = 10
-    prefix: str = "MusicTagger"  # the model's name inside state.json and in exported files
-    on_error: Literal["stop", "continue"] = "stop"  # when one cannot be written (a full disk): end the run, or warn
-    format: Literal["ckpt", "safetensors"] = "safetensors"  # MindSpore 2.10 may refuse a good .ckpt: docs/lab/log.md
+    every_steps: PositiveInt = Field(
+        2000, description="Steps from checkpoint to checkpoint; each evaluated epoch has one, too"
+    )
+    keep: PositiveInt = Field(2, description="How many of the last checkpoints are kept, beside the best one")
+    prefix: str = Field("MusicTagger", description="The model's name inside state.json and in exported files")
+    on_error: Literal["stop", "continue"] = Field(
+        "stop", description="When one cannot be written (a full disk): end the run, or warn and go on"
+    )
+    format: Literal["ckpt", "safetensors"] = Field(
+        "safetensors", description="File format of the weights; MindSpore 2.10 may refuse a good .ckpt"
+    )
 
 
 class EvaluateConfig(Section):
     """The evaluation by rank 0."""
 
-    every_epochs: PositiveInt = 1
-    split: Literal["train", "val", "test"] = "val"
-    batch: PositiveInt = 16  # clips a forward pass on each rank; the last one is padded, padding never counts
-    num_resamples: NotNegativeInt = 2000  # bootstrap resamples of the intervals; 0: no intervals
-    seed: NotNegativeInt = 0  # of the resamples
+    every_epochs: PositiveInt = Field(1, description="Epochs from evaluation to evaluation")
+    split: Literal["train", "val", "test"] = Field("val", description="Part that is scored")
+    batch: PositiveInt = Field(
+        16, description="Clips of a forward pass on each rank; the last one is padded, padding never counts"
+    )
+    num_resamples: NotNegativeInt = Field(2000, description="Bootstrap resamples of the intervals; 0: no intervals")
+    seed: NotNegativeInt = Field(0, description="Of the resamples")
 
 
 @dataclass(frozen=True)
@@ -256,21 +360,47 @@ class StepRange:
 class LaunchConfig(Section):
     """The job."""
 
-    device_target: Literal["auto", "Ascend", "CPU"] = "auto"
-    devices: PositiveInt = 1  # workers on this host
-    deterministic: bool = False  # on Ascend: the same bits from the same steps, more slowly; on CPU it is always so
-    bind_cores: bool = True  # divide the cores among the ranks and pin each rank to its own (CPU only)
-    collective_timeout_s: PositiveInt = 1800  # how late a rank may be to a collective before all fail
-    hccl_connect_timeout_s: Annotated[int, Field(ge=120, le=7200)] = 600  # for NPUs to reach each other; HCCL's range
-    join_timeout_s: PositiveFloat = 600.0  # how long the hosts of a job wait for each other
-    peer_timeout_s: Annotated[float, Field(ge=2)] = 10.0  # without a word of another host before it counts as gone
-    grace_s: PositiveFloat = 30.0  # for the current step and its checkpoint when a signal ends the job
-    max_restarts: NotNegativeInt = 0  # how often a failed job starts again, from its newest checkpoint
-    track: Literal["none", "tensorboard", "mlflow", "swanlab", "wandb"] = "none"  # who shows the run; an extra each
-    tensorboard: bool = False  # the same as track: tensorboard, or beside another one
-    stall_timeout_s: PositiveFloat = 600.0  # without a step on any rank before the job counts as failed
-    phase_timeout_s: PositiveFloat = 3600.0  # for starting, compiling, one evaluation and the last checkpoint
-    profile_steps: str | None = None  # "10-15": MindSpore's profiler around these steps, on every rank
+    device_target: Literal["auto", "Ascend", "CPU"] = Field(
+        "auto", description="Where training runs; auto: Ascend where it is found, else CPU"
+    )
+    devices: PositiveInt = Field(1, description="Workers on this host, one a device")
+    deterministic: bool = Field(
+        False, description="On Ascend: the same bits from the same steps, more slowly; on CPU it is always so"
+    )
+    bind_cores: bool = Field(
+        True, description="Divide the cores among the ranks and pin each rank to its own (CPU only)"
+    )
+    collective_timeout_s: PositiveInt = Field(
+        1800, description="How late a rank may be to a collective before all fail, in seconds"
+    )
+    hccl_connect_timeout_s: Annotated[int, Field(ge=120, le=7200)] = Field(
+        600, description="For NPUs to reach each other, in seconds; HCCL's range"
+    )
+    join_timeout_s: PositiveFloat = Field(
+        600.0, description="How long the hosts of a job wait for each other, in seconds"
+    )
+    peer_timeout_s: Annotated[float, Field(ge=2)] = Field(
+        10.0, description="Seconds without a word of another host before it counts as gone"
+    )
+    grace_s: PositiveFloat = Field(
+        30.0, description="Seconds for the current step and its checkpoint when a signal ends the job"
+    )
+    max_restarts: NotNegativeInt = Field(
+        0, description="How often a failed job starts again, from its newest checkpoint"
+    )
+    track: Literal["none", "tensorboard", "mlflow", "swanlab", "wandb"] = Field(
+        "none", description="Who shows the run as it goes on; each needs the extra of its name"
+    )
+    tensorboard: bool = Field(False, description="The same as track: tensorboard, or beside another one")
+    stall_timeout_s: PositiveFloat = Field(
+        600.0, description="Seconds without a step on any rank before the job counts as failed"
+    )
+    phase_timeout_s: PositiveFloat = Field(
+        3600.0, description="Seconds for starting, compiling, one evaluation and the last checkpoint"
+    )
+    profile_steps: str | None = Field(
+        None, description="'10-15': MindSpore's profiler around these steps, on every rank"
+    )
 
     @field_validator("profile_steps", mode="before")
     @classmethod

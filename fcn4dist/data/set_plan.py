@@ -59,9 +59,7 @@ def plan_data_set(config: RunConfig, unusable: Sequence[LedgerClip] = ()) -> Dat
     tags, a split or a folder that cannot be used, and where more files are missing than data.max_skipped_fraction allows.
     """
     data = config.data
-    check_source(
-        override_config(config, data={"records_dir": None})
-    )  # what is prepared from; records_dir is where it goes
+    check_source(override_config(config, data={"records_dir": None}), is_preparing=True)  # records_dir: where it goes
     if data.records_dir is None:
         raise ConfigError("data.records_dir: not given; set it in the config or with --output")
     annotations, synonyms = load_chosen_annotations(data)

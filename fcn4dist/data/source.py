@@ -14,14 +14,19 @@ NOT_NAMED = (
     "no data named: give --data DIR, or data.audio_dir and data.annotations; or --demo for the embedded demo set"
 )
 
+NOTHING_TO_PREPARE = "no audio named: give --audio-dir DIR (or --npy-dir DIR) and --annotations PLACE"
+OPTIONS = {"data.audio_dir": "--audio-dir DIR (or --npy-dir DIR)", "data.annotations": "--annotations PLACE"}
+
 
 def says_nothing_of_data(config: RunConfig) -> bool:
     """Return whether no key of `data` or `model` was given, so that a run without a config file may be the demo."""
     return not (config.data.model_fields_set or config.model.model_fields_set)
 
 
-def check_source(config: RunConfig, *, demo: bool = False, num_hosts: int = 1) -> Source:
+def check_source(config: RunConfig, *, demo: bool = False, num_hosts: int = 1, is_preparing: bool = False) -> Source:
     """Return what the config trains on; `demo`: the embedded demo set, since the user asked for it or gave nothing at all.
+
+    `is_preparing`: messages name the options of `prepare`, which has no --data and no --demo.
 
     Every command asks this, so that none calls ready what another refuses. Raises ConfigError where no data is named, half of
     it, or the demo's and another; DataError where what is named is not there.
@@ -33,13 +38,14 @@ def check_source(config: RunConfig, *, demo: bool = False, num_hosts: int = 1) -
             raise ConfigError(f"--demo: data.{named[0]} names {getattr(data, named[0])}; leave one of the two out")
         return "demo"
     if not named:
-        raise ConfigError(NOT_NAMED)
+        raise ConfigError(NOTHING_TO_PREPARE if is_preparing else NOT_NAMED)
     if data.records_dir is not None:
         check_set_folder(data.records_dir)
         return "shards"
     if data.source_dir is None or data.annotations is None:
         missing = "data.audio_dir" if data.source_dir is None else "data.annotations"
-        raise ConfigError(f"{missing}: not set; audio needs data.audio_dir and data.annotations; or use --data DIR")
+        other = f"give {OPTIONS[missing]}" if is_preparing else "or use --data DIR"
+        raise ConfigError(f"{missing}: not set; audio needs data.audio_dir and data.annotations; {other}")
     if num_hosts > 1:
         raise ConfigError(
             "data.records_dir: not set; over several hosts run `fcn4dist prepare` once, and name its folder on all"

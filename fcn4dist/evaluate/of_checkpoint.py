@@ -6,9 +6,9 @@ import contextlib
 import logging
 from pathlib import Path
 
-from fcn4dist.config import EvaluateConfig, RunConfig
+from fcn4dist.config import EvaluateConfig, MelConfig, RunConfig
 from fcn4dist.data.dataset import DataSet, open_dataset
-from fcn4dist.errors import CheckpointError, DataError
+from fcn4dist.errors import CheckpointError, DataError, quoted
 from fcn4dist.evaluate.document import Evaluation, TrainedOn
 from fcn4dist.evaluate.evaluation import evaluate_network
 from fcn4dist.evaluate.thresholds import Thresholds, load_thresholds
@@ -40,8 +40,8 @@ def evaluate_checkpoint(
     data.check_part(split_name, "evaluate.split")
     data.check(config.data.verify, (split_name, "val"))
     if data.mel is not None:
-        check_fits(model.path, card.tags, list(data.tags), "tags")
-        check_fits(model.path, card.mel.model_dump(), data.mel.model_dump(), "mel")
+        check_tags(model.path, card.tags, list(data.tags))
+        check_mel(model.path, card.mel, data.mel)
     thresholds = None if thresholds_file is None else load_thresholds(thresholds_file, tags)
     split = data.split(split_name)
     network = model.build_network()
@@ -69,10 +69,39 @@ def find_thresholds(folder: Path, data: DataSet, tags: tuple[str, ...]) -> Thres
     return None
 
 
-def check_fits(folder: Path, trained: object, found: object, what: str) -> None:
-    """Raise CheckpointError when the data set's tags or mel are not those that the network was trained with."""
-    if trained != found:
-        raise CheckpointError(f"{folder}: trained with {what} {trained}; the data set has {found}")
+def check_tags(folder: Path, trained: list[str], found: list[str]) -> None:
+    """Raise CheckpointError when the data set's tags are not those that the network was trained with, in their order."""
+    if trained == found:
+        return
+    differing = {
+        "without": [tag for tag in trained if tag not in found],
+        "with": [tag for tag in found if tag not in trained],
+    }
+    words = [f"{how} {_list_some(tags)}" for how, tags in differing.items() if tags] or ["in another order"]
+    raise CheckpointError(
+        f"{folder}: trained with {len(trained)} tags; the data set has {len(found)}, {', and '.join(words)}; expected the same "
+        "tags in the same order: prepare with data.tags as in the run's config.yaml"
+    )
+
+
+def check_mel(folder: Path, trained: MelConfig, found: MelConfig) -> None:
+    """Raise CheckpointError when the data set's spectrograms are not of the kind that the network was trained with."""
+    ours, theirs = trained.model_dump(), found.model_dump()
+    keys = [key for key in ours if ours[key] != theirs[key]]
+    if keys:
+        trained_with, has = (", ".join(f"{key} {_say(mel[key])}" for key in keys) for mel in (ours, theirs))
+        options = " ".join(f"--set mel.{key}={'null' if ours[key] is None else ours[key]}" for key in keys)
+        raise CheckpointError(
+            f"{folder}: trained with mel {trained_with}; the data set has {has}; prepare one with {options}"
+        )
+
+
+def _say(value: object) -> str:
+    return "none" if value is None else str(value)
+
+
+def _list_some(tags: list[str], most: int = 5) -> str:
+    return ", ".join(map(quoted, tags[:most])) + (f" and {len(tags) - most} more" if len(tags) > most else "")
 
 
 def _choose_on_val(network: FCN4, data: DataSet, config: EvaluateConfig, trained_on: TrainedOn) -> Thresholds | None:

@@ -16,18 +16,13 @@ from fcn4dist.errors import CheckpointError, DataError, UserError
 from fcn4dist.evaluate.thresholds import reliable_thresholds
 from fcn4dist.export.card import SplitCard
 from fcn4dist.model.trained import TrainedModel
+from fcn4dist.run.best import run_of
 from fcn4dist.run.figures import Figures
 from fcn4dist.run.folder import RunDir
 from fcn4dist.train.checkpoint import STATE, State, load_state
 
 logger = logging.getLogger(__name__)
 LINE_KEYS = ("split", "split_name", "split_checksum", "roc_auc_macro", "pr_auc_macro")  # of metrics/evaluations.jsonl
-
-
-def run_of(model: TrainedModel) -> RunDir | None:
-    """Return the run that the checkpoint stands in; none where it was copied elsewhere."""
-    folder = model.path.absolute().parent
-    return RunDir(folder.parent) if folder.name == "checkpoints" else None
 
 
 def state_of(model: TrainedModel) -> State | None:
@@ -51,7 +46,7 @@ def find_evaluation(model: TrainedModel, file: Path | None = None) -> dict[str, 
         if figures.checkpoint not in (None, model.path.name):
             raise CheckpointError(f"{file}: figures of {figures.checkpoint}; expected those of {model.path}")
         return figures.document
-    run = run_of(model)
+    run = run_of(model.path)
     if run is None:
         return None
     for whole in (run.evaluation, run.best_evaluation):
@@ -71,7 +66,7 @@ def load_thresholds(model: TrainedModel, evaluation: dict[str, Any] | None = Non
 
 def find_data(model: TrainedModel) -> Path | None:
     """Return the data set that the checkpoint's run names, if it is there."""
-    run = run_of(model)
+    run = run_of(model.path)
     if run is None or not run.config.is_file():
         return None
     try:

@@ -83,7 +83,7 @@ def _from_hostfile(options: HostOptions, *, imagined: bool) -> Place | None:
     place = Place(
         num_nodes=len(hosts),
         node_rank=rank,
-        master_host=hosts[0].address if imagined else hosts[0].name,
+        master_host=hosts[0].address if imagined or hosts[0].has_address else hosts[0].name,
         master_port=options.master_port or DEFAULT_PORT,
         source=f"--hostfile {file}",
         devices=counts[rank] or None,

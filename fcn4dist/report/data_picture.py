@@ -21,9 +21,9 @@ MOST_LETTERS = 24  # of a tag's name
 def check_picture_file(file: Path) -> None:
     """Raise DataError where the name's ending is no format that is drawn, or its folder is not there."""
     if file.suffix.lower() not in SUFFIXES:
-        raise DataError(f"--output {file}: expected a name that ends in {', '.join(SUFFIXES)}")
+        raise DataError(f"--picture {file}: expected a name that ends in {', '.join(SUFFIXES)}")
     if not file.absolute().parent.is_dir():
-        raise DataError(f"--output {file}: no such folder: {file.absolute().parent}")
+        raise DataError(f"--picture {file}: no such folder: {file.absolute().parent}")
 
 
 def save_data_picture(stats: DataStats, file: Path) -> None:
@@ -47,7 +47,7 @@ def save_data_picture(stats: DataStats, file: Path) -> None:
         try:
             save_atomically(file, lambda opened: figure.savefig(opened, format=suffix, dpi=120, metadata=metadata))
         except OSError as error:
-            raise DataError(f"--output {file}: cannot be written: {error.strerror or error}") from None
+            raise DataError(f"--picture {file}: cannot be written: {error.strerror or error}") from None
 
 
 def _draw_positives(axes: Any, stats: DataStats) -> None:

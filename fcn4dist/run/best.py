@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fcn4dist.errors import CheckpointError
-from fcn4dist.run.checkpoints import STEP_FOLDER, named
+from fcn4dist.run.checkpoints import STATE, STEP_FOLDER, named
 from fcn4dist.run.figures import Figures
 from fcn4dist.run.folder import RunDir
 
@@ -30,6 +30,16 @@ def resolve_checkpoint(path: Path) -> Path:
             if (found := named(folder, pointer)) is not None:
                 return found
     return path
+
+
+def run_of(path: Path) -> RunDir | None:
+    """Return the run of a checkpoint, or the one that `path` is; none where the checkpoint stands in none."""
+    folder = resolve_checkpoint(path).absolute()
+    if folder.is_file() and (folder.parent / STATE).is_file():  # the weights inside a checkpoint folder
+        folder = folder.parent
+    if folder.parent.name == "checkpoints":
+        return RunDir(folder.parent.parent)
+    return RunDir(path) if RunDir(path).config.is_file() else None
 
 
 def describe_checkpoint(given: Path, used: str) -> str:

@@ -5,6 +5,7 @@ Mean and spread over them say what one run cannot: whether the next seed would s
 
 from __future__ import annotations
 
+import contextlib
 import re
 import statistics
 from collections.abc import Mapping, Sequence
@@ -102,6 +103,20 @@ def find_runs(path: Path, depth: int = DEPTH) -> list[Path]:
     """Return `path` where it is a run or anything else, and the runs below where it is a folder of runs, 2 before 10."""
     found = [] if is_run(path) else _runs_below(path, depth)
     return found or [path]
+
+
+def find_newest_first(folder: Path, depth: int = DEPTH) -> list[Path]:
+    """Return the runs below `folder`, those first to which something was written last."""
+    return sorted(_runs_below(folder, depth), key=_written_at, reverse=True)
+
+
+def _written_at(path: Path) -> float:
+    run = RunDir(path)
+    times = [0.0]
+    for file in (run.config, run.metrics(0), run.evaluation, run.events):
+        with contextlib.suppress(OSError):
+            times.append(file.stat().st_mtime)
+    return max(times)
 
 
 def is_run(path: Path) -> bool:

@@ -83,6 +83,7 @@ class Checkpoints:
         self._card = card
         self._config_digest = config_digest
         self._origin = origin or Origin()
+        self._damaged: set[Path] = set()  # they do not count as kept
 
     def save(self, progress: Progress, weights: Sequence[Parameter], optimizer: Sequence[Parameter]) -> Path:
         """Take a snapshot and write it; see `write`."""
@@ -106,6 +107,7 @@ class Checkpoints:
             if evaluated.pop(target.name, None) is not None:  # of the damaged one
                 save_evaluated(self._folder, evaluated)
             temporary.rename(target)
+            self._damaged.discard(target)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         sync_directory(self._folder)
@@ -148,9 +150,16 @@ class Checkpoints:
         """Remove what a killed writer left half-done; call it once, before anything is written."""
         remove_leftovers(self._folder)
 
+    def go_on_from(self, path: Path) -> None:
+        """Take all that is newer than `path` for damaged: it is the newest whole one."""
+        found = list_checkpoints(self._folder)
+        self._damaged = set(found[found.index(path) + 1 :])
+
     def _drop_old(self) -> None:
         kept = {named(self._folder, "best"), named(self._folder, "latest")}
-        for old in list_checkpoints(self._folder)[: -self._config.keep]:
+        found = list_checkpoints(self._folder)
+        oldest = [path for path in found if path not in self._damaged][-self._config.keep :][0]
+        for old in found[: found.index(oldest)]:
             if old not in kept:
                 remove_checkpoint(old)
 

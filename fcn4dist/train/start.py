@@ -93,7 +93,7 @@ def start_run(config: RunConfig, run: RunDir, data: DataSet, rank: Rank, *, resu
     if rank.is_chief:
         checkpoints.clean()
         if resume:
-            progress = _load_newest(run, course, origin, weights, step)
+            progress = _load_newest(run, course, origin, weights, step, checkpoints)
     progress = _share(progress, [*weights, *step.state], rank)
     step.keep_statistics()
     return Start(split, course, card, weights, step, progress, checkpoints)
@@ -122,7 +122,12 @@ def card_of(config: RunConfig, data: DataSet) -> ModelCard:
 
 
 def _load_newest(
-    run: RunDir, course: Course, origin: Origin, weights: Sequence[Parameter], step: TrainStep
+    run: RunDir,
+    course: Course,
+    origin: Origin,
+    weights: Sequence[Parameter],
+    step: TrainStep,
+    checkpoints: Checkpoints,
 ) -> Progress:
     """Load the newest checkpoint that is whole, and return where it stands."""
     path, state, damaged = find_newest(run.checkpoints)
@@ -132,6 +137,7 @@ def _load_newest(
     check_same_clips(state.origin, origin, path)
     load_weights(path, weights)
     load_optimizer(path, step.state)
+    checkpoints.go_on_from(path)
     logger.info("resumed from %s: epoch %d, step %d", path.name, state.progress.epoch + 1, state.progress.step)
     return course.after_resuming(state.progress)
 

@@ -49,6 +49,7 @@ EXPECTED = (
         (["tag", "a.wav", "--checkpoint", "gone"], f"gone: no such file or folder; {EXPECTED}"),
         (["tag", "a.wav", "--checkpoint", "empty"], f"empty: holds no checkpoint; {EXPECTED}"),
         (["tag", "a.wav", "--checkpoint", "odd"], "odd/best: cannot be read: Is a directory; expected the name of"),
+        (["export", "gone", "--output", "m.onnx"], f"gone: no such file or folder; {EXPECTED}"),
         (["export", "--checkpoint", "gone", "--output", "m.onnx"], f"gone: no such file or folder; {EXPECTED}"),
         (["export", "--checkpoint", "gone", "--output", "m.air"], "AIR files are written by CANN, on Ascend alone"),
         (["tensorboard", "empty"], "empty: no run here (no config.yaml); expected the folder of a run"),

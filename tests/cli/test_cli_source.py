@@ -66,9 +66,18 @@ def test_a_bad_config_is_refused_by_all_in_the_same_words(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str], message: str
 ) -> None:
     said = {name: first_line(capsys, *command, *words) for name, command in COMMANDS.items()}
-    said["prepare"] = first_line(capsys, "prepare", "--set", "data.records_dir=out", *words)
+    prepare = first_line(capsys, "prepare", "--set", "data.records_dir=out", *words)
     assert set(said.values()) == {said["launch"]}
     assert message in said["launch"]
+    # prepare refuses the same, but names its own options
+    own = {
+        NO_DATA: "no audio named: give --audio-dir DIR (or --npy-dir DIR) and --annotations PLACE",
+        "data.annotations: not set; audio needs": "; give --annotations PLACE",
+        "data.audio_dir: not set; audio needs": "; give --audio-dir DIR (or --npy-dir DIR)",
+    }
+    assert "--data" not in prepare
+    assert "--demo" not in prepare
+    assert prepare.endswith(own[message]) if message in own else prepare == said["launch"]
     assert list(tmp_path.iterdir()) == []
 
 

@@ -15,6 +15,7 @@ from fcn4dist.config import (
     override_config,
     plan_batches,
 )
+from fcn4dist.config.keys import OTHER_NAMES, list_keys
 from fcn4dist.errors import ConfigError
 
 
@@ -44,7 +45,14 @@ def test_a_dumped_config_reads_back(tmp_path: Path) -> None:
     ("override", "message"),
     [
         ("train.lrr=1", r"train\.lrr: unknown key; did you mean train\.lr\?"),
-        ("trian.lr=1", r"trian: unknown key; did you mean train\?"),
+        ("trian.lr=1", r"--set trian\.lr=1: trian\.lr: unknown key; did you mean train\.lr\?"),
+        ("train.batch_size=8", r"train\.batch_size: unknown key; did you mean train\.global_batch\?"),
+        ("trainer.max_epochs=8", r"trainer\.max_epochs: unknown key; did you mean train\.epochs\?"),
+        ("batch_size=8", r"--set batch_size=8: expected section\.key=value; did you mean train\.global_batch\?"),
+        ("learning-rate=1", r"did you mean train\.lr\?"),
+        ("evaluate.bach=8", r"did you mean evaluate\.batch\?"),
+        ("train.zzz=1", r"train\.zzz: unknown key; train has epochs, max_steps, "),
+        ("zzz.y=1", r"zzz\.y: unknown key; sections are data, mel, "),
         ("model.lr=1", r"did you mean train\.lr\?"),
         ("train.epochs=many", r"--set train\.epochs=many: train\.epochs: .*found 'many'"),
         ("train.epochs=0", r"greater than 0"),
@@ -66,6 +74,9 @@ def test_a_wrong_override_is_one_clear_message(override: str, message: str) -> N
     ("text", "message"),
     [
         ("- a\n- b\n", "expected sections"),
+        ("batch_size: 4\n", r"run.yaml: batch_size: unknown key; did you mean train.global_batch\?"),
+        ("trainer: {precision: 16}\n", r"run.yaml: trainer.precision: unknown key; did you mean train.amp\?"),
+        ("tarin: 4\n", r"run.yaml: tarin: unknown key; did you mean train\?"),
         ("a: [", "not a YAML file"),
         ("train: 3\n", "train"),
         ("\xff\xfe", "run.yaml"),
@@ -78,6 +89,24 @@ def test_a_wrong_file_is_named(tmp_path: Path, text: str, message: str) -> None:
         load_config(file)
     with pytest.raises(ConfigError, match="No such file"):
         load_config(tmp_path / "other.yaml")
+
+
+def test_names_to_choose_from_may_be_in_any_case() -> None:
+    config = load_config(
+        None, ["launch.device_target=cpu", "train.amp=o2", "train.loss_scale=Dynamic", "data.tags=ALL"]
+    )
+    assert (config.launch.device_target, config.train.amp, config.train.loss_scale) == ("CPU", "O2", "dynamic")
+    assert config.data.tags == Path("ALL")  # may be a file
+    with pytest.raises(ConfigError, match="'auto', 'Ascend' or 'CPU', found 'gpu'"):
+        load_config(None, ["launch.device_target=gpu"])
+
+
+def test_names_of_other_programs_lead_to_keys_that_exist() -> None:
+    keys = {f"{section}.{key}" for section, values in RunConfig().model_dump().items() for key in values}
+    assert set(OTHER_NAMES.values()) <= keys
+    assert all(name == name.lower() for name in OTHER_NAMES)
+    assert {key.name for key in list_keys()} == keys
+    assert [key.name for key in list_keys() if not key.description] == []
 
 
 def test_override_config_keeps_the_rest_and_what_was_set() -> None:

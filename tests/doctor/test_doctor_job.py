@@ -132,6 +132,6 @@ def test_the_run_folder_is_tried_and_left_as_it_was(tmp_path: Path) -> None:
 
 def test_the_disk_must_hold_the_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
-    for free, status in ((100 << 30, "ok"), (2 << 30, "warning"), (100 << 20, "error")):
+    for free, status in ((100 << 30, "ok"), (600 << 20, "warning"), (100 << 20, "error")):
         monkeypatch.setattr("shutil.disk_usage", lambda _, free=free: usage(free, 0, free))
         assert check_disk(RunConfig(), tmp_path, 0).status == status

@@ -78,6 +78,13 @@ def test_a_hostfile_finds_this_host_by_its_address_and_allows_unequal_hosts(tmp_
     assert (found.device_ids, found.device_lists) == (None, (None, None))  # slots=N: its first N, whatever their ids
 
 
+def test_a_hostfile_may_give_names_and_addresses(tmp_path: Path) -> None:
+    """Names that nobody looks up: the launchers meet at the address."""
+    found = find_place(hostfile(tmp_path, "first 192.0.2.8 slots=1\nsecond=192.0.2.7 slots=1\n"), {})
+    assert found is not None
+    assert (found.node_rank, found.master_host, found.names) == (1, "192.0.2.8", ("first", "second"))
+
+
 def test_a_hostfile_that_lists_devices_means_their_physical_ids(tmp_path: Path) -> None:
     found = find_place(hostfile(tmp_path, "node8 slots=4\nnode7 devices=6-7\n"), {})
     assert found is not None

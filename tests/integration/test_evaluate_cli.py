@@ -15,7 +15,9 @@ from audio_set import AudioSet, make_audio_set
 from jobs import environment
 from sklearn.metrics import f1_score
 
+from fcn4dist.config import MelConfig
 from fcn4dist.data.manifest import load_manifest
+from fcn4dist.errors import CheckpointError
 
 SPLIT = "random-by-track"  # 76, 10 and 10 clips, each of its own track
 
@@ -34,10 +36,9 @@ class Trained:
         assert done.returncode == 0, done.stderr
         return done.stdout if "--json" in arguments else done.stdout + done.stderr
 
-    def evaluate(self, *arguments: object) -> dict[str, object]:
-        document = self.call(
-            "evaluate", "--checkpoint", self.run, "--json", "--set", "evaluate.num_resamples=200", *arguments
-        )
+    def evaluate(self, *arguments: object, network: Path | None = None) -> dict[str, object]:
+        options = ("--json", "--set", "evaluate.num_resamples=200")
+        document = self.call("evaluate", network or self.run, *options, *arguments)
         return dict(json.loads(document))
 
 
@@ -61,7 +62,7 @@ def test_test_clips_are_decided_by_the_thresholds_of_validation(trained: Trained
     assert best["split_checksum"] == manifest.splits["val"].clip_list_sha256
     assert best["thresholds"]["on_these_clips"] is True
     assert best["trained_on"]["clip_list_sha256"] == manifest.splits["train"].clip_list_sha256
-    found = trained.evaluate("--data", trained.data, "--split", "test", "--output", tmp_path / "out")
+    found = trained.evaluate("--split", "TEST", "--output", tmp_path / "out")  # on the run's own data
     assert found["split_name"] == SPLIT
     assert found["split_checksum"] == manifest.splits["test"].clip_list_sha256
     assert found["thresholds"] == {
@@ -80,9 +81,8 @@ def test_test_clips_are_decided_by_the_thresholds_of_validation(trained: Trained
     # a checkpoint that left its run has val scored first, and comes to the same
     alone = tmp_path / "checkpoint"
     shutil.copytree(trained.run / "checkpoints" / Path(best["checkpoint"]).name, alone / Path(best["checkpoint"]).name)
-    again = trained.evaluate(
-        "--data", trained.data, "--split", "test", "--checkpoint", alone / Path(best["checkpoint"]).name
-    )
+    copy = alone / Path(best["checkpoint"]).name
+    again = trained.evaluate("--data", trained.data, "--split", "test", network=copy)
     assert {**again, "checkpoint": ""} == {**found, "checkpoint": ""}
 
 
@@ -101,3 +101,25 @@ def test_a_run_tells_the_tracks_when_it_is_compared(trained: Trained) -> None:
     assert f"val of {SPLIT} (clip list " in text
     assert "10 tracks, 50 paired resamples of tracks" in text
     assert "the scores are identical" in text
+
+
+def test_a_data_set_of_another_kind_is_refused_with_what_differs() -> None:
+    from fcn4dist.evaluate.of_checkpoint import check_mel, check_tags
+
+    here, mel = Path("step-1"), MelConfig(stored_s=60)
+    with pytest.raises(CheckpointError) as refused:
+        check_mel(here, mel, MelConfig(n_fft=1024))
+    assert str(refused.value) == (
+        "step-1: trained with mel n_fft 512, stored_s 60.0; the data set has n_fft 1024, stored_s none; "
+        "prepare one with --set mel.n_fft=512 --set mel.stored_s=60.0"
+    )
+    for found, words in (
+        (["rock", "jazz"], r"with 3 tags; the data set has 2, without 'pop'; expected"),
+        (["rock", "pop", "folk", "jazz", "soul"], r"the data set has 5, with 'folk', 'soul'; expected"),
+        (["pop", "rock", "jazz"], r"the data set has 3, in another order; expected"),
+        ([*"abcdefg"], r"without 'rock', 'pop', 'jazz', and with 'a', 'b', 'c', 'd', 'e' and 2 more; expected"),
+    ):
+        with pytest.raises(CheckpointError, match=words):
+            check_tags(here, ["rock", "pop", "jazz"], found)
+    check_mel(here, mel, mel)
+    check_tags(here, ["rock"], ["rock"])

@@ -3,6 +3,8 @@ from __future__ import annotations
 import fcntl
 import io
 import json
+import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,8 +14,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
+from fcn4dist.cli.watch import watch
 from fcn4dist.config import format_config, load_config
 from fcn4dist.errors import ConfigError, JobError
 from fcn4dist.files import save_json
@@ -77,6 +81,23 @@ def test_once_prints_how_far_a_run_is(run: RunDir) -> None:
         table = drawn(run, with_ranks=True)
     assert "1.50 GB" in table
     assert table.count("in step 6") == 2
+
+
+def test_without_a_name_it_is_the_run_that_was_written_last(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = run.path.parent
+    (folder / "runs" / "group").mkdir(parents=True)
+    for name in ("group/seed-1", "late"):
+        shutil.copytree(run.path, folder / "runs" / name)
+        for file in (folder / "runs" / name).rglob("*"):
+            os.utime(file, (1000, 1000))
+    monkeypatch.chdir(folder)
+    seed = RunDir(Path("runs/group/seed-1"))
+    os.utime(seed.metrics(0), (2000, 2000))
+    with held(seed):
+        found = CliRunner().invoke(watch, ["--once"])
+    assert found.exit_code == 0
+    assert found.stderr == "watching runs/group/seed-1, the newest run\n"
+    assert "epoch 1  step 5/60" in found.stdout
 
 
 @pytest.mark.parametrize("width", [12, 30, 61, 200])

@@ -20,11 +20,15 @@ def parameters(seed: int, shape: tuple[int, ...] = (3, 4)) -> list[Any]:
     return [ms.Parameter(ms.Tensor(value), name=name) for name, value in values.items()]
 
 
-def save(folder: Path, steps: list[int], keep: int = 10, best: int | None = None, file_format: Any = "ckpt") -> Any:
+def save(
+    folder: Path, steps: list[int], best: int | None = None, file_format: Any = "ckpt", after: str | None = None
+) -> Any:
     from fcn4dist.train.checkpoint import Checkpoints, ModelCard, Progress
 
     card = ModelCard(name="MusicTagger", model=ModelConfig(), mel=MelConfig(), tags=["x"], split_name="s")
-    checkpoints = Checkpoints(folder, CheckpointConfig(keep=keep, format=file_format), card, "digest")
+    checkpoints = Checkpoints(folder, CheckpointConfig(format=file_format), card, "digest")
+    if after is not None:
+        checkpoints.go_on_from(folder / after)
     for step in steps:
         checkpoints.save(Progress(step=step, global_batch=8, seed=1), parameters(step), parameters(step + 1000))
         if step == best:
@@ -49,7 +53,7 @@ def test_what_was_saved_is_loaded(tmp_path: Path, file_format: str) -> None:
 def test_old_ones_go_but_the_best_stays(tmp_path: Path) -> None:
     from fcn4dist.train.checkpoint import list_checkpoints, named
 
-    save(tmp_path, [1, 2, 3, 4, 5], keep=2, best=2)
+    save(tmp_path, [1, 2, 3, 4, 5], best=2)
     assert [path.name[-1] for path in list_checkpoints(tmp_path)] == ["2", "4", "5"]
     assert named(tmp_path, "best") == tmp_path / "step-00000002"
     assert named(tmp_path, "latest") == tmp_path / "step-00000005"
@@ -86,6 +90,20 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(tmp_path: Pat
     path, _, damaged = find_newest(tmp_path)
     assert path.name == "step-00000003"
     assert "step-00000007" in damaged[0]
+
+
+def test_a_damaged_checkpoint_does_not_count_as_kept(tmp_path: Path) -> None:
+    """With two kept, the newest one damaged again must leave one to go on from."""
+    from fcn4dist.train.checkpoint import find_newest, list_checkpoints
+
+    save(tmp_path, [3, 7])
+    (tmp_path / "step-00000007" / "weights.ckpt").unlink()
+    save(tmp_path, [9], after=find_newest(tmp_path)[0].name)
+    (tmp_path / "step-00000009" / "weights.ckpt").unlink()
+    newest = find_newest(tmp_path)[0]
+    assert newest.name == "step-00000003"
+    save(tmp_path, [7, 10], after=newest.name)  # 7 is written anew, and 9 is as damaged as before
+    assert [path.name[-2:] for path in list_checkpoints(tmp_path)] == ["07", "09", "10"]
 
 
 def test_no_whole_checkpoint_is_an_error(tmp_path: Path) -> None:

@@ -98,7 +98,9 @@ def test_many_findings_are_shortened_on_the_terminal_only(run, save):
 def test_generate_writes_a_table_that_validates(run, tmp_path):
     output = tmp_path / "out.json"
     arguments = ("--servers", "192.0.2.2,192.0.2.1", "--devices", "0-7", "--device-ip-pattern", "198.51.100.{rank+1}")
-    assert run("generate", "--chip", "910", *arguments, "--output", output) == (0, "", "")
+    assert run("generate", "--chip", "910", *arguments, "--output", output) == (
+        *(0, "", f"rank-table: wrote {output}: 16 ranks on 2 servers\n"),
+    )
     assert run("validate", output, "--msrun") == (0, f"{output}: accepted (910, 910b, a3, 310p3)\n", "")
     code, out, _ = run("generate", "--chip", "910", *arguments)
     assert (code, out) == (0, output.read_text())
@@ -144,7 +146,7 @@ def test_generate_on_a_host_with_fake_tools(tmp_path, monkeypatch, run):
     ("arguments", "message"),
     [
         (("--servers", "192.0.2.1", "--devices", "0-2", "--chip", "910"), "HCCL of 910 would refuse the table"),
-        (("--servers", "192.0.2.1,192.0.2.2", "--devices", "0", "--chip", "910b"), "device_ip: the key is missing"),
+        (("--servers", "192.0.2.1,192.0.2.2", "--devices", "0", "--chip", "910b"), "give --device-ip-pattern RULE"),
         (("--servers", "no-such-host.invalid", "--devices", "0"), "unknown host 'no-such-host.invalid'"),
         (("--hostfile", "no-such-file"), "no-such-file: cannot be read"),
         (("--servers", "192.0.2.1", "--devices", "0", "--output", "table.txt"), 'expected ".json" at its end'),

@@ -41,6 +41,7 @@ def test_device_lists_that_are_none(text):
 def test_a_host_file_names_hosts_slots_and_devices():
     text = (
         "# comment\nnode-a slots=8\n\nnode-b slots=2 devices=4-5  # two\n192.0.2.9:4\n2001:db8::1 slots=1\n192.0.2.10\n"
+        "nowhere 192.0.2.11 slots=2\nnobody=2001:db8::2\nnode-9:3 192.0.2.12\n"
     )
     hosts = parse_hostfile(text, "hosts", resolve)
     assert [(host.address, host.device_ids) for host in hosts] == [
@@ -49,6 +50,9 @@ def test_a_host_file_names_hosts_slots_and_devices():
         ("192.0.2.9", (0, 1, 2, 3)),
         ("2001:db8::1", (0,)),
         ("192.0.2.10", None),
+        ("192.0.2.11", (0, 1)),
+        ("2001:db8::2", None),
+        ("192.0.2.12", (0, 1, 2)),
     ]
 
 
@@ -65,6 +69,10 @@ def test_a_host_file_names_hosts_slots_and_devices():
         ("node-a slots=3 devices=0-3", r"slots=3, but devices=0-3 are 4"),
         ("node-a gpus=3", r"'gpus=3'; expected HOST"),
         ("node-a 8", r"'8'; expected HOST"),
+        ("x 192.0.2.1 slots=1\nnode-a slots=1", r"hosts:2: host 192\.0\.2\.1 is already at hosts:1"),
+        ("node-a=somewhere", r"'node-a=somewhere'; expected HOST=ADDRESS"),
+        ("x=127.0.0.1", r"127\.0\.0\.1 is 127\.0\.0\.1, loopback"),
+        ("192.0.2.1 192.0.2.2", r"are both addresses"),
         ("\n# nothing\n", r"no host in it"),
     ],
 )
