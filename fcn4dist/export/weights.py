@@ -49,7 +49,7 @@ def digest_weights(weights: Mapping[str, NDArray[np.float32]]) -> str:
 
 
 def write_safetensors(network: FCN4, file: Path) -> None:
-    """Write the weights; `torch.load_state_dict` of the module in docs/export.md takes them. Raises DeviceError."""
+    """Write the weights; `torch.load_state_dict` of the module in docs/export-and-tag.md takes them. Raises DeviceError."""
     try:
         from safetensors.numpy import save_file
     except ModuleNotFoundError:

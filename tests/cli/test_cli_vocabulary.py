@@ -30,6 +30,7 @@ HOMONYMS = {
     "--output": "a file or a folder, as the result is",
     "--split": "data splits: a rule; evaluate: a part",
     "--format": "data splits: of annotations; export: of the file",
+    "--to": "rank-table convert: a version; track: a tracker",
     "--rank-table": "launch: also the words auto, none and export",
 }
 

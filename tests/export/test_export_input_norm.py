@@ -12,7 +12,7 @@ import pytest
 from fcn4dist.config import MelConfig, ModelConfig, load_config
 from fcn4dist.errors import CheckpointError
 
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "export.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "export-and-tag.md"
 POOLS = [(2, 2), (2, 2), (2, 2)]
 MEL = MelConfig(sample_rate_hz=8000, n_mels=24, clip_s=2.0)
 MODEL = ModelConfig(channels=[4, 4, 6, 8], pools=POOLS, input_norm="batch")

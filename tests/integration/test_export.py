@@ -19,7 +19,7 @@ from jobs import NUM_TAGS, TINY, environment
 from fcn4dist.config import RunConfig
 from fcn4dist.errors import CheckpointError, ConfigError, DataError, JobError
 
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "export.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "export-and-tag.md"
 FORMATS = ("onnx", "mindir", "safetensors")
 LENGTHS = (235, 1366)  # frames of 5 s and of 29.12 s
 

@@ -182,7 +182,7 @@ def test_a_killed_rank_ends_both_hosts_and_both_name_it(job: TwoHosts) -> None:
         culprit = json.loads((job.run_dir(node) / name).read_text())["culprit"]
         assert (culprit["host"], culprit["rank"], culprit["signal"]) == ("host-b", 3, "SIGKILL")
     print(f"both launchers ended {seconds:.2f} s after the rank's death")  # noqa: T201
-    assert seconds < 10  # the bar is 5 s on a quiet machine: measured in docs/hosts.md
+    assert seconds < 10  # the bar is 5 s on a quiet machine: measured in docs/clusters.md
 
 
 @pytest.mark.parametrize("node", [0, pytest.param(1, marks=pytest.mark.slow)])

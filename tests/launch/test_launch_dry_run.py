@@ -212,4 +212,4 @@ def test_128_servers_of_8_devices_take_under_3_seconds() -> None:
     )
     seconds = time.perf_counter() - start
     assert done.stdout.count("RANK_ID=") == 1024
-    assert seconds < 3 * 3  # the bar is 3 s on a quiet machine: docs/hosts.md has the measurement
+    assert seconds < 3 * 3  # the bar is 3 s on a quiet machine: docs/clusters.md has the measurement
