@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import random
 import time
 from pathlib import Path
@@ -14,7 +13,6 @@ import pytest
 
 from fcn4dist.config import DataConfig
 from fcn4dist.data.annotations import Annotations, load_annotations, locate_clips
-from fcn4dist.data.tags import select_tags
 from fcn4dist.errors import ConfigError, DataError
 
 HEADER = ["clip_id", "rock", "jazz", "slow", "mp3_path"]
@@ -221,13 +219,3 @@ def test_a_table_as_large_as_magnatagatune_loads_fast(tmp_path: Path) -> None:
     assert table.labels.sum() == sum(row.count("1") for row in patterns for _ in range(517)) + sum(
         row.count("1") for row in patterns[: 25_863 - 50 * 517]
     )
-
-
-def test_the_real_labels_of_magnatagatune_load(shared_data: Path) -> None:
-    table = read(shared_data / "magnatagatune" / "annotations_val_test.csv")
-    assert table.labels.shape == (7154, 50)
-    assert int((table.labels.sum(axis=1) > 0).sum()) == 1529 + 4332  # peers.md: clips with a top-50 tag
-    assert os.path.dirname(table.paths[0]) in "cdef"
-    assert table.durations_s is not None
-    assert set(table.durations_s.tolist()) == {29.0}
-    assert select_tags(table, "all").tags == select_tags(table, 50).tags
