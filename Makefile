@@ -7,7 +7,7 @@ BENCH_READY := $(VENV)/bench-ready
 # builds without CUDA; where this is out of reach, pip says so and takes PyPI's, which is larger and computes the same
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test test-slow chaos bench bench-quick lint wheel clean
+.PHONY: demo test test-slow chaos bench bench-quick lint wheel versions clean
 
 demo: $(READY)
 	$(BIN)/fcn4dist launch --devices 2 --demo
@@ -31,9 +31,13 @@ lint: $(READY)
 	$(BIN)/ruff check fcn4dist tests benchmarks
 	$(BIN)/ruff format --check fcn4dist tests benchmarks
 	$(BIN)/mypy
+	$(BIN)/shellcheck .ci/* docker/*.sh launch/*.sh launch/*.sbatch
 
 wheel:
 	PYTHON=$(PYTHON) .ci/wheel
+
+versions:
+	.ci/versions
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -280,7 +280,8 @@ class _Endless(mmap.mmap):
 
 
 FRAME = rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff][\x00-\xef]"  # begins a frame of MPEG-1, 2 or 2.5 audio
-MOST_PADDING_BYTES, MOST_PADDING_SAMPLES = 3000, 2304  # two large frames: what an encoder may add beyond the end it announces
+# two large frames: what an encoder may add beyond the end that it announces
+MOST_PADDING_BYTES, MOST_PADDING_SAMPLES = 3000, 2304
 MOST_JUNK_BYTES = 1 << 16
 # counts in headers that end a file too early, and what promises more
 PROMISES = [

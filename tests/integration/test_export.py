@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -123,22 +122,6 @@ def test_the_weights_digest_is_what_the_docs_say(exported: dict[str, Path]) -> N
     for name, array in sorted(load_file(exported["safetensors"]).items()):
         digest.update(f"{name} {'x'.join(map(str, array.shape))}\n".encode() + array.astype("<f4").tobytes())
     assert card_of(exported["safetensors"])["weights_sha256"] == digest.hexdigest()
-
-
-def test_the_module_of_the_docs_loads_the_weights(exported: dict[str, Path]) -> None:
-    torch = pytest.importorskip("torch", reason="torch is not installed (the extra bench)")
-    from safetensors.torch import load_file
-
-    (code,) = re.findall(r"```python\n(class FCN4.*?)```", DOCS.read_text(), re.DOTALL)
-    names: dict[str, Any] = {"torch": torch, "nn": torch.nn, "F": torch.nn.functional}
-    exec(code, names)
-    module = names["FCN4"](NUM_TAGS, (4, 4, 6, 8), ((2, 2), (2, 2), (2, 2)))
-    module.load_state_dict(load_file(exported["safetensors"]))
-    module.eval()
-    for frames in LENGTHS:
-        with torch.no_grad():
-            scores = module(torch.from_numpy(clips(7, frames))).numpy()
-        np.testing.assert_allclose(scores, onnx_scores(exported["onnx"], clips(7, frames)), atol=1e-5)
 
 
 def test_all_tag_alike(run: Path, exported: dict[str, Path], tmp_path: Path) -> None:
