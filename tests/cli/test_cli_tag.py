@@ -56,7 +56,7 @@ def run_tag(folder: Path, *arguments: object, stdout: TextIO | None = None) -> E
         code = int(ended.code or 0)
     finally:
         os.chdir(before)
-    return Ended(code, *(stream.buffer.getvalue().decode() for stream in (out, err)))  # type: ignore[attr-defined]
+    return Ended(code, *(stream.buffer.getvalue().decode() for stream in (out, err)))
 
 
 def run_without_mindspore(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -367,7 +367,7 @@ def test_an_interrupted_document_holds_what_is_done(
 ) -> None:
     from fcn4dist.tag import tagger
 
-    real = tagger.iter_windows
+    real = tagger.iter_windows  # type: ignore[attr-defined]
 
     def interrupted(file: Path, *rest: Any) -> Iterator[Any]:
         if file.name == "8.wav":

@@ -22,7 +22,7 @@ ROWS = [
 ]
 
 
-def write_table(file: Path, rows: list[list[str]], quoting: int = csv.QUOTE_ALL, header: list[str] = HEADER) -> Path:
+def write_table(file: Path, rows: list[list[str]], quoting: Any = csv.QUOTE_ALL, header: list[str] = HEADER) -> Path:
     with file.open("w", newline="") as text:
         csv.writer(text, delimiter="\t", quoting=quoting, lineterminator="\n").writerows([header, *rows])
     return file

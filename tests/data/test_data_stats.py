@@ -33,7 +33,7 @@ def audio(tmp_path_factory: pytest.TempPathFactory) -> AudioSet:
 
 @pytest.fixture(scope="module")
 def data_dir(audio: AudioSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    config = override_config(load_config(), **audio.sections)  # type: ignore[arg-type]
+    config = override_config(load_config(), **audio.sections)
     output = tmp_path_factory.mktemp("prepared") / "data"
     chosen = {"records_dir": output, "num_workers": 1, "max_skipped_fraction": 0.1}
     return prepare(override_config(config, data=chosen)).data.path

@@ -6,6 +6,7 @@ import io
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import librosa
 import numpy as np
@@ -33,7 +34,7 @@ def load_with_librosa(animal: zoo.Animal, file: Path) -> np.ndarray:
     """`librosa.load`, of the orderly twins where librosa itself hears only a part of the file, or nothing."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # librosa's own: of modules that Python 3.13 will drop
-        sources = [io.BytesIO(data) for data in animal.twins] or [file]
+        sources: list[Any] = [io.BytesIO(data) for data in animal.twins] or [file]
         return np.concatenate([librosa.load(source, sr=RATE_HZ)[0] for source in sources])
 
 

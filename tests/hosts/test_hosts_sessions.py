@@ -619,7 +619,9 @@ def test_a_failure_of_the_master_reaches_a_member_that_was_done(meeting: Meeting
 @pytest.mark.parametrize("gone", [0, 1])
 def test_a_launcher_that_dies_is_noticed_at_once(meeting: Meeting, gone: int) -> None:
     sessions = running(meeting)
-    sessions[gone].close()  # the kernel closes the connections of a process that is killed
+    launcher = sessions[gone]
+    assert isinstance(launcher, Session)
+    launcher.close()  # the kernel closes the connections of a process that is killed
     inbox = sessions[3 - gone]
     assert isinstance(inbox, queue.SimpleQueue)
     event = next_event(inbox)

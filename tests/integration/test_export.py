@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -42,7 +43,7 @@ def exported(run: Path) -> dict[str, Path]:
 def export(checkpoint: Path, output: Path, **options: Any) -> Path:
     from fcn4dist.export.pipeline import ExportRequest, export_checkpoint
 
-    export_checkpoint(ExportRequest(checkpoint, output, output.suffix[1:], **options), RunConfig(), "CPU")
+    export_checkpoint(ExportRequest(checkpoint, output, output.suffix[1:], **options), RunConfig(), "CPU")  # type: ignore[arg-type]
     return output
 
 
@@ -173,7 +174,7 @@ def test_other_scores_fail_and_leave_what_was_there(run: Path, tmp_path: Path, m
 
     from fcn4dist.export import pipeline as export_checkpoint
 
-    write = export_checkpoint.write_onnx
+    write = export_checkpoint.write_onnx  # type: ignore[attr-defined]
 
     def write_wrong(network: Any, mel: Any, file: Path) -> None:
         right = network.dense.bias.asnumpy().copy()

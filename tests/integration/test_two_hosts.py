@@ -89,7 +89,7 @@ def two_hosts(tmp_path: Path) -> Iterator[TwoHosts]:
                 launcher.kill()
             launcher.communicate()
         for node in range(2):
-            wait_for(lambda node=node: not processes_of(hosts.run_dir(node)), 10, "the end of all processes")
+            wait_for(lambda node=node: not processes_of(hosts.run_dir(node)), 10, "the end of all processes")  # type: ignore[misc]
         for space in spaces:
             subprocess.run(["ip", "netns", "delete", space], capture_output=True, check=False)
 
@@ -194,7 +194,7 @@ def test_a_killed_launcher_ends_the_other_host_and_is_named(job: TwoHosts, node:
     assert f"the launcher of {NAMES[node]} (node {node}, {ranks}) is gone" in messages[1 - node]
     assert f"next: fcn4dist launch --resume {job.run_dir(1 - node)} on every host" in messages[1 - node]
     for own in range(2):
-        wait_for(lambda own=own: not processes_of(job.run_dir(own)), 5, "the end of all processes")
+        wait_for(lambda own=own: not processes_of(job.run_dir(own)), 5, "the end of all processes")  # type: ignore[misc]
 
 
 def test_a_hang_of_one_rank_is_named_on_both_hosts(two_hosts: TwoHosts, tiny_shards: Path) -> None:
