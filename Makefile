@@ -7,7 +7,7 @@ BENCH_READY := $(VENV)/bench-ready
 # builds without CUDA; where this is out of reach, pip says so and takes PyPI's, which is larger and computes the same
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test test-slow chaos bench bench-quick lint clean
+.PHONY: demo test test-slow chaos bench bench-quick lint wheel versions clean
 
 demo: $(READY)
 	$(BIN)/fcn4dist launch --devices 2 --demo
@@ -31,9 +31,16 @@ lint: $(READY)
 	$(BIN)/ruff check fcn4dist tests benchmarks
 	$(BIN)/ruff format --check fcn4dist tests benchmarks
 	$(BIN)/mypy
+	$(BIN)/shellcheck .ci/* docker/*.sh launch/*.sh launch/*.sbatch
+
+wheel:
+	PYTHON=$(PYTHON) .ci/wheel
+
+versions:
+	.ci/versions
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build dist *.egg-info
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v <= (3, 12) or sys.exit(f"Python {v[0]}.{v[1]}: fcn4dist needs 3.10, 3.11 or 3.12; say which: make PYTHON=python3.11")'

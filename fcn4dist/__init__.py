@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from fcn4dist.evaluate.of_scores import evaluate
     from fcn4dist.tag.tagger import load
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["__version__", "errors", "evaluate", "load", "open_dataset"]
 
 _HOME = {"load": "fcn4dist.tag.tagger", "open_dataset": "fcn4dist.data.dataset"}  # public name -> its module

@@ -14,9 +14,21 @@ A message says where, what was found and what was expected. The command line pri
 `cli/main.py` is the one place that catches.
 """
 
+import shlex
+import sys
+
+
+def pip_install(*extras: str) -> str:
+    """Return the command that adds extras to this Python's fcn4dist, whether it came from a wheel, a clone or pipx.
+
+    It names an installed package, so pip takes its extras from there and asks no index for fcn4dist itself.
+    """
+    return f"{shlex.quote(sys.executable or 'python3')} -m pip install 'fcn4dist[{','.join(extras)}]'"
+
+
 NO_MINDSPORE = (
-    "MindSpore is not installed for this Python; expected: pip install 'fcn4dist[train]' on a CPU, "
-    "'fcn4dist[train,ascend]' on Ascend, with the MindSpore that fits its CANN (fcn4dist doctor tells which)"
+    f"MindSpore is not installed for this Python; expected: {pip_install('train')} on a CPU, 'fcn4dist[train,ascend]' on Ascend, "
+    "with the MindSpore that fits its CANN (fcn4dist doctor tells which)"
 )
 
 

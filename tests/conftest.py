@@ -1,4 +1,4 @@
-"""What all tests share: a clean environment, and where the optional trial data stands."""
+"""What all tests share: a clean environment."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 # librosa compiles as it is imported; two processes that do so at once leave a cache behind that crashes whoever loads it
 os.environ["NUMBA_CACHE_DIR"] = str(
     Path(__file__).parents[1] / ".pytest_cache" / f"numba-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
@@ -40,11 +39,3 @@ def heard_signals() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
-
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """Return the folder of real recordings and rank tables; skip where it is not at hand."""
-    if not SHARED.is_dir():
-        pytest.skip("the trial data (../shared/data) is not on this machine")
-    return SHARED

@@ -280,7 +280,8 @@ class _Endless(mmap.mmap):
 
 
 FRAME = rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff][\x00-\xef]"  # begins a frame of MPEG-1, 2 or 2.5 audio
-MOST_PADDING_BYTES = 3000  # two large frames: what an encoder may add beyond the end that it announces
+# two large frames: what an encoder may add beyond the end that it announces
+MOST_PADDING_BYTES, MOST_PADDING_SAMPLES = 3000, 2304
 MOST_JUNK_BYTES = 1 << 16
 # counts in headers that end a file too early, and what promises more
 PROMISES = [
@@ -293,7 +294,8 @@ def _promises_too_little(sound: _Sound, num_decoded: int, raw: Any) -> bool:
     """Whether an MP3 has frames beyond the count of its header or an estimate, or a WAV says that it has no samples."""
     if sound.format == "MP3" and num_decoded == sound.frames:
         rest_bytes = os.fstat(raw.fileno()).st_size - raw.tell()
-        return rest_bytes > MOST_PADDING_BYTES and re.match(FRAME + rb"|ID3", raw.read(3)) is not None
+        padding_bytes = min(MOST_PADDING_BYTES, MOST_PADDING_SAMPLES * raw.tell() // max(1, num_decoded))
+        return rest_bytes > padding_bytes and re.match(FRAME + rb"|ID3", raw.read(3)) is not None
     return sound.format in ("WAV", "WAVEX") and num_decoded == 0
 
 

@@ -20,6 +20,7 @@ from fcn4dist.ascend.cann import VARIABLES, find_cann
 from fcn4dist.ascend.error_codes import explain_error
 from fcn4dist.ascend.tools import without_own
 from fcn4dist.doctor.question import Check, Status, Surroundings
+from fcn4dist.errors import pip_install
 from fcn4dist.job.devices import Target, needs_avx512_guard
 
 PYTHONS = ((3, 10), (3, 12))  # first and last that MindSpore has wheels for and fcn4dist is tested with
@@ -33,7 +34,7 @@ PAIRS = {
     "2.8.0": "8.5.0",
     "2.9.0": "9.0.0",
 }  # mindspore.cn/versions
-INSTALL = "pip install 'fcn4dist[train]'; on Ascend 'fcn4dist[train,ascend]', and the MindSpore that fits its CANN"
+INSTALL = f"{pip_install('train')}; on Ascend 'fcn4dist[train,ascend]', and the MindSpore that fits its CANN"
 TRIAL_LIMIT_S = 180.0
 GLIBC = Version("2.28")
 CANN_MODULES = (
@@ -198,7 +199,7 @@ def check_ascend_modules(around: Surroundings, limit_s: float = TRIAL_LIMIT_S) -
     if own := [module for module in CANN_MODULES if module in failed]:
         wanted.append(f"source CANN's set_env.sh, or pip install its {' and '.join(own)} wheels (lib64/*.whl)")
     if any(module not in CANN_MODULES for module in failed):
-        wanted.append("pip install 'fcn4dist[ascend]'")
+        wanted.append(pip_install("ascend"))
     if failed:
         found = "; ".join(f"{module}: {reason}" for module, reason in failed.items())
         return Check(name, "error", f"cannot be imported: {found}", ", and ".join(wanted))

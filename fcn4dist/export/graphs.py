@@ -13,12 +13,12 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 
 from fcn4dist.config import MelConfig
-from fcn4dist.errors import DeviceError
+from fcn4dist.errors import DeviceError, pip_install
 from fcn4dist.export.card import INPUT, OUTPUT
 from fcn4dist.model.fcn4 import FCN4
 
 MINDSPORE = str(ms.__version__)
-NO_ONNX = "onnx is not installed for this Python; expected: pip install 'fcn4dist[export]'"
+NO_ONNX = f"onnx is not installed for this Python; expected: {pip_install('export')}"
 
 
 class ScoringNetwork(nn.Cell):

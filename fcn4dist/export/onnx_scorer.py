@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fcn4dist.errors import CheckpointError, DeviceError
+from fcn4dist.errors import CheckpointError, DeviceError, pip_install
 from fcn4dist.export.card import INPUT, OUTPUT, load_card
 from fcn4dist.export.scorer import Float32, Listener, check_scores
 
@@ -37,9 +37,7 @@ def _open_session(file: Path) -> Any:
     try:
         import onnxruntime
     except ModuleNotFoundError:
-        raise DeviceError(
-            "onnxruntime is not installed for this Python; expected: pip install 'fcn4dist[tag]'"
-        ) from None
+        raise DeviceError(f"onnxruntime is not installed for this Python; expected: {pip_install('tag')}") from None
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only

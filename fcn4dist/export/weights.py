@@ -14,12 +14,12 @@ import numpy as np
 from mindspore import Parameter, Tensor
 from numpy.typing import NDArray
 
-from fcn4dist.errors import CheckpointError, DeviceError
+from fcn4dist.errors import CheckpointError, DeviceError, pip_install
 from fcn4dist.model.fcn4 import FCN4
 
 Weights = dict[str, NDArray[np.float32]]
 LEAVES = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
-NO_SAFETENSORS = "safetensors is not installed for this Python; expected: pip install 'fcn4dist[export]'"
+NO_SAFETENSORS = f"safetensors is not installed for this Python; expected: {pip_install('export')}"
 
 
 def torch_name(name: str) -> str:

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from fcn4dist.ascend.addresses import find_own_address, is_routable, own_addresses, resolve_host
 from fcn4dist.ascend.rank_table.rules.fields import is_address
 from fcn4dist.ascend.tools import without_own
-from fcn4dist.errors import ConfigError, RankTableError
+from fcn4dist.errors import ConfigError, RankTableError, pip_install
 from fcn4dist.hosts.place import DEFAULT_PORT, Place, check_node_rank
 from fcn4dist.job.ports import CHOICES
 
@@ -85,8 +85,8 @@ def expand_nodelist(text: str, environ: Mapping[str, str]) -> list[str]:
         import hostlist
     except ModuleNotFoundError:
         raise ConfigError(
-            f"SLURM_STEP_NODELIST={text}: scontrol does not say which hosts these are; put Slurm's scontrol on the PATH, or "
-            "pip install 'fcn4dist[slurm]'"
+            f"SLURM_STEP_NODELIST={text}: scontrol does not say which hosts these are; put Slurm's scontrol on the PATH, "
+            f"or {pip_install('slurm')}"
         ) from None
     try:
         names = hostlist.expand_hostlist(text, allow_duplicates=True)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol
 import yaml
 
 from fcn4dist import __version__
-from fcn4dist.errors import ConfigError
+from fcn4dist.errors import ConfigError, pip_install
 from fcn4dist.run.folder import RunDir
 from fcn4dist.run.state import Kind, read_json
 
@@ -94,5 +94,5 @@ def require_tracker(name: str) -> None:
     if importlib.util.find_spec(name) is None:
         raise ConfigError(
             f"launch.track {name}: the package {name} is not installed; "
-            f"expected: pip install 'fcn4dist[{name}]'{NEXT.get(name, '')}"
+            f"expected: {pip_install(name)}{NEXT.get(name, '')}"
         )

@@ -36,15 +36,3 @@ def test_a_failure_does_not_keep_the_others_from_running(
     assert result.exit_code == 1
     assert "failed: second\n" in result.output
     assert re.search(r"^\d+ s \(first \d+, second \d+, third \d+\);", result.output, re.MULTILINE)
-
-
-def test_all_is_well_when_none_fails(benchmarks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench_all, "ALL", ("first", "third"))
-    result = CliRunner().invoke(bench_all.main)
-    assert (result.exit_code, "failed" in result.output) == (0, False)
-
-
-def test_the_names_are_modules() -> None:
-    folder = Path(bench_all.__file__).parent
-    assert set(bench_all.QUICK) < set(bench_all.ALL)
-    assert [name for name in bench_all.ALL if not (folder / f"{name}.py").is_file()] == []

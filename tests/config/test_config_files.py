@@ -22,7 +22,7 @@ def test_a_shipped_config_loads_and_divides_its_batch(file: Path) -> None:
 
 
 def test_the_learning_rates_warm_up_over_whole_epochs() -> None:
-    """18,709 clips (peers.md): 73 steps of 256, 36 of 512."""
+    """18,709 clips: 73 steps of 256, 36 of 512."""
     by_name = {file.stem: load_config(file).train for file in CONFIGS}
     assert by_name["fcn4_mtt_1x8"].warmup_steps == 18_709 // 256
     assert by_name["fcn4_mtt_2x8"].warmup_steps == 2 * (18_709 // 512)

@@ -19,7 +19,7 @@ def audio(tmp_path_factory: pytest.TempPathFactory) -> AudioSet:
 
 
 def make_config(audio: AudioSet, output: Path, **data: object) -> RunConfig:
-    config = override_config(load_config(), **audio.sections)  # type: ignore[arg-type]
+    config = override_config(load_config(), **audio.sections)
     return override_config(config, data={"records_dir": output, "num_workers": 1, **data})
 
 

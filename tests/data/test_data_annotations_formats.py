@@ -336,8 +336,8 @@ def test_openmic_knows_only_what_has_a_row(tmp_path: Path, caplog: pytest.LogCap
         read(table, split="official")
     write(tmp_path / "partitions" / "split01_train.csv", "".join(f"{key}\n" for key in keys[:20]))
     write(tmp_path / "partitions" / "split01_test.csv", "".join(f"{key}\n" for key in keys[20:]))
-    for place in (tmp_path, table):
-        found = read(place)
+    for place in (tmp_path, table):  # type: ignore[assignment]
+        found = read(place)  # type: ignore[arg-type]
         assert (found.format, found.tags, found.source_ids) == ("openmic", ["accordion", "banjo", "cello"], keys)
     expected = {
         (key, name): 1 if float(value) > 0.5 else 0 if float(value) < 0.5 else -1 for key, name, value, _ in rows

@@ -180,7 +180,7 @@ def swap_indexes(folder: Path) -> None:
 BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "no index": (lambda folder: (folder / "val.mindrecord1.db").unlink(), r"val\.mindrecord1\.db: missing"),
     "no shard": (lambda folder: (folder / "val.mindrecord1").unlink(), r"set: val\.mindrecord0 here; .* a shard is missing"),
-    "a shard too many": (
+    "a shard too many": (  # type: ignore[dict-item]
         lambda folder: shutil.copy(folder / "val.mindrecord1", folder / "val.mindrecord2") and None,
         r"val\.mindrecord2\.db: missing",
     ),
@@ -300,7 +300,7 @@ def audio(tmp_path_factory: pytest.TempPathFactory) -> AudioSet:
 
 
 def prepare_into(folder: Path, audio: AudioSet, **data: object) -> DataSet:
-    config = override_config(load_config(), **audio.sections)  # type: ignore[arg-type]
+    config = override_config(load_config(), **audio.sections)
     return prepare(override_config(config, data={"records_dir": folder, "num_workers": 1, **data})).data
 
 

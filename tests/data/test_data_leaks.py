@@ -1,17 +1,11 @@
-"""What the parts of a split share, on made-up paths and on MagnaTagATune's real index."""
+"""What the parts of a split share, on made-up paths."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
-import pytest
 
-from fcn4dist.config import DataConfig
 from fcn4dist.data.annotations.magnatagatune import parse_groups
 from fcn4dist.data.leaks import LeakReport, find_leaks, format_leaks, warn_of_leaks
-from fcn4dist.data.parts import Level
-from fcn4dist.data.split_report import SplitReport, format_split_report, report_split
 from fcn4dist.data.splits import SPLITS
 
 
@@ -63,59 +57,3 @@ def test_the_report_of_an_older_manifest_is_read() -> None:
     old = {"num_clips": {"train": 2, "val": 1}, "num_unparsed": 1, "levels": {"track": level}}
     assert LeakReport.model_validate(old).levels["track"].num_unknown == 1
     assert LeakReport.model_validate({**old, "num_unparsed": 3}).levels == {}
-
-
-@pytest.fixture(scope="module")
-def index(shared_data: Path) -> Path:
-    return shared_data / "magnatagatune" / "clips.tsv"
-
-
-def report_of(index: Path, name: str, seed: int = 1) -> SplitReport:
-    return report_split(DataConfig(annotations=index, split=name, seed=seed))
-
-
-def test_the_folder_split_of_magnatagatune_shares_artists_only(index: Path) -> None:
-    """Counts of peers.md, section 3."""
-    report = report_of(index, "folder-12-1-3")
-    assert [(part.num_clips, part.num_known_bad) for part in report.parts.values()] == [
-        (18_709, 3),
-        (1_825, 0),
-        (5_329, 0),
-    ]
-    levels = report.leaks.levels
-    assert {level: (leak.num_shared, leak.num_groups) for level, leak in levels.items()} == {
-        "track": (0, 5_405),
-        "album": (0, 446),
-        "artist": (56, 230),
-    }
-    assert levels["artist"].clips_shared_with_train["test"] == 3_284
-    assert report.warnings == []
-    assert "56 of 230 in more than one part" in format_split_report(report)
-
-
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_a_random_split_of_magnatagatune_leaks_as_much_as_modelzoos(index: Path, seed: int) -> None:
-    """95.6 to 96.7 % of the validation clips with 20 % held out (peers.md); here 10 % are, so that train has more siblings."""
-    report = report_of(index, "random", seed)
-    shared = report.leaks.levels["track"].clips_shared_with_train
-    for part in ("val", "test"):
-        assert 0.95 < shared[part] / report.parts[part].num_clips < 0.975
-    assert "tracks have clips in more than one part" in report.warnings[0]
-
-
-@pytest.mark.parametrize("level", ["track", "album", "artist"])
-def test_a_split_by_groups_shares_none_of_them(index: Path, level: Level) -> None:
-    report = report_of(index, f"random-by-{level}", seed=2)
-    assert report.leaks.levels[level].num_shared == 0
-    assert report.warnings == []
-
-
-def test_the_clean_split_has_the_published_counts(shared_data: Path) -> None:
-    table = shared_data / "magnatagatune" / "annotations_val_test.csv"
-    for name, clean in (("folder-12-1-3-clean", False), ("folder-12-1-3", True)):
-        report = report_split(DataConfig(annotations=table, split=name, clean=clean))
-        assert report.rule.name == "folder-12-1-3-clean"
-        assert (report.parts["val"].num_clips, report.parts["test"].num_clips) == (1_529, 4_332)
-        assert report.num_left_out == 1_825 + 5_329 - 1_529 - 4_332
-        assert report.num_tags == 50
-        assert report.warnings == ["no clips for train"]

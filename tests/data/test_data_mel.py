@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
-from collections.abc import Callable
-from pathlib import Path
 
 import librosa
 import numpy as np
 import pytest
 
 from fcn4dist.config import MelConfig
-from fcn4dist.data.audio import load_clip
 from fcn4dist.data.mel import build_filters, log_mel
 
 
@@ -62,32 +58,6 @@ def test_loud_waves_do_not_overflow() -> None:
     """The decoder lets samples of up to 1e5 through."""
     wave = 1e5 * np.sign(make_wave(24_000, 12_000))
     np.testing.assert_allclose(log_mel(wave, MelConfig()), librosa_mel_db(wave, MelConfig()), atol=0.001)
-
-
-def test_real_music_equals_librosa(shared_data: Path) -> None:
-    file, mel = shared_data / "music" / "Kevin_MacLeod_-_Vibe_Ace.ogg", MelConfig()
-    whole, _ = librosa.load(file, sr=12_000)
-    middle = whole[(len(whole) - 349_440) // 2 : (len(whole) + 349_440) // 2]
-    clip = load_clip(file, 12_000, 349_440)
-    np.testing.assert_allclose(log_mel(clip.wave, mel), librosa_mel_db(middle, mel), atol=0.001)
-
-
-def test_faster_than_librosa() -> None:
-    """Both in turn in one process, CPU time of this thread, the best of each; measured 2.9 times."""
-    mel, wave = MelConfig(), make_wave(349_440, 12_000)
-    filters = build_filters(mel)
-
-    def time_once(make: Callable[[], object]) -> float:
-        start = time.thread_time()
-        make()
-        return time.thread_time() - start
-
-    times = [
-        (time_once(lambda: log_mel(wave, mel, filters)), time_once(lambda: librosa_mel_db(wave, mel)))
-        for _ in range(12)
-    ]
-    ours, theirs = (min(column) for column in zip(*times, strict=True))
-    assert theirs / ours > 1.3
 
 
 def test_a_worker_that_is_handed_the_filters_loads_neither_librosa_nor_numba() -> None:

@@ -45,7 +45,7 @@ def own_audio(tmp_path: Path) -> AudioSet:
 
 
 def make_config(audio: AudioSet, output: Path, **data: object) -> RunConfig:
-    config = override_config(load_config(), **audio.sections)  # type: ignore[arg-type]
+    config = override_config(load_config(), **audio.sections)
     return override_config(config, data={"records_dir": output, "num_workers": 1, **data})
 
 

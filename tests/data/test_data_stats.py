@@ -13,12 +13,10 @@ import pytest
 from audio_set import AudioSet, make_audio_set
 from PIL import Image
 
-from fcn4dist.config import DataConfig, load_config, override_config
-from fcn4dist.data.annotations import load_annotations
+from fcn4dist.config import load_config, override_config
 from fcn4dist.data.manifest import MANIFEST, load_clip_tables, load_manifest
 from fcn4dist.data.prepare import prepare
-from fcn4dist.data.splits import split_clips
-from fcn4dist.data.stats import PartStats, collect_stats, find_pairs, format_stats
+from fcn4dist.data.stats import collect_stats, find_pairs, format_stats
 from fcn4dist.errors import DataError
 from fcn4dist.report.data_picture import check_picture_file, save_data_picture
 
@@ -35,7 +33,7 @@ def audio(tmp_path_factory: pytest.TempPathFactory) -> AudioSet:
 
 @pytest.fixture(scope="module")
 def data_dir(audio: AudioSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    config = override_config(load_config(), **audio.sections)  # type: ignore[arg-type]
+    config = override_config(load_config(), **audio.sections)
     output = tmp_path_factory.mktemp("prepared") / "data"
     chosen = {"records_dir": output, "num_workers": 1, "max_skipped_fraction": 0.1}
     return prepare(override_config(config, data=chosen)).data.path
@@ -153,18 +151,3 @@ def test_a_folder_without_data_is_refused(tmp_path: Path) -> None:
         collect_stats(tmp_path / "none")
     with pytest.raises(DataError, match=r"neither manifest\.json nor train"):
         collect_stats(tmp_path)
-
-
-def test_rare_tags_of_magnatagatune_are_counted_as_published(shared_data: Path) -> None:
-    """peers.md, section 3: what makes a tag's validation AUC noisy."""
-    table = load_annotations(DataConfig(annotations=shared_data / "magnatagatune" / "annotations_val_test.csv"))
-    rows = split_clips(table, "folder-12-1-3", needs_train=False).parts
-    count = {
-        part: dict(
-            zip(table.tags, PartStats(table.clip_ids[rows[part]], table.labels[rows[part]]).positives, strict=True)
-        )
-        for part in ("val", "test")
-    }
-    published = {"choral": 3, "choir": 10, "female vocal": 14, "female voice": 16, "new age": 32, "woman": 32}
-    assert {tag: count["val"][tag] for tag in published} == published
-    assert (count["test"]["cello"], count["test"]["country"]) == (20, 67)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-import numpy as np
 import pytest
 from made_annotations import make_annotations
 
-from fcn4dist.config import DataConfig
-from fcn4dist.data.annotations import Annotations, load_chosen_annotations
+from fcn4dist.data.annotations import Annotations
 from fcn4dist.data.tags import find_synonyms, load_synonyms, merge_synonyms
 from fcn4dist.errors import DataError
 
@@ -94,19 +92,3 @@ def test_two_tags_of_one_name_are_refused(tmp_path: Path) -> None:
     (tmp_path / "s").write_text("women, female")
     merged, _ = merge_synonyms(table(), load_synonyms(tmp_path / "s"), tmp_path / "s")
     assert merged.tags.count("women") == 1
-
-
-def test_the_shipped_list_merges_magnatagatunes_tags(shared_data: Path, caplog: pytest.LogCaptureFixture) -> None:
-    file = Path(__file__).resolve().parents[2] / "configs" / "mtt_synonyms.txt"
-    annotations = shared_data / "magnatagatune" / "annotations_val_test.csv"
-    data = DataConfig(annotations=annotations, synonyms=file, tags=20)
-    merged, groups = load_chosen_annotations(data)
-    plain, none = load_chosen_annotations(DataConfig(annotations=annotations))
-    assert none is None
-    assert groups is not None
-    assert sorted(next(names for names in groups if names[0] == "female")) == ["female", "female voice", "woman"]
-    column = {tag: i for i, tag in enumerate(plain.tags)}
-    members = [column[name] for name in ("vocals", "vocal", "voice")]
-    vocals = merged.labels[:, merged.tags.index("vocals")]
-    np.testing.assert_array_equal(vocals, plain.labels[:, members].any(axis=1))
-    assert "passed over" in caplog.text

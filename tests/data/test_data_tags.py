@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 from made_annotations import make_annotations
 
-from fcn4dist.config import DataConfig
-from fcn4dist.data.annotations import load_annotations
 from fcn4dist.data.tags import load_tags, named_tags, select_tags
 from fcn4dist.errors import DataError, quoted
 
@@ -73,13 +71,3 @@ def test_names_are_quoted_for_messages() -> None:
     assert quoted("rock") == "'rock'"
     assert quoted("a\nb\x1b[31m") == r"'a\nb\x1b[31m'"
     assert len(quoted("x" * 10_000)) < 100
-
-
-def test_a_list_in_reversed_order_reverses_the_columns_of_magnatagatune(shared_data: Path, tmp_path: Path) -> None:
-    table = load_annotations(DataConfig(annotations=shared_data / "magnatagatune" / "annotations_val_test.csv"))
-    frequent = select_tags(table, 50)
-    tag_file = tmp_path / "tag.txt"
-    tag_file.write_text("".join(f"{tag}\n" for tag in reversed(frequent.tags)))
-    as_modelzoo = select_tags(table, tag_file)
-    assert as_modelzoo.tags == frequent.tags[::-1]
-    assert (as_modelzoo.labels == frequent.labels[:, ::-1]).all()

@@ -2,7 +2,7 @@
 
 The encoders are those of libsndfile, which are at hand everywhere. It writes orderly files, so the disorder is made here: the
 info frame ("Xing") of an MP3 is taken out or given a wrong count, tags, cover art and junk are put around the frames, headers
-get other numbers, pages are damaged. With lame and ffmpeg the same by the real programs (`made_by_tools`).
+get other numbers, pages are damaged. What lame and ffmpeg themselves wrote is in recorded/.
 
 Each piece is soft noise with one loud burst in its middle, so that it shows without any decoder whether a clip is the middle.
 """
@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import io
 import struct
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import soundfile
@@ -223,36 +221,6 @@ def damage(data: bytes, where: float, size: int) -> bytes:
     """Return `data` with `size` other bytes at a place from 0 to 1."""
     at = round(where * len(data))
     return data[:at] + np.random.default_rng(1).bytes(size) + data[at + size :]
-
-
-def made_by_tools(folder: Path) -> Iterator[tuple[Animal, bytes]]:
-    """Yield files that lame and ffmpeg write, and a WAV of what ffmpeg decodes of each."""
-    rate_hz = 44_100
-    (folder / "piece.wav").write_bytes(encode(make_piece(rate_hz, 2), rate_hz, "WAV"))
-    commands = {
-        "lame, cbr, no tag.mp3": "lame --quiet -t -b 128 piece.wav OUT",
-        "lame, cbr, id3v2.mp3": "lame --quiet -t -b 32 --resample 16 -m m --id3v2-only --pad-id3v2-size 5000 piece.wav OUT",
-        "lame, vbr.mp3": "lame --quiet -V 4 piece.wav OUT",
-        "lame, vbr, no tag.mp3": "lame --quiet -t -V 4 piece.wav OUT",
-        "lame, abr, no tag.mp3": "lame --quiet -t --abr 96 piece.wav OUT",
-        "lame, mpeg 2.5.mp3": "lame --quiet -t -b 16 --resample 8 -m m piece.wav OUT",
-        "ffmpeg, no xing.mp3": "ffmpeg -v error -i piece.wav -write_xing 0 -b:a 64k OUT",
-        "ffmpeg through a pipe.wav": "ffmpeg -v error -i piece.wav -f wav -",
-        "ffmpeg through a pipe.flac": "ffmpeg -v error -i piece.wav -f flac -",
-        "ffmpeg.opus": "ffmpeg -v error -i piece.wav OUT",
-        "ffmpeg.ogg": "ffmpeg -v error -i piece.wav -c:a libvorbis OUT",
-        "ffmpeg.aiff": "ffmpeg -v error -i piece.wav OUT",
-        "ffmpeg.m4a": "ffmpeg -v error -i piece.wav OUT",
-    }
-    for name, command in commands.items():
-        words = [name if word == "OUT" else word for word in command.split()]
-        printed = subprocess.run(words, cwd=folder, check=True, capture_output=True).stdout
-        data = printed if command.endswith(" -") else (folder / name).read_bytes()
-        (folder / name).write_bytes(data)
-        decode = ["ffmpeg", "-v", "error", "-i", name, "-c:a", "pcm_f32le", "-f", "wav", "-"]
-        decoded = subprocess.run(decode, cwd=folder, check=True, capture_output=True).stdout
-        refused = AAC if name.endswith(".m4a") else None
-        yield Animal(name, data, refused), decoded
 
 
 def build_zoo() -> list[Animal]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -86,13 +84,11 @@ def test_clips_of_one_track_widen_the_interval() -> None:
     assert wide[1] - wide[0] > 2 * (narrow[1] - narrow[0])
 
 
-def test_a_test_set_as_large_as_magnatagatunes_takes_seconds() -> None:
-    """2,000 resamples of 5,329 clips x 50 tags in under 20 s on two cores; 1.4 s of CPU were measured."""
+def test_a_test_set_as_large_as_magnatagatunes() -> None:
+    """2,000 resamples of 5,329 clips x 50 tags of no skill: a macro AUC of one half."""
     rng = np.random.default_rng(1)
     labels = (rng.random((5329, 50)) < 0.054).astype(np.int32)
     scores = rng.random((5329, 50), dtype=np.float32)
-    started = time.process_time()
     figures = resample_aucs(labels, scores, rng.integers(0, 1129, 5329), Resampling(2000))
-    assert time.process_time() - started < 12
     assert figures.shape == (2, 50, 2000)
     assert abs(macro_means(figures[0]).mean() - 0.5) < 0.02

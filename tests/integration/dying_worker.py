@@ -21,5 +21,5 @@ def add_or_die(self: RankRecords, progress: Progress, *rest: Any) -> None:
 
 
 if __name__ == "__main__":
-    RankRecords.add = add_or_die  # type: ignore[method-assign]
+    RankRecords.add = add_or_die  # type: ignore[method-assign, assignment]
     worker.main()

@@ -43,7 +43,7 @@ def exported(run: Path) -> dict[str, Path]:
 def export(checkpoint: Path, output: Path, **options: Any) -> Path:
     from fcn4dist.export.pipeline import ExportRequest, export_checkpoint
 
-    export_checkpoint(ExportRequest(checkpoint, output, output.suffix[1:], **options), RunConfig(), "CPU")
+    export_checkpoint(ExportRequest(checkpoint, output, output.suffix[1:], **options), RunConfig(), "CPU")  # type: ignore[arg-type]
     return output
 
 
@@ -125,22 +125,6 @@ def test_the_weights_digest_is_what_the_docs_say(exported: dict[str, Path]) -> N
     assert card_of(exported["safetensors"])["weights_sha256"] == digest.hexdigest()
 
 
-def test_the_module_of_the_docs_loads_the_weights(exported: dict[str, Path]) -> None:
-    torch = pytest.importorskip("torch", reason="torch is not installed (the extra bench)")
-    from safetensors.torch import load_file
-
-    (code,) = re.findall(r"```python\n(class FCN4.*?)```", DOCS.read_text(), re.DOTALL)
-    names: dict[str, Any] = {"torch": torch, "nn": torch.nn, "F": torch.nn.functional}
-    exec(code, names)
-    module = names["FCN4"](NUM_TAGS, (4, 4, 6, 8), ((2, 2), (2, 2), (2, 2)))
-    module.load_state_dict(load_file(exported["safetensors"]))
-    module.eval()
-    for frames in LENGTHS:
-        with torch.no_grad():
-            scores = module(torch.from_numpy(clips(7, frames))).numpy()
-        np.testing.assert_allclose(scores, onnx_scores(exported["onnx"], clips(7, frames)), atol=1e-5)
-
-
 def test_all_tag_alike(run: Path, exported: dict[str, Path], tmp_path: Path) -> None:
     import fcn4dist
 
@@ -190,7 +174,7 @@ def test_other_scores_fail_and_leave_what_was_there(run: Path, tmp_path: Path, m
 
     from fcn4dist.export import pipeline as export_checkpoint
 
-    write = export_checkpoint.write_onnx
+    write = export_checkpoint.write_onnx  # type: ignore[attr-defined]
 
     def write_wrong(network: Any, mel: Any, file: Path) -> None:
         right = network.dense.bias.asnumpy().copy()

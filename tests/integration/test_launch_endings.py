@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,10 +61,8 @@ def test_a_job_listens_on_loopback_only_and_a_killed_rank_ends_it_with_its_name(
     assert listening
     assert set(listening) == {"127.0.0.1"}  # a job of one host is nobody else's business
     victim = worker(run, 1)
-    start = time.monotonic()
     victim.kill()
     _, stderr = launcher.communicate(timeout=30)
-    assert time.monotonic() - start < 10  # the bar is 2 s on a quiet machine: measured in docs/lab/results.md
     assert launcher.returncode == 1
     assert "rank 1" in stderr
     assert "SIGKILL" in stderr

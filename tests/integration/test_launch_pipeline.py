@@ -176,7 +176,7 @@ def test_a_job_that_dies_twice_in_the_same_way_before_its_first_step_is_given_up
 def test_a_port_lost_to_another_program_is_replaced(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    choose = fcn4dist.launch.host_job.choose_port
+    choose = fcn4dist.launch.host_job.choose_port  # type: ignore[attr-defined]
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         lost = stranger.getsockname()[1]
         monkeypatch.setattr(

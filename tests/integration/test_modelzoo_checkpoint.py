@@ -146,7 +146,8 @@ def test_labels_and_tags_of_another_number_end_with_exit_code_2(
 def write_manifest(folder: Path, tags: list[str], positives: list[int]) -> Path:
     """Write the manifest of a data set that has these tags, as `fcn4dist prepare` does."""
     from fcn4dist.config import MelConfig
-    from fcn4dist.data.manifest import FORMAT_VERSION, MANIFEST, Manifest, SplitCounts, SplitRule
+    from fcn4dist.data.manifest import FORMAT_VERSION, MANIFEST, Manifest, SplitCounts
+    from fcn4dist.data.splits import SplitRule
 
     manifest = Manifest(
         format_version=FORMAT_VERSION,

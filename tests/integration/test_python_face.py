@@ -63,7 +63,7 @@ def test_figures_are_those_of_scikit_learn_and_unknown_labels_are_left_out() -> 
     scores = rng.random((60, 3))
     labels[::7, 1] = np.nan
     groups = {"artist": np.repeat(["a", "b", "c"], 20), "track": np.repeat(np.arange(15), 4).astype(str)}
-    found = fcn4dist.evaluate(labels, scores, tags=["x", "y", "z"], groups=groups, split="val", num_resamples=50)
+    found = fcn4dist.evaluate(labels, scores, tags=["x", "y", "z"], groups=groups, split="val", num_resamples=50)  # type: ignore[arg-type]
     for i, tag in enumerate(found["tags"]):
         known = ~np.isnan(labels[:, i])
         assert tag["roc_auc"] == pytest.approx(roc_auc_score(labels[known, i], scores[known, i]), abs=1e-12)

@@ -70,7 +70,7 @@ def variables(folder: Path) -> dict[str, str]:
 
 def test_two_hosts_train_together(hosts: FakeHosts, tiny_shards: Path, tmp_path: Path) -> None:
     command = recipe(hosts, tmp_path, hosts.addresses, "--data", tiny_shards)
-    result = run_recipe(command, tmp_path, **variables(tmp_path))
+    result = run_recipe(command, tmp_path, **variables(tmp_path))  # type: ignore[arg-type]
     assert result.returncode == 0, result.stdout + result.stderr
     assert "2 hosts, 2 ranks" in result.stderr
     assert "ROC-AUC" in result.stdout
@@ -82,7 +82,7 @@ def test_two_hosts_train_together(hosts: FakeHosts, tiny_shards: Path, tmp_path:
 def test_a_host_that_cannot_be_reached_ends_the_recipe(hosts: FakeHosts, tiny_shards: Path, tmp_path: Path) -> None:
     write_command(tmp_path)
     extra = {**variables(tmp_path), "SSH": f"ssh -F {tmp_path / 'ssh_config'} -o ConnectTimeout=2 -p 2223"}
-    result = run_recipe(recipe(hosts, tmp_path, hosts.addresses, "--data", tiny_shards), tmp_path, **extra)
+    result = run_recipe(recipe(hosts, tmp_path, hosts.addresses, "--data", tiny_shards), tmp_path, **extra)  # type: ignore[arg-type]
     assert result.returncode == 255
     assert f"{hosts.addresses[1]}: exit code 255" in result.stderr
     assert processes_of(tmp_path / "run") == []

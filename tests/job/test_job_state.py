@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from typing import Any
 
 import pytest
 
@@ -176,7 +177,12 @@ def test_the_scheduler_stays_until_the_other_hosts_are_done() -> None:
 
 
 def test_a_failure_on_another_host_stops_this_one() -> None:
-    history = [PeerEnds(3, "node-1"), ends(3.1, "rank-0", TERMED), ends(3.1, "scheduler", TERMED), ends(3.2, "node-1")]
+    history: list[Any] = [
+        PeerEnds(3, "node-1"),
+        ends(3.1, "rank-0", TERMED),
+        ends(3.1, "scheduler", TERMED),
+        ends(3.2, "node-1"),
+    ]
     state, sent = replay(history, job=HOSTS)
     assert sent == [(3, name, "SIGTERM") for name in sorted(HOSTS)]
     assert state.is_over

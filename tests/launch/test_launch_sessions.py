@@ -83,7 +83,7 @@ class ScriptedMaster(Session):
     def pronounce(self, verdict: Verdict) -> None:
         self.said.append(verdict)
 
-    def give_up(self, error: Exception) -> None:  # type: ignore[override]
+    def give_up(self, error: Exception) -> None:
         self.said.append(error)
 
 
@@ -276,7 +276,7 @@ def test_the_second_signal_of_a_closing_terminal_does_not_end_the_launcher_befor
     monkeypatch.setattr(endings, "SECOND_SIGNAL_S", 0.05)
     session = LocalSession(card(0, 1))
     session.join(1, "runs/x", print)
-    hear_first, hear_second = endings.signals_into, endings._hear_out
+    hear_first, hear_second = endings.signals_into, endings._hear_out  # type: ignore[attr-defined]
 
     @contextlib.contextmanager
     def signalled(*inbox_and_clock: Any) -> Iterator[None]:

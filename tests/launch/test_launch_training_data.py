@@ -192,7 +192,7 @@ DEMO = {"data": {"records_dir": Path("/cache/demo-records"), "num_consumer": 2},
 @pytest.fixture
 def demo(monkeypatch: pytest.MonkeyPatch) -> None:
     module = pytest.importorskip("fcn4dist.data.demo")
-    monkeypatch.setattr(module, "demo_config", lambda demo_set: {section: dict(keys) for section, keys in DEMO.items()})
+    monkeypatch.setattr(module, "demo_config", lambda demo_set: {section: dict(keys) for section, keys in DEMO.items()})  # type: ignore[call-overload]
     monkeypatch.setattr(pytest.importorskip("fcn4dist.data.prepare"), "prepare", lambda config, progress: None)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -62,13 +61,6 @@ def test_the_command_takes_the_place_of_the_entry_point(tmp_path: Path) -> None:
     with subprocess.Popen([str(ENTRY_POINT), "sh", "-c", "echo $$"], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert int(process.stdout.read()) == process.pid
-
-
-def test_the_entry_point_is_clean() -> None:
-    if shutil.which("shellcheck") is None:
-        pytest.skip("shellcheck is not installed")
-    done = subprocess.run(["shellcheck", str(ENTRY_POINT)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout
 
 
 def test_the_images_get_files_that_exist() -> None:

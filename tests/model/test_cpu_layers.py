@@ -100,7 +100,7 @@ def test_patch_statistics_are_those_of_all_zero_padded_patches(form: str) -> Non
     take_patches = getattr(cpu_layers if form == "ConvolvedPatches" else pooled_block, form)()
     mean, covariance = (t.asnumpy() for t in pooled_block.PatchStatistics(take_patches)(ms.Tensor(mel_db)))
     padded = np.pad(mel_db[:, 0].astype(np.float64), ((0, 0), (1, 1), (1, 1)))
-    patches = sliding_window_view(padded, (3, 3), (1, 2)).reshape(-1, 9)
+    patches = sliding_window_view(padded, (3, 3), (1, 2)).reshape(-1, 9)  # type: ignore[call-overload]
     np.testing.assert_allclose(mean[:, 0], patches.mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(covariance, np.cov(patches.T, bias=True), rtol=1e-4, atol=1e-2)
 

@@ -14,6 +14,13 @@ from made_run import HOSTILE, TAGS, add_failure, make_heard_run, make_run
 from fcn4dist.report.comparison import write_comparison
 from fcn4dist.report.page import write_report
 
+PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+if PROGRAM is None or DRIVER is None:
+    missing = "no Chromium with its chromedriver here (Debian: apt-get install chromium chromium-driver)"
+    pytest.skip(missing, allow_module_level=True)
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+
 pytestmark = pytest.mark.browser
 WIDTHS = (390, 1400)
 EMPTY_PICTURES = """
@@ -41,17 +48,12 @@ return [...document.querySelectorAll(".charts svg text")].filter(text => {
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if program is None or driver is None:
-        pytest.skip("no Chromium with its chromedriver here (Debian: apt-get install chromium chromium-driver)")
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
     options = webdriver.ChromeOptions()
-    options.binary_location = program
+    options.binary_location = PROGRAM
     for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    found = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    found = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
     with contextlib.closing(_Quitting(found)):
         yield found
 

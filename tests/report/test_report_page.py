@@ -326,9 +326,10 @@ def test_no_run_is_refused(tmp_path: Path) -> None:
         write_comparison([run.path] * 41, tmp_path / "all.html")
 
 
-def test_published_figures_are_found_by_the_tags(shared_data: Path) -> None:
-    header = (shared_data / "esc10/annotations_final.csv").open().readline()
-    tags = [name for name in re.findall(r'"([^"]+)"', header) if name not in ("clip_id", "mp3_path")]
+def test_published_figures_are_found_by_the_tags() -> None:
+    """The ten classes of ESC-10 as Piczak names them (2015)."""
+    animals = ["dog", "rooster", "crying baby", "sneezing"]
+    tags = ["chainsaw", "clock tick", "crackling fire", *animals, "helicopter", "rain", "sea waves"]
     assert [one.accuracy for one in find_published(tags)] == [0.80, 0.727, 0.957]
     assert find_published(["guitar"]) == ()
 

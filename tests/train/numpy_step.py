@@ -16,7 +16,7 @@ FRESH = 0.1  # how far a moving statistic goes towards a batch's
 
 def windows(maps: Array) -> Array:
     """(N, C, H, W) -> the 3 x 3 neighbourhood of each position, zero padded: (N, C, H, W, 3, 3)."""
-    return sliding_window_view(np.pad(maps, ((0, 0), (0, 0), (1, 1), (1, 1))), (3, 3), (2, 3))
+    return sliding_window_view(np.pad(maps, ((0, 0), (0, 0), (1, 1), (1, 1))), (3, 3), (2, 3))  # type: ignore[call-overload]
 
 
 def pool(maps: Array, sizes: tuple[int, int]) -> tuple[Array, Array]:
@@ -41,7 +41,8 @@ def gradients_of(
     weights: dict[str, Array], pools: Sequence[tuple[int, int]], mel_db: Array, labels: Array, keep: Array | float = 1.0
 ) -> tuple[float, dict[str, Array], dict[str, Array]]:
     """Return of one micro-batch: the sum of the cross-entropy over known labels, its gradients, and the batch's statistics."""
-    x, kept, stats = mel_db.astype(np.float64), [], {}
+    x, kept = mel_db.astype(np.float64), []
+    stats: dict[str, Array] = {}
     for i in range(1, 5):
         seen = windows(x)
         maps = np.einsum("nchwij,ocij->nohw", seen, weights[f"conv{i}.weight"])

@@ -138,7 +138,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path, monkeypatch
     from fcn4dist.train import checkpoint
 
     save(tmp_path, [3])
-    monkeypatch.setattr(checkpoint.os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr(checkpoint.os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))  # type: ignore[attr-defined]
     with pytest.raises(OSError, match="No space left"):
         save(tmp_path, [7])
     monkeypatch.undo()

@@ -17,7 +17,7 @@ from fcn4dist.config import CheckpointConfig, MelConfig, ModelConfig
 from fcn4dist.errors import CheckpointError
 
 NUM_BIT_FLIPS = {"weights": 70, "optimizer": 70, "state.json": 120}
-Mutation = Callable[[Path], None]
+Mutation = Callable[[Path], object]
 
 
 def save(folder: Path, steps: list[int], file_format: Any) -> None:
@@ -106,12 +106,12 @@ def iter_mutations(folder: Path) -> Iterator[tuple[str, Mutation]]:
         yield from ((f"{name} cut at {end}", cut(name, end)) for end in ends)
         count = next(count for stem, count in NUM_BIT_FLIPS.items() if name.startswith(stem))
         yield from ((f"{name} bit {bit}", flip(name, bit)) for bit in rng.sample(range(8 * size), count))
-        yield f"{name} missing", lambda folder, name=name: (folder / name).unlink()
+        yield f"{name} missing", lambda folder, name=name: (folder / name).unlink()  # type: ignore[misc]
         yield f"{name} of an earlier step", take_from_the_one_before(name)
-        yield f"{name} one byte longer", lambda folder, name=name: (folder / name).open("ab").write(b"\0") and None
+        yield f"{name} one byte longer", lambda folder, name=name: (folder / name).open("ab").write(b"\0") and None  # type: ignore[misc]
         yield (
             f"{name} zeros",
-            lambda folder, name=name: (folder / name).write_bytes(bytes((folder / name).stat().st_size)) and None,
+            lambda folder, name=name: (folder / name).write_bytes(bytes((folder / name).stat().st_size)) and None,  # type: ignore[misc]
         )
         for other in files[files.index(name) + 1 :]:
             yield f"{name} and {other} swapped", swap(name, other)

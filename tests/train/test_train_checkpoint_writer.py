@@ -112,7 +112,7 @@ def test_an_error_that_nobody_thought_of_reaches_the_run_too(tmp_path: Path, mon
     from fcn4dist.train import checkpoint
 
     writer, weight = build(tmp_path), parameter(1.0)
-    monkeypatch.setattr(checkpoint, "_save_arrays", lambda *_: {}["surprise"])
+    monkeypatch.setattr(checkpoint, "_save_arrays", lambda *_: dict[str, int]()["surprise"])
     writer.save(progress(1), [weight], [weight])
     with pytest.raises(JobError, match="surprise"):
         writer.wait()

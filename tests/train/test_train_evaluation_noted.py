@@ -44,7 +44,7 @@ def train(folder: Path, data: Path, *, resume: bool = False) -> Any:
         "train": {"global_batch": 8, "epochs": 2},
         "evaluate": {"batch": 4},
     }
-    sections["evaluate"]["num_resamples"] = 0
+    sections["evaluate"]["num_resamples"] = 0  # type: ignore[index]
     config: RunConfig = build_config(sections, where="test")
     return train(config, RunDir(folder), open_dataset(data), SINGLE, resume=resume)
 

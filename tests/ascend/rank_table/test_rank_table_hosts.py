@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fcn4dist.ascend.hostfile import (
+from fcn4dist.ascend.hostfile import (  # type: ignore[attr-defined]
     AddressPattern,
     build_server,
     find_address,
@@ -257,7 +257,7 @@ def test_inventories_that_are_refused(old, new, message, save):
     ],
 )
 def test_super_pods_are_named_whole_or_not_at_all(change, chip, message, save):
-    servers = load_inventory(save(INVENTORY.replace(*change, 1), "cluster.yaml"))
+    servers = load_inventory(save(INVENTORY.replace(*change, 1), "cluster.yaml"))  # type: ignore[call-arg]
     with pytest.raises(RankTableError, match=message):
         build_table(servers, chip)
 
