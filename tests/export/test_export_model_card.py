@@ -16,7 +16,7 @@ import fcn4dist
 from fcn4dist.export.card import ExportCard, load_card
 from fcn4dist.export.model_card import find_model_card, format_model_card, save_model_card
 
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "export.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "export-and-tag.md"
 HOSTILE = ["<script>alert(1)</script>", "a|b\n# c", "`x`"]
 
 
