@@ -274,7 +274,7 @@ def test_an_empty_part_has_no_shards(audio: AudioSet, tmp_path: Path) -> None:
 
 
 def test_missing_keys_and_folders_are_named(audio: AudioSet, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no data named"):
+    with pytest.raises(ConfigError, match=r"no audio named"):
         prepare(load_config())
     with pytest.raises(DataError, match="no such audio folder"):
         prepare(make_config(audio, tmp_path / "data", audio_dir=tmp_path / "none"))
