@@ -46,7 +46,7 @@ def train(folder: Path, data: Path, *, stop_in: int = 0, resume: bool = False, *
         "model": {"channels": [4, 4, 4, 4], "pools": [[2, 2], [2, 2], [1, 1]]},
         "mel": {"n_mels": 8},
         "train": {"global_batch": 4, "epochs": STEPS // EPOCH, "warmup_steps": 3, "loss_scale": "dynamic", **settings},
-        "checkpoint": {"every_steps": 3},
+        "checkpoint": {"every_steps": 3, "keep": 9},
         "evaluate": {"batch": 4, "num_resamples": 0},
     }
     config, stop = build_config(sections, where="test"), StopRequest()
