@@ -23,7 +23,8 @@ def events(run: Path, kind: str) -> list[dict[str, object]]:
     return [line for line in lines if line["event"] == kind]
 
 
-@pytest.mark.parametrize("late_s", [5, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("late_s", [5, 20])
 def test_a_rank_that_is_late_is_waited_for_by_name(late_s: int, tiny_shards: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     options = ["--devices", "2", "--device-target", "CPU", "--data", str(tiny_shards), "--run-dir", str(run)]

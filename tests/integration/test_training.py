@@ -74,12 +74,12 @@ def test_two_ranks_train_evaluate_and_leave_what_is_promised(fcn4dist: Run, tiny
     assert {**document, "checkpoint": ""} == {**evaluation, "checkpoint": ""}
 
 
+@pytest.mark.slow  # test_step_however_cut has the step alone, and the tests below jobs of one and two ranks
 @pytest.mark.parametrize(
     ("amp", "device_batch", "numbers"),
     [
-        ("O2", 2, (1, 2)),
-        pytest.param("O2", 2, (1, 4), marks=pytest.mark.slow),
-        pytest.param("O0", 8, (1, 2, 4), marks=pytest.mark.slow),
+        ("O2", 2, (1, 2, 4)),
+        ("O0", 8, (1, 2, 4)),
     ],
 )
 def test_any_number_of_ranks_gives_the_same_weights(

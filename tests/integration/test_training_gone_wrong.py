@@ -30,6 +30,7 @@ def write_set(folder: Path, columns: tuple[int, ...] = (0, 1, 2), nan_clip: int 
     return folder
 
 
+@pytest.mark.slow  # the loop itself: tests/train/test_train_reads_late.py
 def test_a_run_that_diverges_fails_at_a_step(fcn4dist: Run, finite_shards: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     result = fcn4dist(

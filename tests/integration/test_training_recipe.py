@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 from jobs import TINY, Run, load_weights
 
 from fcn4dist.report.page import write_report
@@ -35,13 +36,11 @@ def rates_of(run: Path, rank: int = 0) -> list[float]:
     return [json.loads(line)["lr"] for line in (run / "metrics" / f"rank-{rank}.jsonl").read_text().splitlines()]
 
 
-def test_a_recipe_is_exact_over_a_resume_and_alike_on_one_rank(
-    fcn4dist: Run, finite_shards: Path, tmp_path: Path
-) -> None:
-    whole, cut, alone = tmp_path / "whole", tmp_path / "cut", tmp_path / "alone"
-    common = ["--data", finite_shards, *TINY, *RECIPE]
-    for run, devices, more in ((whole, 2, []), (cut, 2, ["--set", "train.max_steps=10"]), (alone, 1, [])):
-        result = fcn4dist("launch", "--devices", devices, "--run-dir", run, *common, *more)
+def test_a_recipe_is_exact_over_a_resume(fcn4dist: Run, finite_shards: Path, tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    common = ["--devices", 2, "--data", finite_shards, *TINY, *RECIPE]
+    for run, more in ((whole, []), (cut, ["--set", "train.max_steps=10"])):
+        result = fcn4dist("launch", "--run-dir", run, *common, *more)
         assert result.returncode == 0, result.stderr
     result = fcn4dist("launch", "--devices", 2, "--resume", cut, "--set", "train.max_steps=20")
     assert result.returncode == 0, result.stderr
@@ -51,9 +50,17 @@ def test_a_recipe_is_exact_over_a_resume_and_alike_on_one_rank(
     assert rates_of(cut) == rates_of(whole) == rates_of(whole, 1)
     for name in ("weights.safetensors", "optimizer.safetensors"):  # the average; moments, trained weights and scale
         assert (newest / name).read_bytes() == (other / name).read_bytes(), name
-    for name, value in load_weights(alone).items():
+
+
+@pytest.mark.slow
+def test_a_recipe_is_alike_on_one_rank_and_two(fcn4dist: Run, finite_shards: Path, tmp_path: Path) -> None:
+    runs = {devices: tmp_path / str(devices) for devices in (1, 2)}
+    for devices, run in runs.items():
+        result = fcn4dist("launch", "--devices", devices, "--data", finite_shards, "--run-dir", run, *TINY, *RECIPE)
+        assert result.returncode == 0, result.stderr
+    for name, value in load_weights(runs[1]).items():
         scale = np.abs(value).max()
-        np.testing.assert_allclose(load_weights(whole)[name], value, rtol=0, atol=1e-5 * scale, err_msg=name)
+        np.testing.assert_allclose(load_weights(runs[2])[name], value, rtol=0, atol=1e-5 * scale, err_msg=name)
 
 
 def test_a_run_without_progress_ends_early_and_well(fcn4dist: Run, tiny_shards: Path, tmp_path: Path) -> None:
@@ -81,6 +88,7 @@ def test_a_run_without_progress_ends_early_and_well(fcn4dist: Run, tiny_shards: 
     assert json.loads((run / "evaluation.json").read_text())["roc_auc_ci95"] is not None  # as at any end
 
 
+@pytest.mark.slow
 def test_a_run_that_overflows_for_ever_fails_and_says_so(fcn4dist: Run, tiny_shards: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     result = fcn4dist(

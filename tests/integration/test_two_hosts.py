@@ -127,7 +127,10 @@ def ends(job: TwoHosts, limit_s: float) -> tuple[list[str], list[int]]:
 def test_two_hosts_train_to_the_weights_of_one(
     fcn4dist: Run, two_hosts: TwoHosts, tiny_shards: Path, tmp_path: Path
 ) -> None:
-    """Four ranks on one host and two on each of two: the same arithmetic in the same order; one is killed meanwhile."""
+    """Four ranks on one host and two on each of two: the same arithmetic in the same order; one is killed meanwhile.
+
+    One rank a host would have two cores here, and oneDNN sums on two threads in another order.
+    """
     common = ["--data", tiny_shards, *TINY, "--set", "train.epochs=30", "--set", "evaluate.num_resamples=0"]
     common += ["--set", "checkpoint.every_steps=5", "--set", "evaluate.every_epochs=30", "--max-restarts", 1]
     for node in range(2):
@@ -197,6 +200,7 @@ def test_a_killed_launcher_ends_the_other_host_and_is_named(job: TwoHosts, node:
         wait_for(lambda own=own: not processes_of(job.run_dir(own)), 5, "the end of all processes")  # type: ignore[misc]
 
 
+@pytest.mark.slow
 def test_a_hang_of_one_rank_is_named_on_both_hosts(two_hosts: TwoHosts, tiny_shards: Path) -> None:
     job = launch_both(two_hosts, tiny_shards, "--set", "launch.stall_timeout_s=5")
     job.worker(1, 3).send_signal(signal.SIGSTOP)

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 COMPILE = """
 import mindspore as ms
 from fcn4dist.config import BatchPlan, ModelConfig, TrainConfig
@@ -22,6 +24,7 @@ step._step.compile(zeros(2, 1, 24, 30), zeros(2, 5), zeros(), zeros())
 """
 
 
+@pytest.mark.slow
 def test_a_step_of_eight_ranks_has_one_allreduce_of_everything(tmp_path: Path) -> None:
     """The graph of 8 ranks, compiled in one process and not run: all of it in one tensor."""
     graphs = {"MS_DEV_SAVE_GRAPHS": "2", "MS_DEV_SAVE_GRAPHS_PATH": str(tmp_path / "ir"), "GLOG_v": "3"}

@@ -55,9 +55,9 @@ print(json.dumps(run(flagged, mel_db)))
 amp.all_finite = all_finite
 for clips in (mel_db, infinite if rank == 1 else mel_db, mel_db):
     print(json.dumps(run(plain, clips)))
-steep = build()  # gradients of 1e20 and more are finite, their squares, which Adam keeps, are not
-steep.network.bn4.beta.set_data(Tensor(np.full(6, 1e21), ms.float32))
-print(json.dumps(run(steep, mel_db)))
+# gradients of 1e20 and more are finite, their squares, which Adam keeps, are not
+ops.assign(plain.network.bn4.beta, Tensor(np.full(6, 1e21), ms.float32))
+print(json.dumps(run(plain, mel_db)))
 """
 
 
@@ -69,6 +69,6 @@ def test_a_rank_that_alone_overflows_makes_all_skip(tmp_path: Path) -> None:
         [False, True, 2.0**16],
         [True, False, 2.0**15],  # an infinite clip of rank 1
         [False, True, 2.0**15],
-        [True, False, 2.0**15],  # squares
+        [True, False, 2.0**14],  # squares
     ]
     assert one == zero  # the weights too, bit for bit
