@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+# the plain .pth file: setuptools' own finder is asked last, and a folder "fcn4dist" where a user stands (a clone's parent) would hide the package
+EDITABLE := --config-settings editable_mode=compat --editable
 BENCH_READY := $(VENV)/bench-ready
 # builds without CUDA; where this is out of reach, pip says so and takes PyPI's, which is larger and computes the same
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
@@ -45,9 +47,9 @@ clean:
 $(READY): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 10) <= v <= (3, 12) or sys.exit(f"Python {v[0]}.{v[1]}: fcn4dist needs 3.10, 3.11 or 3.12; say which: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[train,test,lint]" --constraint constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(EDITABLE) ".[train,test,lint]" --constraint constraints.txt
 	touch $@
 
 $(BENCH_READY): $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[bench]" --constraint constraints.txt --extra-index-url $(TORCH_INDEX)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(EDITABLE) ".[bench]" --constraint constraints.txt --extra-index-url $(TORCH_INDEX)
 	touch $@
