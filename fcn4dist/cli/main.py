@@ -50,8 +50,6 @@ OTHER_NAMES = {
     "predict": "tag",
     "preprocess": "prepare",
     "run": "launch",
-}
-OTHER_NAMES |= {
     "test": "evaluate",
     "check": "doctor",
     "hccl": "rank-table",

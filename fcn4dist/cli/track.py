@@ -9,13 +9,12 @@ import click
 
 from fcn4dist.cli.options import Run, choice, verbosity_options
 from fcn4dist.errors import ConfigError
-
-TRACKERS = ("tensorboard", "mlflow", "swanlab", "wandb")
+from fcn4dist.track.tracker import NAMES
 
 
 @click.command()
 @click.argument("run", type=Run)
-@click.option("--to", "tracker", required=True, type=choice(TRACKERS), help="Where to.")
+@click.option("--to", "tracker", required=True, type=choice(NAMES), help="Where to.")
 @click.option("--follow", is_flag=True, hidden=True, help="The run's own launcher asks, by the pipe to stdin.")
 @verbosity_options
 def track(run: Path, tracker: str, follow: bool) -> None:

@@ -123,9 +123,8 @@ def train(
                 if is_stop and not course.is_last(progress):
                     stopped_by = stop.signal or 0
                 if is_regular or not progress.is_evaluated or stopped_by is not None:
-                    meet(
-                        rank
-                    )  # all have written down this step: who is killed before it leaves no checkpoint without its line
+                    # all have written down this step: a rank that is killed before leaves no checkpoint without its line
+                    meet(rank)
                     if rank.is_chief:
                         writer.save(progress, start.weights, step.state)
             if rank.is_chief and stopped_by is None and course.is_stopped_early(progress):
