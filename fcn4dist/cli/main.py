@@ -151,10 +151,10 @@ def _say(text: str) -> None:
     try:
         click.echo(text, file=sys.stderr)  # err=True goes around the picture
     except OSError:
-        _drop(sys.stderr)
+        drop(sys.stderr)
 
 
-def _drop(stream: TextIO) -> None:
+def drop(stream: TextIO) -> None:
     """Let a stream that cannot be written to any more end in nothing, also what Python flushes at its exit."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -177,7 +177,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         cli.main(args=arguments, prog_name="fcn4dist", standalone_mode=False)
     except ReaderLeftError:
-        _drop(sys.stdout)
+        drop(sys.stdout)
         sys.exit(128 + signal.SIGPIPE)
     except click.exceptions.Abort:
         _say("interrupted")
@@ -200,7 +200,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(UserError.exit_code)
     except OSError as error:
         if error.filename is None and _is_full(sys.stdout):
-            _drop(sys.stdout)
+            drop(sys.stdout)
             _say(f"fcn4dist: stdout: cannot be written: {error.strerror}")
             sys.exit(1)
         if error.errno != errno.ENAMETOOLONG:

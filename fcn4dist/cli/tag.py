@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import signal
 import sys
 import time
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
+from fcn4dist.cli.main import ReaderLeftError, drop
 from fcn4dist.cli.options import (
     AnyPath,
     checkpoint_option,
@@ -154,7 +154,7 @@ class _Work:
                     self._count(found)
             if self.shown is not None:
                 _echo(self.shown.end(is_interrupted=False))
-        except (KeyboardInterrupt, Fcn4distError, _ReaderLeft) as error:
+        except (KeyboardInterrupt, Fcn4distError, ReaderLeftError) as error:
             self.stopped_by = error
         self.progress.wipe()
         write(self.form.end(is_interrupted=self.stopped_by is not None))
@@ -234,10 +234,6 @@ def _held_interrupt() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-class _ReaderLeft(SystemExit):
-    """The reader of stdout went away: `fcn4dist tag ... | head`."""
-
-
 def _choose_form(given: dict[FormName, bool], output: Path | None) -> FormName:
     """Return the form that an option names, else the one that --output ends in. Raises ConfigError."""
     chosen = [name for name, is_given in given.items() if is_given]
@@ -267,18 +263,15 @@ def _put(file: BinaryIO, text: str) -> None:
 
 
 def _echo(text: str) -> None:
-    """Write to stdout now. Raises JobError where it is full, _ReaderLeft where nobody reads it."""
+    """Write to stdout now. Raises JobError where it is full, ReaderLeftError where nobody reads it."""
     if not text:
         return
     try:
         click.echo(text.encode("utf-8", "surrogateescape"), nl=False)
     except OSError as error:
-        with contextlib.suppress(OSError, ValueError):  # what is left in its buffer goes nowhere
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, sys.stdout.fileno())
-            os.close(nowhere)
+        drop(sys.stdout)  # with what is left in its buffer
         if isinstance(error, BrokenPipeError):
-            raise _ReaderLeft(128 + signal.SIGPIPE) from None
+            raise ReaderLeftError from None
         raise JobError(f"stdout: cannot be written: {error.strerror or error}") from None
 
 
