@@ -129,12 +129,18 @@ def _check_modes(given: dict[str, Any]) -> None:
 
 
 def find_data(network: Path) -> Path:
-    """Return the data set that the run of a checkpoint names. Raises ConfigError where there is none."""
+    """Return the data set that the run of a checkpoint names.
+
+    Raises CheckpointError where a folder is neither a run nor a checkpoint, ConfigError where no data set is known.
+    """
     from fcn4dist.config import load_config
-    from fcn4dist.run.best import run_of
+    from fcn4dist.run.best import resolve_checkpoint, run_of
+    from fcn4dist.run.checkpoints import load_state
 
     run = run_of(network)
     if run is None or not run.config.is_file():
+        if not network.is_file():
+            load_state(resolve_checkpoint(network))
         raise ConfigError(
             f"{network}: of no run whose data set is known, so --data DIR is missing: what to score it on"
         )

@@ -69,7 +69,7 @@ class Progress(BaseModel):
     num_overflows: int = 0
     best_score: float | None = None  # highest validation ROC-AUC so far
     best_step: int | None = None
-    best_epoch: int = 0  # finished epochs at the best evaluation
+    best_epoch: int = 0  # finished epochs when that score was first reached
     evaluated_epoch: int = 0  # and at the last one
     num_reductions: int = 0  # of the learning rate, under train.schedule plateau
     reduced_epoch: int = 0  # finished epochs at the last of them

@@ -78,12 +78,15 @@ class Course:
         return saved
 
     def after_evaluation(self, progress: Progress, score: float | None) -> Progress:
-        """Return where the run stands after the evaluation that was due; the first of the highest scores is the best.
+        """Return where the run stands after the evaluation that was due; the last of the highest scores is the best.
 
-        Under the plateau schedule the rate is reduced after train.plateau_patience epochs without a better score, counted anew
+        Few clips soon have a score of 1.0, and the network goes on learning. No equal score is a better one to wait for, though:
+        under the plateau schedule the rate is reduced after train.plateau_patience epochs without a better score, counted anew
         from each reduction.
         """
         changes: dict[str, object] = {"is_evaluated": True, "evaluated_epoch": progress.epoch}
+        if score is not None and score == progress.best_score:
+            changes["best_step"] = progress.step
         if score is not None and (progress.best_score is None or score > progress.best_score):
             changes |= {"best_score": score, "best_step": progress.step, "best_epoch": progress.epoch}
         elif self.train.schedule == "plateau":

@@ -117,7 +117,10 @@ def test_paths_come_from_a_template_or_a_map_where_the_table_has_none(tmp_path: 
             ["9", "0", "2", "0", "c.ogg"],
             r"t\.csv:5: tag 'jazz' is '2'; expected 0 or 1 \(unknown: -1, \? or nothing\)",
         ),
-        (["9", "0", "x", "0", "c.ogg"], r"t\.csv:5: tag 'jazz' is 'x'"),
+        (
+            ["9", "0", "x;y", "0", "c.ogg"],
+            r"t\.csv:5: tag 'jazz' is 'x;y'.* A list of tags has one of these names: tags, tag, labels",
+        ),
         (["9", "01", "", "0", "c.ogg"], r"t\.csv:5: tag 'rock' is '01'"),
         (["9", "1" * 5000, "0", "0", "c.ogg"], r"t\.csv:5: tag 'rock' is '1+…1+'; expected"),
         (["3", "0", "1", "0", "c.ogg"], r"t\.csv:5: id '3' is also on line 3"),

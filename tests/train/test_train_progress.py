@@ -43,13 +43,13 @@ def test_every_step_of_a_run_stands_where_two_plain_loops_say(every_epochs: int,
     assert (progress.num_overflows, progress.best_step) == (1, None)
 
 
-def test_the_first_of_the_highest_scores_is_the_best() -> None:
+def test_the_last_of_the_highest_scores_is_the_best() -> None:
     course = Course(PLAN, 5, 15, 15, 1, seed=3)
     progress, best = course.start, []
     for score in (0.5, None, 0.7, 0.7, 0.6):
         progress = course.after_evaluation(course.after_step(progress, is_overflow=False), score)
         best.append((progress.best_step, progress.best_score))
-    assert best == [(1, 0.5), (1, 0.5), (3, 0.7), (3, 0.7), (3, 0.7)]
+    assert best == [(1, 0.5), (1, 0.5), (3, 0.7), (4, 0.7), (4, 0.7)]
 
 
 def test_the_evaluation_at_what_was_the_end_is_not_due_where_the_run_goes_on() -> None:

@@ -140,9 +140,11 @@ def _parse_labels(place: str, names: list[str], values: list[str]) -> bytes:
         return b"".join([LABELS[value.strip()] for value in values])
     except KeyError:
         name, value = next(pair for pair in zip(names, values, strict=True) if pair[1].strip() not in LABELS)
+        is_text = any(letter.isalpha() for letter in value)
+        cure = f"A list of tags has one of these names: {', '.join(LISTS)}. " if is_text else ""
         raise DataError(
             f"{place}: tag {quoted(name)} is {quoted(value)}; expected 0 or 1 (unknown: -1, ? or nothing). "
-            "A column that is no tag must go"
+            f"{cure}A column that is no tag must go"
         ) from None
 
 
