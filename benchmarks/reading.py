@@ -2,8 +2,9 @@
 
     python -m benchmarks.reading
 
-Clips a second of one core beside the page cache's own speed, the share of a full-size step of a real job of eight ranks that goes
-into waiting for data, and the memory of eight processes that read the whole set once and four times.
+Clips a second of one core beside the page cache's own speed; the share of a full-size step (96 x 1366, global batch 16, so two
+clips a rank) of a real job of eight ranks that goes into waiting for data, by the rank that waits longest; and the memory of
+eight processes that read the whole set once and four times.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import click
 
+from benchmarks.launching import GLOBAL_BATCH, launch, write_shards
 from benchmarks.side_by_side import Row, alternate, both, report
 from benchmarks.steppers import ROOT
-from benchmarks.training import launch, share_of_step, write_shards
 
 NUM_CLIPS, NUM_RANKS, NUM_STEPS = 512, 8, 5
+LONG = 4  # passes after which a rank may have no more memory than after one
 PASSES = 16  # over all clips of a rank, so that a try is a good part of a second
 BYTES_A_CLIP = 4 * 96 * 1366
 
@@ -53,36 +54,22 @@ def read_raw(data: Path, passes: int) -> float:
     return (time.perf_counter() - start) / (total / BYTES_A_CLIP)
 
 
-def eight_at_once(side: str, data: Path, passes: int) -> tuple[float, float]:
-    """Read with eight processes that begin together; return the seconds a clip of all and the highest memory of one in MB."""
-    command = [sys.executable, "-m", "benchmarks.reading", "--side", side, "--data", str(data), "--passes", str(passes)]
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": ROOT}
-    ranks = [subprocess.Popen([*command, "--rank", str(rank)], **pipes) for rank in range(NUM_RANKS)]
-    for rank in ranks:
-        assert rank.stdout is not None
-        rank.stdout.readline()  # it is ready
-    for rank in ranks:
-        assert rank.stdin is not None
-        rank.stdin.write("go\n")
-        rank.stdin.flush()
+def memory_of_eight(data: Path) -> list[tuple[float, float]]:
+    """Read with eight processes at once; return the memory of each in MB after `LONG` passes and after one."""
+    command = [sys.executable, "-m", "benchmarks.reading", "--data", str(data)]
+    ranks = [
+        subprocess.Popen([*command, "--rank", str(rank)], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        for rank in range(NUM_RANKS)
+    ]
     answers = [rank.communicate()[0].split() for rank in ranks]
-    return max(float(seconds) for seconds, _ in answers) / NUM_RANKS, max(float(memory) for _, memory in answers)
+    return [(float(long_mb), float(one_mb)) for one_mb, long_mb in answers]
 
 
-def read_as_told(side: str, data: Path, rank: int, passes: int) -> None:
-    """Be one of eight: say that it is ready, read when told to, and print the seconds a clip and the memory in MB."""
-    import fcn4dist.data.dataset  # noqa: F401  # before the start
-
-    print("ready", flush=True)
-    sys.stdin.readline()
-    seconds = read_raw(data, passes // NUM_RANKS) if side == "raw" else read_batches(data, rank, NUM_RANKS, passes)
-    print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-
-
-def wait_for_data(data: Path, run: Path) -> float:
-    """Train a few steps at full width with eight ranks; return the share of a step, in percent, that rank 0 waits for data."""
-    steps = launch(data, run, NUM_STEPS, f"train.global_batch={NUM_RANKS}", devices=NUM_RANKS)
-    return share_of_step(steps.data_wait_s, steps.step_s)
+def print_memory(data: Path, rank: int) -> None:
+    """Be one of eight: read once, then again and again; print the most memory so far in MB after both."""
+    for passes in (1, LONG - 1):
+        read_batches(data, rank, NUM_RANKS, passes)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 def measure(tries: int) -> list[Row]:
@@ -94,28 +81,27 @@ def measure(tries: int) -> list[Row]:
         read_raw(data, 1), read_batches(data, 0, 1, 1)
         alone = alternate(lambda: read_batches(data, 0, 1, PASSES), lambda: read_raw(data, PASSES), tries)
         os.sched_setaffinity(0, cores)
-        memory = alternate(lambda: eight_at_once("ours", data, 4)[1], lambda: eight_at_once("ours", data, 1)[1], tries)
-        shares = [wait_for_data(data, Path(name) / f"run-{number}") for number in range(tries)]
+        memory = memory_of_eight(data)
+        steps = launch(data, Path(name) / "run", NUM_STEPS, devices=NUM_RANKS)
     rates = [(1 / ours, 1 / raw) for ours, raw in alone]
     return [
         Row("6a", "clips/s a core, shuffled, in percent of the page cache's speed", [100 * a / b for a, b in rates], None,
             unit="%", **both(rates, "clips/s")),
-        Row("6b", "waiting for data, of a full-size step of eight ranks", shares, 2, is_at_most=True, unit="%"),
-        Row("6c", "memory of a rank after four passes, of that after one", [four / one for four, one in memory], 1.1,
+        Row("6b", f"waiting for data, the rank that waits longest of eight, of a full-size step ({GLOBAL_BATCH} clips)",
+            steps.data_shares, 2, is_at_most=True, unit="%"),
+        Row("6c", f"memory of eight ranks after {LONG} passes, of that after one", [many / one for many, one in memory], 1.1,
             is_at_most=True, **both(memory, "MB")),
     ]  # fmt: skip
 
 
 @click.command()
 @click.option("--tries", default=3)
-@click.option("--side", type=click.Choice(["ours", "raw"]), hidden=True)
 @click.option("--data", type=click.Path(path_type=Path), hidden=True)
 @click.option("--rank", default=0, hidden=True)
-@click.option("--passes", default=1, hidden=True)
-def main(tries: int, side: str, data: Path | None, rank: int, passes: int) -> None:
+def main(tries: int, data: Path | None, rank: int) -> None:
     """Measure reading."""
     if data is not None:
-        read_as_told(side, data, rank, passes)
+        print_memory(data, rank)
         return
     report(measure(tries), " ".join(["python -m benchmarks.reading", *sys.argv[1:]]))
 

@@ -21,20 +21,18 @@ import click
 import psutil
 
 from benchmarks.chaos import wait_for
+from benchmarks.launching import write_shards
 from benchmarks.side_by_side import Row, both, report
 from benchmarks.steppers import ROOT
-from benchmarks.training import write_shards
 from fcn4dist.job.devices import needs_avx512_guard
 from fcn4dist.job.ports import choose_port
 
 SETTINGS = {
-    **{"model.channels": "[4, 4, 6, 8]", "mel.clip_s": "6.0", "evaluate.split": "test", "evaluate.num_resamples": "0"},
-    **{
-        "train.epochs": "100000",
-        "train.global_batch": "4",
-        "evaluate.every_epochs": "100000",
-        "checkpoint.every_steps": "1000000",
-    },
+    "model.channels": "[4, 4, 6, 8]",
+    "mel.clip_s": "6.0",
+    "train.epochs": "100000",
+    "train.global_batch": "4",
+    "checkpoint.every_steps": "1000000",
 }
 FRAMES = 282  # of 6 s
 LIMIT_S = 240.0

@@ -1,29 +1,36 @@
 """Processes that train full-width FCN-4 a step at a time, when they are told to: the sides of benchmarks/training.py.
 
-    python -m benchmarks.steppers KIND --batch N --threads T --cores 0,1
+    python -m benchmarks.steppers KIND --batch N --cores 0,1
 
-prints "@ready", then for every line on stdin makes one step and prints its seconds and the peak memory in MB. Kinds: `ours` (one
-rank, without a job), `reduce` (the AllReduce of a step alone, in the job that the environment describes), `plain` (the recipe
-that one would write first with MindSpore), and `torch-` with `nchw` or `nhwc` and any of `-compiled`, `-bf16` and `-ddp`, which
-takes RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT.
+prints "@ready", then for every line on stdin makes one step and prints its seconds and the peak memory in MB. Kinds: `ours` (a
+rank of the job that the environment describes, or one rank without a job), `reduce` (the AllReduce of a step alone, in a job),
+`scheduler` (of a job; makes no steps), `plain` (the recipe that one would write first with MindSpore), `matmul` (NumPy's float32
+matrix product), and `torch-` with `nchw` or `nhwc` and any of `-compiled`, `-bf16` and `-ddp`, which takes RANK, WORLD_SIZE,
+MASTER_ADDR and MASTER_PORT. Other benchmarks name a builder of their own, "benchmarks.scoring:build_ours:FOLDER".
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import importlib
 import os
 import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 
 from benchmarks.scaling import ALLREDUCE_BYTES
+
+if TYPE_CHECKING:
+    from fcn4dist.job.rank import Rank
 
 ROOT = Path(__file__).resolve().parents[1]
 NUM_TAGS = 50
@@ -31,6 +38,8 @@ SHAPE = (1, 96, 1366)
 CHANNELS = (128, 384, 768, 2048)
 POOLS = ((2, 4), (4, 5), (3, 8))
 LR = 0.0005
+MATMUL_SIZE = 4096
+JOB_LIMIT_S = 600  # how late a rank may be to a collective: the others of a round take their turns meanwhile
 
 
 @dataclass
@@ -54,23 +63,16 @@ class Stepper:
         from fcn4dist.job.devices import needs_avx512_guard
         from fcn4dist.job.worker_env import MALLOC
 
-        environment = {**os.environ, "GLOG_v": "3", **(extra or {})}
+        environment = {**os.environ, "GLOG_v": "3"}
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
             environment[name] = str(len(cores))
-        if not kind.startswith("torch") and needs_avx512_guard():
+        if kind in ("ours", "plain") and needs_avx512_guard():
             environment.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")
-        if kind in ("ours", "reduce"):
+        if kind == "ours":
             environment.setdefault("GLIBC_TUNABLES", MALLOC)
-        command = [
-            python,
-            "-m",
-            "benchmarks.steppers",
-            kind,
-            "--batch",
-            str(batch),
-            "--cores",
-            ",".join(map(str, cores)),
-        ]
+        environment |= extra or {}
+        command = [python, "-m", "benchmarks.steppers", kind]
+        command += ["--batch", str(batch), "--cores", ",".join(map(str, cores))]
         pipe = subprocess.PIPE
         popen = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, text=True)
         return cls(popen, batch)
@@ -116,6 +118,76 @@ class Stepper:
         raise click.ClickException(f"{self.popen.args!r}: ended with {self.popen.wait()} before it said {word!r}")
 
 
+@contextlib.contextmanager
+def ranks_of_job(kind: str, batch: int, cores: Sequence[int]) -> Iterator[list[Stepper]]:
+    """Start a rank of `kind` on each of `cores` and their scheduler, with the environment that `launch` gives; end them.
+
+    What is given are the ranks, not ready yet.
+    """
+    from fcn4dist.job.devices import CoreShare, needs_avx512_guard
+    from fcn4dist.job.ports import LOOPBACK, choose_port
+    from fcn4dist.job.worker_env import WorkerEnv, format_environment
+
+    port = choose_port()
+
+    def start(rank: int | None) -> Stepper:
+        own = list(cores) if rank is None else [cores[rank]]
+        worker = WorkerEnv(
+            role="scheduler" if rank is None else "worker",
+            rank=rank,
+            world_size=len(cores),
+            device=rank or 0,
+            target="CPU",
+            scheduler_host=LOOPBACK,
+            scheduler_port=port,
+            worker_ip=LOOPBACK,
+            collective_timeout_s=JOB_LIMIT_S,
+            share=CoreShare(tuple(own), 1),
+            launcher_pid=os.getpid(),
+        )
+        extra = format_environment(worker, avx512_guard=needs_avx512_guard(), user=os.environ)
+        return Stepper.start("scheduler" if rank is None else kind, batch, own, extra)
+
+    started = [start(None), *(start(rank) for rank in range(len(cores)))]
+    try:
+        yield started[1:]
+    finally:
+        for process in started[::-1]:  # at their own end they would wait for each other
+            process.kill()
+
+
+def step_together(side: Sequence[Stepper]) -> float:
+    """Make one step with all processes of a side and return the longest."""
+    for stepper in side:
+        stepper.ask()
+    return max(stepper.answer() for stepper in side)
+
+
+def join_job_if_any() -> Rank:
+    """Make MindSpore ready as a rank of the job that the environment describes, or as the only one."""
+    from fcn4dist.job.rank import SINGLE
+    from fcn4dist.job.worker_env import read_environment
+    from fcn4dist.run.folder import RunDir
+    from fcn4dist.train.device import start_device
+    from fcn4dist.train.worker import join_as_rank
+
+    start_device("CPU", 0)
+    if "MS_ROLE" not in os.environ:
+        return SINGLE
+    worker = read_environment(os.environ)
+    join_as_rank(worker, RunDir(Path()), 1)
+    return worker.as_rank()
+
+
+def build_scheduler(_batch: int) -> Callable[[], object]:
+    """The scheduler of the job; does not return."""
+    from fcn4dist.job.worker_env import read_environment
+    from fcn4dist.train.worker import join_as_scheduler
+
+    join_as_scheduler(read_environment(os.environ))
+    raise AssertionError("the job is over")
+
+
 def random_batch(size: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Return (size, 1, 96, 1366) clips in dB and (size, 50) labels."""
     rng = np.random.default_rng(0)
@@ -123,26 +195,22 @@ def random_batch(size: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
 
 
 def build_ours(batch: int) -> Callable[[], object]:
-    """One rank of fcn4dist, as `fcn4dist train` has it."""
+    """A rank of fcn4dist: the network, the recipe and the step that `fcn4dist launch` and `train` have by default."""
+    rank = join_job_if_any()
     from fcn4dist.config import RunConfig, plan_batches
     from fcn4dist.model.cpu_layers import build_network
-    from fcn4dist.train.device import start_device
     from fcn4dist.train.step import TrainStep
 
-    start_device("CPU", 0)
     config = RunConfig()
-    train = config.train.model_copy(update={"global_batch": batch})
-    step = TrainStep(build_network(config.model, NUM_TAGS, "O0"), train, plan_batches(train, 1))
+    train = config.train.model_copy(update={"global_batch": batch * rank.world_size})
+    step = TrainStep(build_network(config.model, NUM_TAGS, "O0"), train, plan_batches(train, rank.world_size))
     mel_db, labels = random_batch(batch)
     return lambda: step(mel_db, labels, LR)
 
 
 def build_reduce(_batch: int) -> Callable[[], object]:
     """The AllReduce of a step and nothing else: one flat tensor, as large as all gradients and statistics are."""
-    from fcn4dist.train.device import join_job, start_device
-
-    start_device("CPU", 0)
-    join_job(int(os.environ["MS_WORKER_NUM"]))  # the scheduler's process stays in here
+    join_job_if_any()
     from mindspore import Tensor, nn, ops
 
     class Reduce(nn.Cell):
@@ -187,6 +255,13 @@ def build_plain(batch: int) -> Callable[[], object]:
     return lambda: step(ms.Tensor(mel_db), ms.Tensor(labels, ms.float32)).asnumpy()
 
 
+def build_matmul(_batch: int) -> Callable[[], object]:
+    """A product of two float32 matrices into one that is there, so that no page of it is new."""
+    left, right = np.random.default_rng(0).random((2, MATMUL_SIZE, MATMUL_SIZE), np.float32)
+    product = np.empty_like(left)
+    return lambda: np.matmul(left, right, out=product)
+
+
 def build_torch(kind: str, batch: int) -> Callable[[], object]:
     """The same network and optimizer in PyTorch."""
     import torch
@@ -228,8 +303,7 @@ def build_torch(kind: str, batch: int) -> Callable[[], object]:
 def main(kind: str, batch: int, cores: str) -> None:
     """Make a step for every line on stdin."""
     os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
-    builders = {"ours": build_ours, "reduce": build_reduce, "plain": build_plain}
-    step = builders[kind](batch) if kind in builders else build_torch(kind, batch)
+    step = find_builder(kind)(batch)
     step()
     print("@ready", flush=True)
     for _ in sys.stdin:
@@ -237,6 +311,17 @@ def main(kind: str, batch: int, cores: str) -> None:
         step()
         seconds = time.perf_counter() - start
         print(f"@step {seconds} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}", flush=True)
+
+
+def find_builder(kind: str) -> Callable[[int], Callable[[], object]]:
+    """Return what builds the step of `kind` for a batch."""
+    if kind.startswith("benchmarks."):
+        module, name, argument = kind.split(":", 2)
+        return functools.partial(getattr(importlib.import_module(module), name), argument)
+    if kind.startswith("torch-"):
+        return functools.partial(build_torch, kind)
+    builders = {"ours": build_ours, "reduce": build_reduce, "plain": build_plain, "matmul": build_matmul}
+    return {**builders, "scheduler": build_scheduler}[kind]
 
 
 if __name__ == "__main__":
