@@ -7,7 +7,7 @@ import platform
 import re
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -111,16 +111,38 @@ def save_rows(rows: Sequence[Row], command: str, file: Path = RESULTS) -> None:
 
     Raises ClickException when there is a file and it cannot be read: nothing is written then.
     """
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    except (OSError, UnicodeDecodeError) as error:
-        raise click.ClickException(f"{file}: cannot be read, so the rows above are not in it: {error}") from None
-    kept = {match[1]: line for line in lines if (match := re.match(r"\| (\d+[a-z]?) \|", line))}
+    kept = load_rows(file)
     where = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC, {describe_machine()}, `{command}`"
     for row in rows:
         kept[row.number] = "| " + " | ".join([*row.cells(), where]) + " |"
-    ordered = sorted(kept, key=lambda key: (int(re.sub(r"\D", "", key)), key))
-    save_text(file, HEAD + "\n".join(kept[key] for key in ordered) + "\n")
+    write_table(kept, file)
+
+
+def load_rows(file: Path = RESULTS) -> dict[str, str]:
+    """Return the lines of the table in `file` by the number of the row; none where there is no file. Raises ClickException."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.ClickException(f"{file}: cannot be read, so no row is written: {error}") from None
+    return {match[1]: line for line in lines if (match := re.match(r"\| (\d+[a-z]?) \|", line))}
+
+
+def drop_rows(before: Mapping[str, str], file: Path = RESULTS) -> list[str]:
+    """Take those rows out of the table that still are as they were `before`; return their numbers. Raises ClickException.
+
+    A row that was measured again says another time.
+    """
+    rows = load_rows(file)
+    old = [key for key, line in rows.items() if before.get(key) == line]
+    if old:
+        write_table({key: line for key, line in rows.items() if key not in old}, file)
+    return old
+
+
+def write_table(rows: Mapping[str, str], file: Path) -> None:
+    """Write the table in the order of the numbers."""
+    ordered = sorted(rows, key=lambda key: (int(re.sub(r"\D", "", key)), key))
+    save_text(file, HEAD + "".join(f"{rows[key]}\n" for key in ordered))
 
 
 def describe_machine() -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 import pytest
 
-from benchmarks.side_by_side import Row, alternate, both, report, save_rows
+from benchmarks.side_by_side import Row, alternate, both, drop_rows, load_rows, report, save_rows
 
 
 def row(figures: list[float], bar: float | None, **values: Any) -> Row:
@@ -54,6 +54,18 @@ def test_rows_replace_those_of_their_number_and_leave_the_others(tmp_path: Path)
     for name in ("1", "10"):
         assert "| second |" in after[name]
         assert re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC, .* cores of .*`second command` \|$", after[name])
+
+
+def test_rows_that_a_whole_run_did_not_measure_again_are_dropped(tmp_path: Path) -> None:
+    file = tmp_path / "RESULTS.md"
+    save_rows([Row(name, "first", [1.0], None) for name in ("6a", "6b", "14a", "9")], "first command", file)
+    before = load_rows(file)
+    save_rows([Row(name, "second", [2.0], None) for name in ("14a", "7g", "6b")], "second command", file)
+    after = load_rows(file)
+    assert drop_rows(before, file) == ["6a", "9"]
+    assert list(table_of(file)) == ["6b", "7g", "14a"]
+    assert table_of(file) == {name: after[name] for name in ("6b", "7g", "14a")}
+    assert drop_rows(before, file) == []
 
 
 @pytest.mark.parametrize("spoil", [lambda file: file.mkdir(), lambda file: file.write_bytes(b"| 1 | \xff |\n")])
