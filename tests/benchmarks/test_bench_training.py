@@ -67,8 +67,8 @@ def test_rates_of_scoring_and_the_largest_difference() -> None:
     ours = np.zeros((2, 3), np.float32)
     scores = {
         "ours": ours,
-        "PyTorch": np.add(ours, [[0, 0, 4e-6], [0, 0, 0]]),
-        "onnxruntime": np.subtract(ours, [[0, 2e-5, 0], [0, 0, 0]]),
+        "PyTorch": np.array([[0, 0, 4e-6], [0, 0, 0]], np.float32),
+        "onnxruntime": np.array([[0, -2e-5, 0], [0, 0, 0]], np.float32),
     }
     a, b, c = scoring.rows_of({"ours": [8.0, 12.0], "PyTorch": [4.0, 4.0], "onnxruntime": [16.0, 8.0]}, scores)
     assert (a.figures, b.figures) == ([2.0, 3.0], [0.5, 1.5])
