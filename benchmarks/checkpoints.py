@@ -14,7 +14,7 @@ from benchmarks.launching import LaunchedSteps
 from benchmarks.side_by_side import Row, number
 
 EVERY = 20  # of the row; the run saves more often, to be short
-SAVE_EVERY, WRITING, NUM_SAVES = 5, 3, 2  # each save is watched for three steps, and a write takes one or two
+SAVE_EVERY, WRITING, NUM_SAVES = 4, 3, 2  # each save is watched for three steps, and a write takes one or two
 NUM_STEPS = NUM_SAVES * SAVE_EVERY + WRITING
 SAVING = (
     f"checkpoint.every_steps={SAVE_EVERY}",

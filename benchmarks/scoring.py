@@ -3,12 +3,13 @@
     python -m benchmarks.scoring
 
 Ours are two ranks of a job, which read the shards, score and gather as at the end of an epoch. The others have the same clips in
-memory and the weights that `fcn4dist export` wrote, as safetensors and as ONNX: one process with a thread a core each, PyTorch
-in channels_last and inference mode. Both take the batch that is the fastest here. All scores must agree.
+memory: onnxruntime with the file that `fcn4dist export` wrote, PyTorch with the same weights in channels_last and inference mode,
+each one process with a thread a core. Both take the batch that is the fastest here. All scores must agree.
 """
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import subprocess
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 
 from benchmarks.launching import launch, write_shards
 from benchmarks.side_by_side import Row, both, report
-from benchmarks.steppers import CHANNELS, NUM_TAGS, POOLS, ROOT, Stepper, join_job_if_any, ranks_of_job, step_together
+from benchmarks.steppers import CHANNELS, NUM_TAGS, POOLS, ROOT, join_job_if_any, ranks_of_job, step_together
 from benchmarks.training import steppers
 
 NUM_CLIPS = 32  # a forward pass of each of our ranks
@@ -37,24 +38,29 @@ Scorer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 def make_files(folder: Path) -> None:
-    """Write data/, run/ with a checkpoint after one step, model.onnx, model.safetensors and clips.npy into `folder`."""
+    """Write data/, run/ with a checkpoint after one step, model.onnx, weights.npz and clips.npy into `folder`."""
     data = write_shards(folder / "data", 16, num_val=NUM_CLIPS)
     launch(data, folder / "run", 1, "evaluate.split=train", "evaluate.num_resamples=0")
-    for name in ("model.onnx", "model.safetensors"):
-        command = [sys.executable, "-m", "fcn4dist", "export", str(folder / "run"), "--output", str(folder / name)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        if done.returncode:
-            raise click.ClickException(f"{' '.join(command)}: exit code {done.returncode}\n{done.stderr[-2000:]}")
+    command = [sys.executable, "-m", "fcn4dist", "export", str(folder / "run"), "--output", str(folder / "model.onnx")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise click.ClickException(f"{' '.join(command)}: exit code {done.returncode}\n{done.stderr[-2000:]}")
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        process.submit(save_clips, folder).result()
+        process.submit(save_arrays, folder).result()
 
 
-def save_clips(folder: Path) -> None:
-    """Write the validation clips by ascending id, as scores are, into clips.npy; in a process of its own: it loads MindSpore."""
+def save_arrays(folder: Path) -> None:
+    """Write the validation clips by ascending id, as scores are, and the weights; in a process of its own: it loads MindSpore."""
+    from fcn4dist.config import RunConfig
     from fcn4dist.data.dataset import open_dataset
+    from fcn4dist.export.weights import read_weights
+    from fcn4dist.model.trained import open_model
+    from fcn4dist.train.device import start_device
 
+    start_device("CPU", 0)
     split = open_dataset(folder / "data").split("val")
     np.save(folder / "clips.npy", split.read(np.argsort(split.clip_ids)))
+    np.savez(folder / "weights.npz", **read_weights(open_model(folder / "run", RunConfig()).build_network()))
 
 
 def build_ours(folder: str, _batch: int) -> Callable[[], object]:
@@ -81,7 +87,6 @@ def build_ours(folder: str, _batch: int) -> Callable[[], object]:
 def build_torch(folder: str, _batch: int) -> Callable[[], object]:
     """PyTorch's side."""
     import torch
-    from safetensors.torch import load_file
     from torch import nn
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
@@ -94,7 +99,8 @@ def build_torch(folder: str, _batch: int) -> Callable[[], object]:
     network = nn.Sequential()
     for name, layer in layers:
         network.add_module(name, layer)
-    network.load_state_dict(load_file(Path(folder) / "model.safetensors"), strict=False)
+    with np.load(Path(folder) / "weights.npz") as weights:  # all but the batch norms' counters of steps
+        network.load_state_dict({name: torch.from_numpy(weights[name]) for name in weights}, strict=False)
     network = network.eval().to(memory_format=torch.channels_last)
 
     def score(mel_db: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -141,13 +147,17 @@ def measure(tries: int) -> list[Row]:
         folder = Path(temporary)
         make_files(folder)
         here = "benchmarks.scoring:{}:" + temporary
-        others = [(here.format(name), cores, 1) for name in ("build_torch", "build_onnx")]
-        with ranks_of_job(here.format("build_ours"), 1, cores) as ours, steppers(*others) as processes:
-            sides: dict[str, list[Stepper]] = {"ours": ours}
-            sides |= {name: [process] for name, process in zip(OTHERS.values(), processes, strict=True)}
-            for side in sides.values():
-                for stepper in side:
-                    stepper.wait_ready()
+        planned = {
+            "ours": ranks_of_job(here.format("build_ours"), 1, cores),
+            "PyTorch": steppers((here.format("build_torch"), cores, 1)),
+            "onnxruntime": steppers((here.format("build_onnx"), cores, 1)),
+        }
+        with contextlib.ExitStack() as started:
+            sides = {}
+            for name, side in planned.items():
+                sides[name] = started.enter_context(side)
+                for stepper in sides[name]:
+                    stepper.wait_ready()  # the next one looks for its best batch undisturbed
             for attempt in range(tries):
                 for name in list(sides)[:: -1 if attempt % 2 else 1]:
                     rates[name].append(NUM_CLIPS / step_together(sides[name]))

@@ -13,6 +13,7 @@ Those that come near the best there are timed at the whole batch; the fastest on
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import statistics
 import sys
@@ -33,7 +34,11 @@ RANK_BATCH = GLOBAL_BATCH // 2
 GFLOP_PER_CLIP = 59.8  # 2 x multiplications of the convolutions, three passes; the first convolution has two
 GFLOP_PER_PRODUCT = 2 * MATMUL_SIZE**3 / 1e9
 NUM_PRODUCTS, NUM_REDUCES = 3, 5  # of a round; so many products before our step and as many after it
-PLAIN_ROUNDS = 2  # the plain recipe's step takes as long as two of ours
+PART = {
+    "torch": 0.6,
+    "single": 0.6,
+    "plain": 0.4,
+}  # of the rounds; rows 3 and 5b, which are near their bars, get more tries
 QUICK_KIND = "torch-nhwc-compiled-ddp"  # it won before
 LOOK_BATCH, NEAR = GLOBAL_BATCH // 4, 1.15  # of the first look at PyTorch's ways
 
@@ -94,14 +99,14 @@ def near_the_best(seconds: Mapping[str, float]) -> list[str]:
 
 @dataclass(frozen=True)
 class Round:
-    """The seconds of a step of each side, taken within a minute of each other."""
+    """The seconds of a step of each side that took part, taken within a minute of each other."""
 
     ours: float
     products: list[float]  # matrix products, as many before our step as after it
     reduces: list[float]  # AllReduces alone, right after our step
-    torch: float
-    single: float  # one rank, one core, batch 8
-    plain: float = float("nan")
+    torch: float | None = None
+    single: float | None = None  # one rank, one core, batch 8
+    plain: float | None = None
 
     @property
     def reduce_share(self) -> float:
@@ -120,10 +125,10 @@ def measure(tries: int, kind: str, cores: list[int], *, quick: bool) -> list[Row
             "reduce": started.enter_context(ranks_of_job("reduce", RANK_BATCH, cores)),
             "ours": started.enter_context(ranks_of_job("ours", RANK_BATCH, cores)),
             "single": started.enter_context(steppers(("ours", cores[:1], RANK_BATCH))),
-            "matmul": started.enter_context(steppers(("matmul", cores, 1))),
         }
         small: list[Stepper] = []
         if not quick:
+            sides["matmul"] = started.enter_context(steppers(("matmul", cores, 1)))
             sides["plain"] = started.enter_context(steppers(("plain", cores, GLOBAL_BATCH)))
             with steppers(("ours", cores[:1], RANK_BATCH // 2), ("plain", cores, GLOBAL_BATCH // 2)) as small:
                 for stepper in small:
@@ -134,7 +139,9 @@ def measure(tries: int, kind: str, cores: list[int], *, quick: bool) -> list[Row
         step_together(sides["ours"])  # the second step takes memory that no later one takes
         rounds = []
         for attempt in range(tries):
-            left = {name: side for name, side in sides.items() if name != "plain" or attempt < PLAIN_ROUNDS}
+            left = {
+                name: side for name, side in sides.items() if quick or attempt < math.ceil(PART.get(name, 1) * tries)
+            }
             rounds.append(take_round(left, is_turned_round=attempt % 2 == 1))
         rows = [*rows_of_rounds(rounds, kind), *rows_of_launch(launched, rounds)]
         if not quick:
@@ -152,11 +159,12 @@ def take_round(sides: Mapping[str, Sequence[Stepper]], *, is_turned_round: bool)
     seconds, products, reduces = {}, [], []
     order = [side for side in ("ours", "torch", "single", "plain") if side in sides]
     for side in order[::-1] if is_turned_round else order:
-        if side == "ours":
+        if side == "ours" and "matmul" in sides:
             products += [step_together(sides["matmul"]) for _ in range(NUM_PRODUCTS)]
         seconds[side] = step_together(sides[side])
-        if side == "ours":
+        if side == "ours" and "matmul" in sides:
             products += [step_together(sides["matmul"]) for _ in range(NUM_PRODUCTS)]
+        if side == "ours":
             reduces += [step_together(sides["reduce"]) for _ in range(NUM_REDUCES)]
     found = Round(products=products, reduces=reduces, **seconds)
     click.echo(f"  {found}", err=True)
@@ -171,11 +179,13 @@ def rate(seconds: Sequence[float], batch: int = GLOBAL_BATCH) -> str:
 def rows_of_rounds(rounds: Sequence[Round], best: str) -> list[Row]:
     """Turn the rounds into rows 1, 4 and 5b."""
     ours = [r.ours for r in rounds]
+    torch = [(r.torch, r.ours) for r in rounds if r.torch is not None]
+    single = [(r.single, r.ours) for r in rounds if r.single is not None]
     return [
-        Row("1", "training, 2 ranks", [r.torch / r.ours for r in rounds], 1.2, False, "x", rate(ours),
-            f"PyTorch ({best.removeprefix('torch-')}) {rate([r.torch for r in rounds])}"),
-        Row("4", "2 ranks against 1, batch 8 a rank", [2 * r.single / r.ours for r in rounds], 1.8, False, "x", rate(ours),
-            f"1 rank on 1 core {rate([r.single for r in rounds], RANK_BATCH)}"),
+        Row("1", "training, 2 ranks", [other / our for other, our in torch], 1.2, False, "x", rate(ours),
+            f"PyTorch ({best.removeprefix('torch-')}) {rate([other for other, _ in torch])}"),
+        Row("4", "2 ranks against 1, batch 8 a rank", [2 * one / two for one, two in single], 1.8, False, "x", rate(ours),
+            f"1 rank on 1 core {rate([one for one, _ in single], RANK_BATCH)}"),
         Row("5b", "the allreduce of a step, 69.5 MB, alone, right after a step of batch 8 a rank; of that step",
             [r.reduce_share for r in rounds], 6, True, "%",
             f"{number(statistics.median(statistics.median(r.reduces) for r in rounds))} s",
@@ -195,11 +205,11 @@ def rows_of_launch(launched: LaunchedSteps, rounds: Sequence[Round]) -> list[Row
 
 def rows_beyond_the_guard(rounds: Sequence[Round]) -> list[Row]:
     """Turn the rounds into rows 2a and 3."""
-    with_plain = [r for r in rounds if r.plain == r.plain]  # not NaN
+    plain = [(r.plain, r.ours) for r in rounds if r.plain is not None]
     rates = [(GLOBAL_BATCH * GFLOP_PER_CLIP / r.ours, GFLOP_PER_PRODUCT / statistics.mean(r.products)) for r in rounds]
     return [
-        Row("2a", "training, 2 ranks", [r.plain / r.ours for r in with_plain], 1.25, False, "x",
-            rate([r.ours for r in rounds]), f"plain recipe {rate([r.plain for r in with_plain])}"),
+        Row("2a", "training, 2 ranks", [other / our for other, our in plain], 1.25, False, "x",
+            rate([r.ours for r in rounds]), f"plain recipe {rate([other for other, _ in plain])}"),
         Row("3", "share of NumPy's float32 matrix product (4096 x 4096, both cores) right before and after the step",
             [100 * our / product for our, product in rates], 72, False, "%", **both(rates, "GFLOP/s")),
     ]  # fmt: skip
