@@ -36,10 +36,16 @@ STALE_NAMES = frozenset({
     "MS_RECOVERY_PATH", "MS_ENABLE_TFT", "MS_SIMULATION_LEVEL", "MS_ENABLE_GRACEFUL_EXIT",
 })  # fmt: skip
 
-# malloc keeps what MindSpore's AllReduce frees: one of 69.5 MB takes 0.72 of the time without (40 turns on CPU; docs/lab/log.md)
+# malloc keeps what MindSpore's AllReduce frees: one of 69.5 MB takes 0.63 of the CPU time (docs/lab/log.md).
+# One arena: the heaps of others end at 64 MB, so what is larger would come from the kernel each time, whatever the threshold.
 MALLOC = ":".join(
     f"glibc.malloc.{name}={value}"
-    for name, value in {"mmap_threshold": 1 << 30, "trim_threshold": 1 << 32, "top_pad": 1 << 26}.items()
+    for name, value in (
+        ("arena_max", 1),
+        ("mmap_threshold", 1 << 30),
+        ("trim_threshold", 1 << 32),
+        ("top_pad", 1 << 26),
+    )
 )
 
 

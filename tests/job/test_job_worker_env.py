@@ -59,7 +59,7 @@ def test_the_contract_of_a_worker() -> None:
         "DEVICE_ID": "5",
         "GLOG_v": "3",
         "ONEDNN_MAX_CPU_ISA": "AVX2",
-        "GLIBC_TUNABLES": "glibc.malloc.mmap_threshold=1073741824:"
+        "GLIBC_TUNABLES": "glibc.malloc.arena_max=1:glibc.malloc.mmap_threshold=1073741824:"
         "glibc.malloc.trim_threshold=4294967296:glibc.malloc.top_pad=67108864",
         "OMP_NUM_THREADS": "2",
         "OPENBLAS_NUM_THREADS": "2",
