@@ -27,9 +27,9 @@ class Examination:
     is_quick: bool = False  # leave out what takes seconds: MindSpore's trial, CANN's modules, the digests of shards
 
 
-def examine(asked: Examination, around: Surroundings | None = None) -> Iterator[Check]:
+def examine(asked: Examination) -> Iterator[Check]:
     """Yield every check as it is done. Raises ConfigError for what `launch` would refuse in the config."""
-    around = around or Surroundings()
+    around = Surroundings()
     mindspore, numpy = software.installed_version("mindspore"), software.installed_version("numpy")
     num_ranks = asked.config.launch.devices  # of this host
     num_servers, world_size = ascend.find_job_size(asked.rank_table, num_ranks)

@@ -329,7 +329,7 @@ class Bar:
     parts: tuple[float, ...]
 
 
-def bar_chart(title: str, bars: Sequence[Bar], part_names: Sequence[str], unit: str, caption: str = "") -> Chart | None:
+def bar_chart(title: str, bars: Sequence[Bar], part_names: Sequence[str], unit: str) -> Chart | None:
     """Return rows of stacked bars, one colour a part; None without any length."""
     longest = max((sum(bar.parts) for bar in bars), default=0.0)
     if longest <= 0:
@@ -356,7 +356,7 @@ def bar_chart(title: str, bars: Sequence[Bar], part_names: Sequence[str], unit: 
             parts.append(rect.format(number % NUM_COLOURS, x, y + 3, wide, row - 6, text))
             x += wide
     key = tuple(Series(name, ((0.0, 0.0),), i) for i, name in enumerate(part_names))
-    return Chart(title, _svg(title, parts, height=height), key, caption)
+    return Chart(title, _svg(title, parts, height=height), key)
 
 
 def matrix_chart(title: str, names: Sequence[str], cells: Sequence[Sequence[float]], caption: str = "") -> Chart | None:

@@ -99,9 +99,9 @@ def group_runs(repetitions: Sequence[Repetition]) -> list[list[int]]:
     return groups
 
 
-def find_runs(path: Path, depth: int = DEPTH) -> list[Path]:
+def find_runs(path: Path) -> list[Path]:
     """Return `path` where it is a run or anything else, and the runs below where it is a folder of runs, 2 before 10."""
-    found = [] if is_run(path) else _runs_below(path, depth)
+    found = [] if is_run(path) else _runs_below(path, DEPTH)
     return found or [path]
 
 

@@ -110,11 +110,11 @@ def is_alive(run: RunDir, attempt: int) -> bool:
     return any(time.time() - _modified_s(path) < SIGN_OF_LIFE_S for path in recent)
 
 
-def is_locked(lock: Path, locks: Path = LOCKS) -> bool:
+def is_locked(lock: Path) -> bool:
     """Whether a process of this host holds `lock`; seen in /proc/locks, since trying would disturb a launcher."""
     try:
         inode = str(lock.stat().st_ino)
-        table = locks.read_text()
+        table = LOCKS.read_text()
     except OSError:
         return False
     return any(words[1] == "FLOCK" and words[5].rsplit(":", 1)[-1] == inode for words in _rows(table))

@@ -223,6 +223,20 @@ def test_a_broken_set_is_refused_when_a_part_is_opened(tmp_path: Path, written: 
         open_dataset(folder).split("val")
 
 
+def read_elsewhere(folder: Path) -> subprocess.CompletedProcess[str]:
+    """MindDataset may crash on a damaged file, so it reads in a process of its own."""
+    command, root = [sys.executable, "-c", READ_AND_TELL, str(folder)], Path(__file__).resolve().parents[2]
+    return subprocess.run(command, capture_output=True, text=True, cwd=root, check=False, timeout=100)
+
+
+@pytest.fixture(scope="module")
+def whole(written: Path) -> str:
+    """Return what a set that is whole tells."""
+    found = read_elsewhere(written)
+    assert len(found.stdout) == 65, found.stderr
+    return found.stdout
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -234,25 +248,15 @@ def test_a_broken_set_is_refused_when_a_part_is_opened(tmp_path: Path, written: 
     ],
     ids=["no index", "half an index", "another's index", "a row missing", "beyond the file"],
 )
-def test_a_damaged_index_never_gives_other_rows(tmp_path: Path, written: Path, change: Callable[[Path], None]) -> None:
-    """MindDataset may crash on such a file, so it reads in a process of its own."""
+def test_a_damaged_index_never_gives_other_rows(
+    tmp_path: Path, written: Path, whole: str, change: Callable[[Path], None]
+) -> None:
     folder = tmp_path / "set"
     shutil.copytree(written, folder)
     change(folder)
-    whole, found = (
-        subprocess.run(
-            [sys.executable, "-c", READ_AND_TELL, place],
-            capture_output=True,
-            text=True,
-            cwd=Path(__file__).resolve().parents[2],
-            check=False,
-            timeout=100,
-        )
-        for place in (written, folder)
-    )
-    assert len(whole.stdout) == 65, whole.stderr
+    found = read_elsewhere(folder)
     refused = found.returncode != 0 or found.stdout.startswith("DataError")
-    assert refused or found.stdout == whole.stdout, (found.stdout, found.stderr)
+    assert refused or found.stdout == whole, (found.stdout, found.stderr)
 
 
 @pytest.mark.parametrize(

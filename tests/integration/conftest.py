@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from jobs import NUM_TAGS, Run, environment
 
@@ -32,31 +33,28 @@ def unknown_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_shards(folder: Path, overflowing: int = 17, unknown: float = 0.0) -> Path:
-    code = f"""
-import numpy as np
-from mindspore.mindrecord import FileWriter
-rng = np.random.default_rng(0)
-for name, size in (("train", 40), ("val", 13)):
-    writer = FileWriter(r"{folder}/" + name + ".mindrecord", 3)
-    writer.set_header_size(1 << 16)
-    writer.set_page_size(1 << 18)
-    schema = {{"id": {{"type": "int32"}}, "feature": {{"type": "float32", "shape": [1, 24, 32]}},
-              "label": {{"type": "int32", "shape": [{NUM_TAGS}]}}}}
-    writer.add_schema(schema, "music_tagger_schema")
-    writer.add_index(["id"])
-    rows = []
-    for i in range(size):
-        label = (rng.random({NUM_TAGS}) < 0.4).astype(np.int32)
-        feature = rng.normal(-4, 1, (1, 24, 32)).astype(np.float32)
-        feature[0, :24] += np.repeat(label, 8)[:, None] * 2
-        label[np.random.default_rng(i).random({NUM_TAGS}) < {unknown}] = -1
-        if name == "train" and i == {overflowing}:
-            feature[0, 0, 0] = 3e38
-        rows.append({{"id": i, "feature": feature, "label": label}})
-    writer.write_raw_data(rows)
-    writer.commit()
-"""
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    from mindspore.mindrecord import FileWriter
+
+    rng = np.random.default_rng(0)
+    feature_type, label_type = {"type": "float32", "shape": [1, 24, 32]}, {"type": "int32", "shape": [NUM_TAGS]}
+    for name, size in (("train", 40), ("val", 13)):
+        writer = FileWriter(f"{folder}/{name}.mindrecord", 3)
+        writer.set_header_size(1 << 16)
+        writer.set_page_size(1 << 18)
+        schema = {"id": {"type": "int32"}, "feature": feature_type, "label": label_type}
+        writer.add_schema(schema, "music_tagger_schema")
+        writer.add_index(["id"])
+        rows = []
+        for i in range(size):
+            label = (rng.random(NUM_TAGS) < 0.4).astype(np.int32)
+            feature = rng.normal(-4, 1, (1, 24, 32)).astype(np.float32)
+            feature[0, :24] += np.repeat(label, 8)[:, None] * 2
+            label[np.random.default_rng(i).random(NUM_TAGS) < unknown] = -1
+            if name == "train" and i == overflowing:
+                feature[0, 0, 0] = 3e38
+            rows.append({"id": i, "feature": feature, "label": label})
+        writer.write_raw_data(rows)
+        writer.commit()
     return folder
 
 

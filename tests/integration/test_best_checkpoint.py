@@ -9,10 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from jobs import TINY, Run
+from jobs import TINY, run_here
 from sklearn.metrics import roc_auc_score
-
-from fcn4dist.cli.main import main
 
 
 @dataclass(frozen=True)
@@ -27,15 +25,15 @@ class Spoilt:
 
 
 @pytest.fixture
-def spoilt(fcn4dist: Run, finite_shards: Path, tmp_path: Path) -> Spoilt:
+def spoilt(finite_shards: Path, tmp_path: Path) -> Spoilt:
     run = tmp_path / "run"
     common = ["--set", "mel.clip_s=0.67", "--set", "evaluate.num_resamples=30"]
-    result = fcn4dist(
+    result = run_here(
         *("train", "--data", finite_shards, "--run-dir", run, *TINY, *common),
         *("--set", "train.epochs=2", "--set", "train.lr=0.02"),
     )
     assert result.returncode == 0, result.stderr
-    result = fcn4dist("train", "--resume", run, "--force", "--set", "train.epochs=3", "--set", "train.lr=5")
+    result = run_here("train", "--resume", run, "--force", "--set", "train.epochs=3", "--set", "train.lr=5")
     assert result.returncode == 0, result.stderr
     lines = [json.loads(line) for line in (run / "metrics" / "evaluations.jsonl").read_text().splitlines()]
     roc = {f"step-{line['step']:08d}": line["roc_auc_macro"] for line in lines}
@@ -47,16 +45,11 @@ def spoilt(fcn4dist: Run, finite_shards: Path, tmp_path: Path) -> Spoilt:
 
 
 def test_all_commands_use_the_best_checkpoint_and_name_it(
-    spoilt: Spoilt, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    spoilt: Spoilt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def call(*arguments: object) -> tuple[int, str, str]:
-        code = 0
-        try:
-            main([*map(str, arguments)])
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
+        done = run_here(*arguments)
+        return done.returncode, done.stdout, done.stderr
 
     monkeypatch.chdir(tmp_path)
     run, best, last = spoilt.run, spoilt.best, spoilt.last

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 import sys
@@ -35,7 +36,11 @@ def test_a_checkpoint_never_knows_a_step_that_a_rank_has_not_written_down(
     config = load_config(overrides=[*TINY[1::2], *(f"{key}={value}" for key, value in wanted.items())])
     with pytest.raises(JobError, match=r"rank 1 on .* failed first: .*SIGKILL"):
         launch(config, LaunchRequest(tmp_path / "run"), Console(file=io.StringIO()))
-    newest, _, damaged = find_newest(tmp_path / "run" / "checkpoints")
+    run = tmp_path / "run"
+    assert processes_of(run) == []
+    culprit = json.loads((run / "failure.json").read_text())["culprit"]
+    assert (culprit["rank"], culprit["signal"]) == (1, "SIGKILL")
+    newest, _, damaged = find_newest(run / "checkpoints")
     assert damaged == []
     assert newest.name == f"step-{STEP - 1:08d}"
 

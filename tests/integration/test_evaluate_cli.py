@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from audio_set import AudioSet, make_audio_set
-from jobs import environment
+from jobs import run_here
 from sklearn.metrics import f1_score
 
 from fcn4dist.config import MelConfig
@@ -31,8 +29,7 @@ class Trained:
     run: Path
 
     def call(self, *arguments: object) -> str:
-        command = [sys.executable, "-m", "fcn4dist", *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=180, env=environment(), check=False)
+        done = run_here(*arguments)
         assert done.returncode == 0, done.stderr
         return done.stdout if "--json" in arguments else done.stdout + done.stderr
 

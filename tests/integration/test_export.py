@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import soundfile
-from jobs import NUM_TAGS, TINY, environment
+from jobs import NUM_TAGS, TINY, run_here
 
 from fcn4dist.config import RunConfig
 from fcn4dist.errors import CheckpointError, ConfigError, DataError, JobError
@@ -28,9 +26,9 @@ LENGTHS = (235, 1366)  # frames of 5 s and of 29.12 s
 def run(tiny_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of one epoch."""
     folder = tmp_path_factory.mktemp("export") / "run"
-    command = [sys.executable, "-m", "fcn4dist", "train", "--data", tiny_shards, "--run-dir", folder, *TINY]
     options = ["--set", "train.epochs=1", "--set", "evaluate.num_resamples=0", "--set", "train.lr=0.002"]
-    subprocess.run([*map(str, command), *options], check=True, env=environment(), capture_output=True, timeout=180)
+    done = run_here("train", "--data", tiny_shards, "--run-dir", folder, *TINY, *options)
+    assert done.returncode == 0, done.stderr
     return folder
 
 
@@ -214,10 +212,7 @@ def test_air_is_for_ascend_and_a_name_says_its_format(run: Path, tmp_path: Path)
         ("m.air", "AIR"),
         ("m.bin", "expected a name that ends in .mindir, .onnx, .air, .safetensors"),
     ):
-        command = [sys.executable, "-m", "fcn4dist", "export", "--checkpoint", run, "--output", tmp_path / output]
-        result = subprocess.run(
-            list(map(str, command)), env=environment(), capture_output=True, text=True, timeout=120, check=False
-        )
+        result = run_here("export", "--checkpoint", run, "--output", tmp_path / output)
         assert result.returncode == 2
         assert message in result.stderr
         assert "Traceback" not in result.stderr

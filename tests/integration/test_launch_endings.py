@@ -10,77 +10,13 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 from jobs import TINY, environment, processes_of, wait_for
 
-SLOW = pytest.mark.slow  # the same path as Ctrl-C
-
-
-@pytest.fixture
-def job(tiny_shards: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
-    """Start a job of two ranks that would train for long, and wait for its first step."""
-    run = tmp_path / "run"
-    command = [sys.executable, "-m", "fcn4dist", "launch", "--devices", "2", "--data", str(tiny_shards)]
-    options = ["--run-dir", str(run), *TINY, "--set", "train.epochs=100000", "--set", "evaluate.every_epochs=100000"]
-    with subprocess.Popen(
-        [*command, *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment(),
-        start_new_session=True,
-    ) as launcher:
-        metrics = [run / "metrics" / f"rank-{rank}.jsonl" for rank in range(2)]
-        wait_for(lambda: all(m.exists() and m.stat().st_size for m in metrics), 120, "the first step")
-        yield launcher, run
-        if launcher.poll() is None:
-            launcher.kill()
-    wait_for(lambda: not processes_of(run), 10, "the end of all processes")
-
-
-def worker(run: Path, rank: int) -> psutil.Process:
-    plan = json.loads((run / "plan.json").read_text())
-    assert len(plan["workers"]) == 2
-    return next(p for p in processes_of(run) if p.environ().get("RANK_ID") == str(rank))
-
-
-def test_a_job_listens_on_loopback_only_and_a_killed_rank_ends_it_with_its_name(
-    job: tuple[subprocess.Popen[str], Path],
-) -> None:
-    launcher, run = job
-    listening = [
-        connection.laddr.ip
-        for process in processes_of(run)
-        for connection in process.net_connections(kind="inet")
-        if connection.status == psutil.CONN_LISTEN
-    ]
-    assert listening
-    assert set(listening) == {"127.0.0.1"}  # a job of one host is nobody else's business
-    victim = worker(run, 1)
-    victim.kill()
-    _, stderr = launcher.communicate(timeout=30)
-    assert launcher.returncode == 1
-    assert "rank 1" in stderr
-    assert "SIGKILL" in stderr
-    assert "Traceback" not in stderr
-    culprit = json.loads((run / "failure.json").read_text())["culprit"]
-    assert (culprit["rank"], culprit["signal"]) == (1, "SIGKILL")
-    assert processes_of(run) == []
-
-
-@pytest.mark.parametrize(
-    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=SLOW), pytest.param(signal.SIGHUP, marks=SLOW)]
-)
-def test_a_signal_to_the_launcher_ends_everything(job: tuple[subprocess.Popen[str], Path], number: int) -> None:
-    launcher, run = job
-    launcher.send_signal(number)
-    launcher.communicate(timeout=30)
-    assert launcher.returncode == 128 + number
-    assert processes_of(run) == []
+LONG = ["--set", "train.epochs=100000", "--set", "evaluate.every_epochs=100000"]
 
 
 def test_a_terminal_that_is_closed_leaves_a_checkpoint(tiny_shards: Path, tmp_path: Path) -> None:
@@ -89,8 +25,7 @@ def test_a_terminal_that_is_closed_leaves_a_checkpoint(tiny_shards: Path, tmp_pa
         pytest.skip("needs bash and setsid, for a shell with a terminal of its own")
     run, script, code = tmp_path / "run", tmp_path / "script.sh", tmp_path / "code"
     command = [sys.executable, "-m", "fcn4dist", "launch", "--devices", "2", "--data", str(tiny_shards), *TINY]
-    command += ["--run-dir", str(run), "--set", "train.epochs=100000", "--set", "evaluate.every_epochs=100000"]
-    command += ["--set", "launch.grace_s=90"]
+    command += ["--run-dir", str(run), *LONG, "--set", "launch.grace_s=90"]
     script.write_text(f"trap : HUP\n{shlex.join(command)}\necho $? > {code}.new; mv {code}.new {code}\n")
     ours, theirs = os.openpty()
     os.set_blocking(ours, False)
@@ -129,9 +64,27 @@ def test_a_terminal_that_is_closed_leaves_a_checkpoint(tiny_shards: Path, tmp_pa
     wait_for(lambda: not processes_of(run), 10, "the end of all processes")
 
 
-def test_nothing_outlives_a_launcher_that_is_killed(job: tuple[subprocess.Popen[str], Path]) -> None:
-    launcher, run = job
-    own = [p for p in processes_of(run) if p.pid != launcher.pid]
-    assert len(own) == 3  # two ranks and the scheduler
-    os.kill(launcher.pid, signal.SIGKILL)
+def test_a_job_listens_on_loopback_only_and_nothing_outlives_its_killed_launcher(
+    tiny_shards: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "fcn4dist", "launch", "--devices", "2", "--data", str(tiny_shards)]
+    with subprocess.Popen(
+        [*command, "--run-dir", str(run), *TINY, *LONG],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        start_new_session=True,
+    ) as launcher:
+        try:
+            metrics = [run / "metrics" / f"rank-{rank}.jsonl" for rank in range(2)]
+            wait_for(lambda: all(m.exists() and m.stat().st_size for m in metrics), 120, "the first step")
+            own = [process for process in processes_of(run) if process.pid != launcher.pid]
+            assert len(own) == 3  # two ranks and the scheduler
+            connections = [connection for process in own for connection in process.net_connections(kind="inet")]
+            listening = {connection.laddr.ip for connection in connections if connection.status == psutil.CONN_LISTEN}
+            assert listening == {"127.0.0.1"}  # a job of one host is nobody else's business
+        finally:
+            launcher.kill()
     wait_for(lambda: not processes_of(run), 10, "the end of all processes")

@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
     """Two ranks on ModelZoo's kind of data folder, and workers that stand in for the real ones."""
     monkeypatch.setattr(plan, "WORKER_MODULE", "stand_in_worker")
+    monkeypatch.setattr("fcn4dist.launch.endings.leave_report", lambda _: "")  # a process more for each job
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{Path(__file__).parent}")
     monkeypatch.setenv("RANK_ID", "5")  # left over in the user's shell
     data = make_bare_set(tmp_path / "data")
@@ -79,12 +80,6 @@ def test_a_failed_job_leaves_failure_json_and_resume_is_the_next_attempt(
 @pytest.mark.parametrize(
     ("phases", "limit", "expected"),
     [
-        (
-            ("step", "step"),
-            "stall_timeout_s",
-            r"^the job hung in the collective of step 7 on \S+, and no rank stands apart: no step was finished for \d s: "
-            "rank-0, rank-1 in step 7\n",
-        ),
         (
             ("step", "data"),
             "stall_timeout_s",
@@ -155,13 +150,6 @@ def test_a_failed_job_starts_again_as_often_as_asked(
     events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
     (restart,) = [event for event in events if event["event"] == "restart"]
     assert (restart["number"], restart["after"], restart["from"]) == (1, "rank 1: 7", "the start")
-
-
-def test_restarts_are_used_up(config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FAIL", "rank-0")
-    with pytest.raises(JobError, match=r"(?s)rank 0 on .* exit code 7.*all 1 restarts are used up"):
-        launch(restarting(config, 1), tmp_path / "run")
-    assert json.loads((tmp_path / "run/failure.json").read_text())["attempt"] == 2
 
 
 def test_a_job_that_dies_twice_in_the_same_way_before_its_first_step_is_given_up(

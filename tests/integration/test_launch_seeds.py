@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from jobs import TINY, Run, environment, processes_of, wait_for
+from jobs import TINY, environment, processes_of, run_here, wait_for
 
 from fcn4dist.report.comparison import write_comparison
 from fcn4dist.run.groups import find_runs
@@ -17,40 +17,37 @@ from fcn4dist.run.groups import find_runs
 COMMON = [*TINY, "--set", "train.epochs=1", "--set", "evaluate.num_resamples=0", "--set", "train.lr=0.01"]
 
 
-def test_seeds_run_one_after_the_other_and_a_second_call_goes_on(
-    fcn4dist: Run, finite_shards: Path, tmp_path: Path
-) -> None:
+def test_seeds_run_one_after_the_other_and_a_second_call_goes_on(finite_shards: Path, tmp_path: Path) -> None:
     folder = tmp_path / "runs"
     folder.mkdir()
     (folder / "seed-5").touch()  # no folder can be made there
-    result = fcn4dist("launch", "--data", finite_shards, "--run-dir", folder, "--seeds", "4,5,6", *COMMON)
+    result = run_here("launch", "--data", finite_shards, "--run-dir", folder, "--seeds", "4,5", *COMMON)
     assert result.returncode == 2
     assert [line[:14] for line in result.stdout.splitlines()] == ["seed 4: done: "]
-    again = f"fcn4dist launch --seeds 4,5,6 --resume {folder}"
-    assert f"seed 5 is not done; done: 4; not begun: 6; go on with: {again}" in result.stderr
-    refused = fcn4dist("launch", "--data", finite_shards, "--run-dir", folder, "--seeds", "4,5,6", *COMMON)
+    again = f"fcn4dist launch --seeds 4,5 --resume {folder}"
+    assert f"seed 5 is not done; done: 4; go on with: {again}" in result.stderr
+    refused = run_here("launch", "--data", finite_shards, "--run-dir", folder, "--seeds", "4,5", *COMMON)
     assert (refused.returncode, f"already holds seed 4; go on with {again}" in refused.stderr) == (2, True)
-    hint = fcn4dist("launch", "--resume", folder)
+    hint = run_here("launch", "--resume", folder)
     assert (hint.returncode, "a folder of seeds: add --seeds 4" in hint.stderr) == (2, True)
 
     (folder / "seed-5").unlink()
-    result = fcn4dist("launch", "--seeds", "4,5,6", "--resume", folder)
+    result = run_here("launch", "--seeds", "4,5", "--resume", folder)
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
     assert lines[0].startswith("seed 4: done before; ")
-    assert [line[:14] for line in lines[1:3]] == ["seed 5: done: ", "seed 6: done: "]
-    figures = [
-        json.loads((folder / f"seed-{s}" / "evaluation-best.json").read_text())["roc_auc_macro"] for s in (4, 5, 6)
-    ]
-    assert len(set(figures)) > 1
+    assert lines[1].startswith("seed 5: done: ")
+    kept = [json.loads((folder / f"seed-{seed}" / "evaluation-best.json").read_text()) for seed in (4, 5)]
+    figures = [document["roc_auc_macro"] for document in kept]
+    assert figures[0] != figures[1]
     said = f"ROC-AUC {np.mean(figures):.4f} ± {np.std(figures, ddof=1):.4f}, PR-AUC "
-    assert lines[3].startswith(f"done: seeds 4, 5, 6; {said}")
-    assert "(mean ± sample standard deviation of the best checkpoints, n = 3)" in lines[3]
+    assert lines[2].startswith(f"done: seeds 4, 5; {said}")
+    assert "(mean ± sample standard deviation of the best checkpoints, n = 2)" in lines[2]
     page = write_comparison(find_runs(folder), tmp_path / "page.html").read_text()
     assert f"{np.mean(figures):.4f} ± {np.std(figures, ddof=1):.4f}" in page
     # nothing but the seed differs, and the clips of the first step do
-    first = [json.loads((folder / f"seed-{s}/metrics/rank-0.jsonl").read_text().splitlines()[0]) for s in (4, 5, 6)]
-    assert len({tuple(line["clip_ids"]) for line in first}) == 3
+    first = [json.loads((folder / f"seed-{s}/metrics/rank-0.jsonl").read_text().splitlines()[0]) for s in (4, 5)]
+    assert first[0]["clip_ids"] != first[1]["clip_ids"]
 
 
 def test_a_signal_ends_all_seeds(finite_shards: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from jobs import Run
+from jobs import Run, run_here
 from modelzoo_set import TAGS, ModelZooSet, make_modelzoo_set
 
 SMALL = [
@@ -53,10 +53,10 @@ def test_the_scores_of_a_full_size_checkpoint_are_modelzoos(
     assert "ModelZoo" in document["split_name"]
 
 
-def test_training_goes_on_from_it_with_its_tags(fcn4dist: Run, small: ModelZooSet, tmp_path: Path) -> None:
+def test_training_goes_on_from_it_with_its_tags(small: ModelZooSet, tmp_path: Path) -> None:
     """A step with a learning rate of nothing leaves the weights: the run's own evaluation has ModelZoo's scores."""
-    result = fcn4dist(
-        *("launch", "--data", small.folder, "--run-dir", tmp_path / "run", *SMALL),
+    result = run_here(
+        *("train", "--data", small.folder, "--run-dir", tmp_path / "run", *SMALL),
         *("--set", "model.channels=[4,4,6,8]", "--set", "mel.n_mels=24", "--set", "train.global_batch=4"),
         *("--set", f"train.init_from={small.checkpoint}", "--set", f"data.tags={small.tag_file}"),
         *("--set", "train.max_steps=1", "--set", "train.lr=1e-30", "--set", "train.freeze_batch_norm=true"),
@@ -78,8 +78,8 @@ def test_training_goes_on_from_it_with_its_tags(fcn4dist: Run, small: ModelZooSe
         assert open_model(checkpoint, load_config()).card.tags == TAGS
 
 
-def test_outputs_without_names_are_numbered(fcn4dist: Run, small: ModelZooSet) -> None:
-    result = fcn4dist("evaluate", "--checkpoint", small.checkpoint, "--data", small.folder, *SMALL, "--json")
+def test_outputs_without_names_are_numbered(small: ModelZooSet) -> None:
+    result = run_here("evaluate", "--checkpoint", small.checkpoint, "--data", small.folder, *SMALL, "--json")
     assert result.returncode == 0, result.stderr
     assert [tag["tag"] for tag in json.loads(result.stdout)["tags"]] == ["tag0", "tag1", "tag2", "tag3"]
 
@@ -132,12 +132,10 @@ def test_what_does_not_fit_is_one_message(small: ModelZooSet, tmp_path: Path) ->
             open_model(checkpoint, load_config(None, [extra]))
 
 
-def test_labels_and_tags_of_another_number_end_with_exit_code_2(
-    fcn4dist: Run, small: ModelZooSet, tmp_path: Path
-) -> None:
+def test_labels_and_tags_of_another_number_end_with_exit_code_2(small: ModelZooSet, tmp_path: Path) -> None:
     (tmp_path / "three.txt").write_text("a\nb\nc\n")
     tags = ("--set", f"data.tags={tmp_path / 'three.txt'}")
-    result = fcn4dist("train", "--data", small.folder, "--run-dir", tmp_path / "run", *SMALL, *tags)
+    result = run_here("train", "--data", small.folder, "--run-dir", tmp_path / "run", *SMALL, *tags)
     assert result.returncode == 2
     assert "labels of 4 columns, but 3 tags are named" in result.stderr
     assert "Traceback" not in result.stderr
@@ -197,10 +195,10 @@ def test_outputs_come_in_the_order_of_the_data_set(small: ModelZooSet, tmp_path:
     assert open_model(small.checkpoint, named).card.model.channels == [4, 4, 6, 8]
 
 
-def test_it_is_exported_with_its_tags_and_scores(fcn4dist: Run, small: ModelZooSet, tmp_path: Path) -> None:
+def test_it_is_exported_with_its_tags_and_scores(small: ModelZooSet, tmp_path: Path) -> None:
     pytest.importorskip("fcn4dist.cli.export")
     onnxruntime = pytest.importorskip("onnxruntime")
-    result = fcn4dist(
+    result = run_here(
         *("export", "--checkpoint", small.checkpoint, "--format", "onnx", "--output", tmp_path / "zoo.onnx"),
         *("--set", f"data.tags={small.tag_file}", "--set", "model.pools=[[2,2],[2,2],[2,2]]"),
         *("--set", "mel.n_mels=24", "--set", "mel.clip_s=0.67"),  # 32 frames

@@ -10,16 +10,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
 from audio_set import AudioSet, make_audio_set, read_features
+from jobs import run_here
 from terminal import Terminal
 
 from fcn4dist.data.manifest import load_manifest
 
 LIMIT_S = 120.0
+SHARDS = ("--set", "data.num_consumer=5")
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +34,10 @@ def command(*options: object) -> list[str]:
     return [sys.executable, "-m", "fcn4dist", "prepare", *map(str, options)]
 
 
-def run(*options: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def run(*options: object) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     return subprocess.run(
-        command(*options), capture_output=True, text=True, timeout=LIMIT_S, cwd=cwd, env=environment, check=False
+        command(*options), capture_output=True, text=True, timeout=LIMIT_S, env=environment, check=False
     )
 
 
@@ -76,11 +79,32 @@ def start(*options: object) -> subprocess.Popen[str]:
     )
 
 
-def test_killed_and_run_again_the_features_are_the_same(audio: AudioSet, tmp_path: Path) -> None:
-    options = [*audio.options, "--set", "data.num_consumer=5", "--workers", "2"]
-    undisturbed = run(*options, "--output", tmp_path / "undisturbed")
-    assert undisturbed.returncode == 0, undisturbed.stderr
-    output = tmp_path / "disturbed"
+@dataclass(frozen=True)
+class Prepared:
+    """A data set that nobody disturbed, and what the terminal showed."""
+
+    data: Path
+    rows: list[str]
+    num_pictures: int
+
+
+@pytest.fixture(scope="module")
+def undisturbed(audio: AudioSet, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    data = tmp_path_factory.mktemp("undisturbed") / "data"
+    words = command(*audio.options, *SHARDS, "--workers", "1", "--output", data)[1:]
+    with Terminal(words, r"^preparing \d+/\d+ ", columns=100, lines=24) as shown:
+        assert shown.read_to_end() == 0
+    return Prepared(data, shown.rows, shown.num_pictures)
+
+
+def test_a_terminal_sees_a_bar_and_then_the_counts_in_its_place(undisturbed: Prepared) -> None:
+    assert undisturbed.num_pictures >= 1  # a quick machine is done before the second
+    assert undisturbed.rows[0] == "preparing: 240 clips"
+    assert undisturbed.rows[1].startswith("240 listed, 240 written")
+
+
+def test_killed_and_run_again_the_features_are_the_same(audio: AudioSet, undisturbed: Prepared, tmp_path: Path) -> None:
+    options, output = [*audio.options, *SHARDS, "--workers", "2"], tmp_path / "disturbed"
     at = sorted(random.Random().sample(range(1, 13), 2))  # each kill finds more done than the one before
     for num_shards in at:
         process = start(*options, "--output", output)
@@ -95,9 +119,8 @@ def test_killed_and_run_again_the_features_are_the_same(audio: AudioSet, tmp_pat
     reused = re.search(r"preparing: \d+ clips, (\d+) of them from an earlier run", last.stderr)
     assert reused, last.stderr
     assert int(reused[1]) >= at[-1]
-    expected, found = read_features(tmp_path / "undisturbed"), read_features(output)
-    assert found == expected, f"killed at {at} shards"
-    assert load_manifest(output).splits == load_manifest(tmp_path / "undisturbed").splits
+    assert read_features(output) == read_features(undisturbed.data), f"killed at {at} shards"
+    assert load_manifest(output).splits == load_manifest(undisturbed.data).splits
     assert not list(tmp_path.glob("*.partial"))
 
 
@@ -129,20 +152,12 @@ def test_a_killed_worker_ends_the_run_with_exit_code_1(audio: AudioSet, tmp_path
     assert not (tmp_path / "data").exists()
 
 
-def test_a_terminal_sees_a_bar_and_then_the_counts_in_its_place(audio: AudioSet, tmp_path: Path) -> None:
-    words = command(*audio.options, "--workers", "1", "--output", tmp_path / "data")[1:]
-    with Terminal(words, r"^preparing \d+/\d+ ", columns=100, lines=24) as shown:
-        assert shown.read_to_end() == 0
-    assert shown.num_pictures >= 1  # a quick machine is done before the second
-    assert shown.rows[0] == "preparing: 240 clips"
-    assert shown.rows[1].startswith("240 listed, 240 written")
-
-
-def test_counts_split_and_skipped_clips_are_told(tmp_path: Path) -> None:
+def test_counts_split_and_skipped_clips_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     audio = make_audio_set(tmp_path / "audio")
     audio.file(2).write_bytes(b"")
     options = [*audio.options, "--workers", "1", "--set", "data.max_skipped_fraction=0.1", "--output", "data"]
-    done = run(*options, cwd=tmp_path)
+    done = run_here("prepare", *options)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0] == f"skipped {audio.path(2)}: empty file"
@@ -151,7 +166,7 @@ def test_counts_split_and_skipped_clips_are_told(tmp_path: Path) -> None:
     told = done.stderr.splitlines()
     assert told[0] == "preparing: 48 clips"
     assert all(line.startswith("preparing: ") for line in told)  # on a slow machine also how far it is
-    again = run(*options, "-q", cwd=tmp_path)
+    again = run_here("prepare", *options, "-q")
     assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
 
 
@@ -162,7 +177,7 @@ def test_a_users_mistake_is_one_message_and_exit_code_2(tmp_path: Path) -> None:
     good = [*audio.options, "--workers", "1", "--output", tmp_path / "data"]
 
     def check(message: str, *options: object) -> None:
-        done = run(*good, *options)
+        done = run_here("prepare", *good, *options)
         assert done.returncode == 2, done.stderr
         assert re.search(message, done.stderr), done.stderr
         assert "Traceback" not in done.stderr
@@ -181,6 +196,6 @@ def test_a_users_mistake_is_one_message_and_exit_code_2(tmp_path: Path) -> None:
 
 
 def test_an_unwritable_output_is_one_message(audio: AudioSet) -> None:
-    done = run(*audio.options, "--output", "/proc/nowhere/data")
+    done = run_here("prepare", *audio.options, "--output", "/proc/nowhere/data")
     assert done.returncode == 2
     assert re.fullmatch(r"fcn4dist: /proc/nowhere.*: cannot write the data set: .*\n", done.stderr)

@@ -96,22 +96,16 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Job]]:
         job.popen.wait()
 
 
-def test_all_ranks_end_well(start: Callable[..., Job]) -> None:
-    job = start(rank_0="print('hello from 0')", rank_1="print('hello from 1')")
+def test_all_ranks_end_well_one_of_them_early(start: Callable[..., Job]) -> None:
+    late = "\nwhile not (RUN / 'early').exists(): time.sleep(0.01)\n"
+    job = start(rank_0=f"{late}print('finished')", rank_1="print('hello from 1')\n(RUN / 'early').touch()")
     code, output = job.wait()
     assert code == 0, output
     assert "done: " in output
+    assert (job.run / "logs/attempt-1/rank-0.log").read_text() == "finished\n"
     assert (job.run / "logs/attempt-1/rank-1.log").read_text() == "hello from 1\n"
     assert not (job.run / "failure.json").exists()
     job.assert_nothing_left()
-
-
-def test_a_rank_that_ends_well_early_does_not_stop_the_others(start: Callable[..., Job]) -> None:
-    late = "\nwhile not (RUN / 'early').exists(): time.sleep(0.01)\n"
-    job = start(rank_0=f"{late}print('finished')", rank_1="(RUN / 'early').touch()")
-    code, output = job.wait()
-    assert code == 0, output
-    assert (job.run / "logs/attempt-1/rank-0.log").read_text() == "finished\n"
 
 
 def test_exit_3_ends_the_job_quickly_and_is_named(start: Callable[..., Job]) -> None:
@@ -149,7 +143,10 @@ except KeyError as error:
     save_error(RunDir(RUN).error(1, "rank-0"), error)
     sys.exit(1)
 """
-    code, output = start(rank_0=worker, rank_1=WAITS).wait()
+    job = start(
+        rank_0=f"\nwhile not (RUN / 'early').exists(): time.sleep(0.01)\n{worker}", rank_1="(RUN / 'early').touch()"
+    )
+    code, output = job.wait()  # the other rank was done
     assert code == 1
     assert "failed first: KeyError: 'weights'" in output
     assert "Traceback (most recent call last)" in output
@@ -211,14 +208,6 @@ def test_a_killed_scheduler_ends_the_job(start: Callable[..., Job]) -> None:
     job.assert_nothing_left()
 
 
-def test_a_rank_that_dies_at_its_start(start: Callable[..., Job]) -> None:
-    job = start(rank_0="import no_such_module", rank_1=WAITS)
-    code, output = job.wait()
-    assert code == 1
-    assert "No module named 'no_such_module'" in output  # from its log
-    job.assert_nothing_left()
-
-
 def test_a_flood_of_output_goes_to_the_log_and_blocks_nothing(start: Callable[..., Job]) -> None:
     flood = "\nblock = b'x' * 99 + b'\\n'\nfor _ in range(1000): sys.stdout.buffer.write(block * 1000)"
     job = start(rank_0=flood)
@@ -230,7 +219,7 @@ def test_a_flood_of_output_goes_to_the_log_and_blocks_nothing(start: Callable[..
     assert len(output) < 1000
 
 
-@pytest.mark.parametrize("ending", ["sys.exit(0)", "sys.exit(4)", "os.kill(os.getpid(), 9)"])
+@pytest.mark.parametrize("ending", ["sys.exit(0)", "os.kill(os.getpid(), 9)"])
 def test_grandchildren_go_with_their_parent(start: Callable[..., Job], ending: str) -> None:
     forks = f"""
 stays = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"
@@ -246,19 +235,17 @@ child = subprocess.Popen([sys.executable, "-c", stays])
     job.assert_nothing_left()
 
 
-@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_a_signal_ends_the_job_with_128_plus_n(start: Callable[..., Job], number: int, expected: int) -> None:
+def test_a_signal_ends_the_job_with_128_plus_n(start: Callable[..., Job]) -> None:
     stops = (
         "\nsignal.signal(signal.SIGTERM, lambda *_: (print('stopping'), sys.exit(0)))\n(RUN / 'ready').touch()" + WAITS
     )
     job = start(rank_0=stops, rank_1=WAITS)
     job.pids("rank-0", "rank-1")
     poll((job.run / "ready").exists, "the handler of rank 0")
-    job.popen.send_signal(number)
+    job.popen.send_signal(signal.SIGTERM)
     code, output = job.wait()
-    assert code == expected
-    name = signal.Signals(number).name
-    assert f"ended by {name}; nothing was saved yet: fcn4dist launch --resume {job.run} begins anew" in output
+    assert code == 143
+    assert f"ended by SIGTERM; nothing was saved yet: fcn4dist launch --resume {job.run} begins anew" in output
     assert (job.run / "logs/attempt-1/rank-0.log").read_text() == "stopping\n"
     assert not (job.run / "failure.json").exists()
     job.assert_nothing_left()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from jobs import TINY, Run
+from jobs import TINY, run_here
 from sklearn.metrics import log_loss
 
 pytest.importorskip("tensorboard")
@@ -15,17 +15,17 @@ pytest.importorskip("mlflow")
 
 
 def test_a_run_and_its_resumption_are_one_run_of_each_tracker(
-    fcn4dist: Run, tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     run = tmp_path / "run"
-    first = fcn4dist(
+    first = run_here(
         *("launch", "--devices", 1, "--data", tiny_shards, "--run-dir", run, *TINY, "--set", "train.epochs=1"),
         *("--set", "launch.tensorboard=true", "--set", "launch.track=mlflow", "--set", "train.loss_scale=dynamic"),
     )
     assert first.returncode == 0, first.stderr
-    second = fcn4dist("train", "--resume", run, "--set", "train.epochs=2")
+    second = run_here("train", "--resume", run, "--set", "train.epochs=2")
     assert second.returncode == 0, second.stderr
     steps = [json.loads(line) for line in (run / "metrics" / "rank-0.jsonl").read_text().splitlines()]
     evaluations = [json.loads(line) for line in (run / "metrics" / "evaluations.jsonl").read_text().splitlines()]

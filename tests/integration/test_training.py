@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
-from jobs import NUM_TAGS, TINY, Run, load_weights, processes_of
+from jobs import NUM_TAGS, TINY, Run, load_weights, processes_of, run_here
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from fcn4dist.data.order import epoch_order
+from fcn4dist.report.page import write_report
 
 
 def lines_of(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()]
-
-
-@pytest.fixture(scope="module")
-def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("runs")
 
 
 def test_two_ranks_train_evaluate_and_leave_what_is_promised(fcn4dist: Run, tiny_shards: Path, tmp_path: Path) -> None:
@@ -65,13 +62,13 @@ def test_two_ranks_train_evaluate_and_leave_what_is_promised(fcn4dist: Run, tiny
     kept = {path.name for path in (run / "checkpoints").glob("step-*")}
     assert {latest, (run / "checkpoints" / "best").read_text().strip()} <= kept
     assert len(kept) <= 3
-    # the same checkpoint, scored alone
-    alone = fcn4dist(
-        *("evaluate", "--checkpoint", run / "checkpoints" / latest, "--data", tiny_shards, "--json", *TINY)
-    )
+    # one process alone scores the same checkpoint to the same bits
+    where = ("--data", tiny_shards, "--output", tmp_path / "alone")
+    alone = run_here("evaluate", "--checkpoint", run / "checkpoints" / latest, *where, "--json", *TINY)
     assert alone.returncode == 0, alone.stderr
     document = json.loads(alone.stdout)
     assert {**document, "checkpoint": ""} == {**evaluation, "checkpoint": ""}
+    np.testing.assert_array_equal(np.load(tmp_path / "alone" / "scores.npz")["logits"], scores["logits"])
 
 
 @pytest.mark.slow  # test_step_however_cut has the step alone, and the tests below jobs of one and two ranks
@@ -110,15 +107,24 @@ def test_any_number_of_ranks_gives_the_same_weights(
             np.testing.assert_allclose(weights[devices][name], values, rtol=1e-6, atol=1e-6 * scale, err_msg=name)
 
 
-def test_unknown_labels_train_alike_on_two_ranks_and_are_in_no_figure(
-    fcn4dist: Run, unknown_shards: Path, tmp_path: Path
-) -> None:
-    """One process with all eight clips at once against two ranks that accumulate two by two: known labels are spread unevenly."""
+@pytest.fixture(scope="module")
+def uneven(unknown_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One process with all eight clips at once, and two ranks that accumulate two by two: known labels are spread unevenly.
+
+    Two steps of the two ranks are profiled.
+    """
+    runs = {name: tmp_path_factory.mktemp("uneven") / f"run of {name}" for name in ("one", "two")}
     common = ["--data", unknown_shards, *TINY, "--set", "train.epochs=1", "--set", "train.freeze_batch_norm=true"]
-    one, two = tmp_path / "one", tmp_path / "two"
-    assert (result := fcn4dist("train", "--run-dir", one, *common)).returncode == 0, result.stderr
-    parts = ("--devices", 2, "--set", "train.device_batch=2")
-    assert (result := fcn4dist("launch", "--run-dir", two, *parts, *common)).returncode == 0, result.stderr
+    common += ["--set", "evaluate.num_resamples=0"]
+    assert (one := run_here("train", "--run-dir", runs["one"], *common)).returncode == 0, one.stderr
+    assert "epoch: 1 step: 5, loss is" in one.stdout + one.stderr
+    parts = ("--devices", 2, "--set", "train.device_batch=2", "--set", "launch.profile_steps=3-4")
+    assert (two := run_here("launch", "--run-dir", runs["two"], *parts, *common)).returncode == 0, two.stderr
+    return runs
+
+
+def test_unknown_labels_train_alike_on_two_ranks_and_are_in_no_figure(uneven: dict[str, Path]) -> None:
+    one, two = uneven["one"], uneven["two"]
     losses = [[line["loss"] for line in lines_of(run / "metrics" / "rank-0.jsonl")] for run in (one, two)]
     assert len(losses[0]) == 5
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
@@ -134,54 +140,29 @@ def test_unknown_labels_train_alike_on_two_ranks_and_are_in_no_figure(
         )
 
 
-def test_train_in_one_process_gives_what_launch_gives_and_resumes(
-    fcn4dist: Run, tiny_shards: Path, tmp_path: Path
-) -> None:
-    common = ["--data", tiny_shards, *TINY, "--set", "train.epochs=2", "--set", "evaluate.num_resamples=0"]
-    one, two = tmp_path / "one", tmp_path / "two"
-    result = fcn4dist("train", "--run-dir", one, *common)
-    assert result.returncode == 0, result.stderr
-    assert "epoch: 1 step: 5, loss is" in result.stdout + result.stderr
-    assert fcn4dist("launch", "--devices", 1, "--run-dir", two, *common).returncode == 0
-    for name, values in load_weights(one).items():
-        np.testing.assert_array_equal(load_weights(two)[name], values, err_msg=name)
-    assert epoch_order(40, 1, 0)[:8].tolist() != lines_of(one / "metrics" / "rank-0.jsonl")[1]["clip_ids"]
+def test_two_ranks_leave_a_trace_of_the_steps_that_were_named(uneven: dict[str, Path]) -> None:
+    """What MindSpore's profiler leaves, as another program reads it, and the report links to it."""
+    run = uneven["two"]
+    page = write_report(run, run / "report.html").read_text()
+    for rank in range(2):
+        (trace,) = (run / "profile" / f"rank-{rank}").glob("*/ASCEND_PROFILER_OUTPUT/trace_view.json")
+        events = json.loads(trace.read_text())
+        kernels = [event["name"] for event in events if event["ph"] == "X" and "-op" in event["name"]]
+        assert sum("AllReduce" in name for name in kernels) == 2  # one a step
+        (table,) = trace.parents[1].glob("FRAMEWORK/cpu_op_type_info_*.csv")
+        rows = {row["op_type"]: row for row in csv.DictReader(table.open())}
+        assert int(rows["Adam"]["type_occurrences"]) == 2 * 14  # a step has one for each trainable parameter
+        assert f'href="{trace.relative_to(run)}"' in page
+        assert unquote(str(trace.relative_to(run))) == str(trace.relative_to(run))
+    steps = [json.loads(line)["step"] for line in (run / "metrics" / "rank-1.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 4, 5]
 
 
-def test_a_user_error_in_a_worker_is_one_message_with_exit_code_2(
-    fcn4dist: Run, tiny_shards: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "weights.ckpt").write_bytes(b"not a checkpoint")
-    result = fcn4dist(
-        *("launch", "--devices", 2, "--data", tiny_shards, "--run-dir", tmp_path / "run", *TINY),
-        *("--set", f"train.init_from={tmp_path / 'weights.ckpt'}"),
-    )
-    assert result.returncode == 2
-    assert "weights.ckpt: not a MindSpore checkpoint" in result.stderr
-    assert "Traceback" not in result.stderr
-    assert processes_of(tmp_path / "run") == []
-
-
-def test_rank_0_alone_measures(fcn4dist: Run, tiny_shards: Path, tmp_path: Path) -> None:
-    """Scores that are no numbers are an error of whoever measures them: the other rank has scored its part and is done."""
-    run = tmp_path / "run"
-    result = fcn4dist(
-        *("launch", "--devices", 2, "--data", tiny_shards, "--run-dir", run, *TINY),
-        *("--set", "train.epochs=1", "--set", "train.lr=1e30"),
-    )
-    assert (result.returncode, result.stdout) == (1, "")  # not the user's input, and not "done"
-    said = "step 5: the training has diverged: scores: clip 0, tag 'tag0' is nan; 13 of 13 clips have a NaN or infinite score"
-    assert said in result.stderr
-    assert [path.name for path in run.glob("logs/attempt-1/*.error.json")] == ["rank-0.error.json"]
-
-
-@pytest.mark.parametrize("numbers", [(1, 3), pytest.param((1, 2, 8), marks=pytest.mark.slow)])
-def test_any_number_of_ranks_scores_alike(
-    numbers: tuple[int, ...], fcn4dist: Run, tiny_shards: Path, tmp_path: Path
-) -> None:
+@pytest.mark.slow  # two ranks and one: test_two_ranks_train_evaluate_and_leave_what_is_promised
+def test_any_number_of_ranks_scores_alike(fcn4dist: Run, tiny_shards: Path, tmp_path: Path) -> None:
     """A step with a learning rate of nothing leaves seeded weights alone: each run evaluates the same network."""
     documents, scores = [], []
-    for devices in numbers:
+    for devices in (1, 3, 8):
         run = tmp_path / f"run-{devices}"
         result = fcn4dist(
             *("launch", "--devices", devices, "--data", tiny_shards, "--run-dir", run, *TINY),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from jobs import TINY, Run, processes_of
+from jobs import TINY, Run, processes_of, run_here
 
+from fcn4dist.config import load_config
+from fcn4dist.data.dataset import open_dataset
 from fcn4dist.data.shards import Row, RowFormat, write_shard
 
 SHAPE = (1, 24, 32)
@@ -46,43 +47,62 @@ def test_a_run_that_diverges_fails_at_a_step(fcn4dist: Run, finite_shards: Path,
     assert "the training has diverged" in watched.stderr
 
 
-def test_a_feature_that_is_no_number_ends_the_run_and_names_its_clip(fcn4dist: Run, tmp_path: Path) -> None:
+def test_a_feature_that_is_no_number_ends_the_run_and_names_its_clip(tmp_path: Path) -> None:
     data = write_set(tmp_path / "data", nan_clip=11)
-    result = fcn4dist(
+    result = run_here(
         "launch", "--devices", 2, "--data", data, "--run-dir", tmp_path / "run", *TINY, "--set", "train.epochs=1"
     )
     assert (result.returncode, result.stdout) == (2, "")
     assert "clip 11: 2 of its features are NaN or infinite" in result.stderr
     assert "Traceback" not in result.stderr
+    assert processes_of(tmp_path / "run") == []
 
 
-def test_weights_go_to_the_outputs_of_their_tags(fcn4dist: Run, tmp_path: Path) -> None:
-    """The first loss is that of the same network; of other tags, it is said what was taken and what is new."""
-    abc, cab = write_set(tmp_path / "abc"), write_set(tmp_path / "cab", (2, 0, 1))
-    abd = write_set(tmp_path / "abd", (0, 1, 3))
-    once = [
-        *TINY,
-        "--set",
-        "train.max_steps=1",
-        "--set",
-        "train.freeze_batch_norm=true",
-        "--set",
-        "evaluate.num_resamples=0",
-    ]
+def test_scores_that_are_no_numbers_are_a_failure_and_not_the_users_input(tiny_shards: Path, tmp_path: Path) -> None:
+    options = ("--set", "train.epochs=1", "--set", "train.lr=1e30")
+    result = run_here("train", "--data", tiny_shards, "--run-dir", tmp_path / "run", *TINY, *options)
+    assert result.returncode == 1
+    assert "done" not in result.stdout
+    said = "step 5: the training has diverged: scores: clip 0, tag 'tag0' is nan; 13 of 13 clips have a NaN or infinite score"
+    assert said in result.stderr
 
-    def first_loss(name: str, data: Path, tags: str, *more: object) -> tuple[float, str]:
-        run = tmp_path / name
-        result = fcn4dist("train", "--data", data, "--run-dir", run, "--set", f"data.tags=[{tags}]", *once, *more)
-        assert result.returncode == 0, result.stderr
-        return json.loads((run / "metrics" / "rank-0.jsonl").read_text().splitlines()[0])["loss"], result.stdout
 
-    first_loss("origin", abc, "a,b,c", "--set", "train.seed=7")
-    init = ("--set", f"train.init_from={tmp_path / 'origin'}")
-    expected, said = first_loss("same", abc, "a,b,c", *init)
-    assert f"train.init_from {tmp_path / 'origin'}: all 3 tags taken over\n" in said
-    found, said = first_loss("turned", cab, "c,a,b", *init)
-    assert "all 3 tags taken over, in the order of the data set" in said
-    assert found == pytest.approx(expected, rel=1e-5)
-    other, said = first_loss("other", abd, "a,b,d", *init)
-    assert "2 of 3 tags taken over (a, b), new are d; left out are c" in said
-    assert other != pytest.approx(expected, rel=1e-5)
+def test_weights_go_to_the_outputs_of_their_tags(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """From a run; of other tags, it is said what was taken and what is new. `train.init_from`: test_modelzoo_checkpoint.py."""
+    from mindspore import Tensor
+
+    from fcn4dist.model.fcn4 import FCN4
+    from fcn4dist.model.stored import load_weights
+    from fcn4dist.run.checkpoints import named
+    from fcn4dist.train.init_from import load_initial_weights
+
+    origin, model = tmp_path / "origin", load_config(overrides=TINY[1::2]).model
+    done = run_here(
+        *("train", "--data", write_set(tmp_path / "abc"), "--run-dir", origin, "--set", "data.tags=[a,b,c]", *TINY),
+        *("--set", "train.max_steps=1", "--set", "evaluate.num_resamples=0"),
+    )
+    assert done.returncode == 0, done.stderr
+    mel_db = Tensor(np.random.default_rng(2).normal(-4, 1, (5, *SHAPE)).astype(np.float32))
+
+    def logits(network: FCN4) -> np.ndarray:
+        return network.set_train(False)(mel_db).asnumpy()
+
+    def begun(name: str, columns: tuple[int, ...], tags: str) -> np.ndarray:
+        network, caplog.handler.records = FCN4(model, 3), []
+        with caplog.at_level("INFO", "fcn4dist.train.init_from"):
+            data = open_dataset(write_set(tmp_path / name, columns), list(tags))
+            load_initial_weights(origin, list(network.get_parameters()), data)
+        return logits(network)
+
+    trained, checkpoint = FCN4(model, 3), named(origin / "checkpoints", "best")
+    assert checkpoint is not None
+    load_weights(checkpoint, list(trained.get_parameters()))
+    expected = logits(trained)
+    np.testing.assert_array_equal(begun("same", (0, 1, 2), "abc"), expected)
+    assert caplog.messages == [f"train.init_from {origin}: all 3 tags taken over"]
+    np.testing.assert_array_equal(begun("turned", (2, 0, 1), "cab"), expected[:, [2, 0, 1]])
+    assert "all 3 tags taken over, in the order of the data set" in caplog.text
+    other = begun("other", (0, 1, 3), "abd")
+    np.testing.assert_array_equal(other[:, :2], expected[:, :2])
+    assert (other[:, 2] != expected[:, 2]).all()
+    assert "2 of 3 tags taken over (a, b), new are d; left out are c" in caplog.text

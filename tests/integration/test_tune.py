@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 import yaml
-from jobs import Run, environment, wait_for
+from jobs import Run, environment, run_here, wait_for
 
 from fcn4dist.config import load_config
 
@@ -33,7 +34,9 @@ def children_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return found
 
 
-def test_the_fastest_form_is_written_as_a_config_that_says_what_was_measured(fcn4dist: Run, tmp_path: Path) -> None:
+def test_the_fastest_form_is_written_as_a_config_that_says_what_was_measured(
+    fcn4dist: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     own = tmp_path / "own.yaml"
     own.write_text(yaml.safe_dump({"train": {"lr": 0.002, "device_batch": 2}}))
     arguments = ("tune", "--config", own, *SMALL, "--batch", "4", "--output", "tuned.yaml", "--json")
@@ -55,14 +58,18 @@ def test_the_fastest_form_is_written_as_a_config_that_says_what_was_measured(fcn
     assert (tuned.train.lr, tuned.train.global_batch, tuned.model.channels) == (0.002, 8, [4, 4, 6, 8])
     assert f"{fastest['clips_per_s']:.1f} clips/s" in (tmp_path / "tuned.yaml").read_text().splitlines()[0]
     before = (tmp_path / "tuned.yaml").read_bytes()
-    again = fcn4dist(*arguments)
+    monkeypatch.chdir(tmp_path)
+    again = run_here(*arguments)
     assert again.returncode == 2
     assert "tuned.yaml: is there already; name another file, or add --force" in again.stderr
     assert (tmp_path / "tuned.yaml").read_bytes() == before
 
 
-def test_forms_that_cannot_be_are_lines_with_their_reason_and_start_no_process(fcn4dist: Run, tmp_path: Path) -> None:
-    done = fcn4dist(
+def test_forms_that_cannot_be_are_lines_with_their_reason_and_start_no_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run_here(
         *("tune", "--device-target", "CPU", "--set", "train.global_batch=65536", "--amp", "O0,O3"),
         *("--first-block", "pooled", "--batch", "65536", "--output", "tuned.yaml"),
     )
@@ -75,7 +82,7 @@ def test_forms_that_cannot_be_are_lines_with_their_reason_and_start_no_process(f
     assert not (tmp_path / "tuned.yaml").exists()
 
 
-def test_what_is_asked_for_is_checked_first(fcn4dist: Run) -> None:
+def test_what_is_asked_for_is_checked_first() -> None:
     for arguments, message in (
         (("--amp", "O0,O9"), "--amp O0,O9: 'O9' is none of O0, O2, O3, auto"),
         (("--batch", "0"), "--batch 0: expected numbers of clips such as 32,16,8"),
@@ -83,7 +90,7 @@ def test_what_is_asked_for_is_checked_first(fcn4dist: Run) -> None:
         (("--batch", "7"), "--batch 7: the 32 clips that a rank has in a step are no multiple of it"),
         (("--output", "no/such/tuned.yaml"), "--output no/such/tuned.yaml: no folder no/such"),
     ):
-        done = fcn4dist("tune", "--device-target", "CPU", *arguments)
+        done = run_here("tune", "--device-target", "CPU", *arguments)
         assert (done.returncode, message in done.stderr) == (2, True), done.stderr
 
 

@@ -16,11 +16,12 @@ def run_ranks(folder: Path, code: str, world_size: int, *arguments: object) -> l
     """Run `code` as so many ranks on CPU, and return what each printed. It finds RANK_ID and RANK_SIZE in its environment."""
     script, port = folder / "member.py", choose_port()
     script.write_text(code)  # a file: MindSpore compiles functions from their source
-    roles = [("MS_SCHED", 0), *(("MS_WORKER", rank) for rank in range(world_size))]
+    roles = [("MS_WORKER", rank) for rank in range(world_size)]
+    roles += [("MS_SCHED", 0)] if world_size > 1 else []
     processes = [_start(script, role, rank, world_size, port, arguments) for role, rank in roles]
     try:
-        printed = [process.communicate(timeout=300)[0] for process in processes[1:]]
-        assert [process.returncode for process in processes[1:]] == [0] * world_size
+        printed = [process.communicate(timeout=300)[0] for process in processes[:world_size]]
+        assert [process.returncode for process in processes[:world_size]] == [0] * world_size
     finally:
         for process in processes:
             process.kill()

@@ -34,12 +34,9 @@ CHIPS = {
 QUICK = [
     ("910A", 0, ("O0:1", "O2:4")),
     ("910B", 1, ("O2:1",)),
-    ("910B", 0, ("O0:4",)),
-    ("A3", 1, ("O3:1",)),
-    ("950", 1, ("O0:1",)),
-    ("310P", 1, ("O2:1",)),
 ]
 ALL = [(chip, 0, tuple(f"{amp}:{parts}" for amp in ("O0", "O2", "O3") for parts in (1, 4))) for chip in CHIPS]
+ALL += [("910B", 1, ("O2:1",)), ("A3", 1, ("O3:1",)), ("950", 1, ("O0:1",)), ("310P", 1, ("O2:1",))]
 MISSING = r"OperatorFactory is not exist, op type: Conv2D|aclnnInit not in \S*libopapi.so"  # CANN's own operators
 
 
@@ -154,20 +151,25 @@ def check(step: Compiled) -> None:
     assert len(of(end, "Adam")) == 14, where
 
 
-def test_the_step_is_as_it_should_be_on_every_chip(quick: list[Compiled]) -> None:
-    assert {step.chip for step in quick} == set(CHIPS)
+def check_kernels(step: Compiled) -> None:
+    """910B, A3, 950 and 310P give each operator a kernel; what they cannot compute themselves, MindSpore gives to the CPU."""
+    assert re.match(MISSING, step.error), (step.chip, step.error)
+    assert sum(len(of(parse_graph(text), "AllReduce")) for text in step.chosen) == 1, step.chip
+    assert not any('primitive_target: "CPU"' in text for text in step.chosen), step.chip
+
+
+def test_the_step_is_as_it_should_be_on_two_chips(quick: list[Compiled]) -> None:
+    """Overflow is a register on the 910A, an operator on the 910B and later; the slow test has all chips."""
+    assert {step.chip for step in quick} == {"910A", "910B"}
     for step in quick:
         check(step)
 
 
 def test_chips_with_kernels_of_their_own_compute_nothing_on_the_host(quick: list[Compiled]) -> None:
-    """910B, A3, 950 and 310P give each operator a kernel; what they cannot compute themselves, MindSpore gives to the CPU."""
     compiled = [step for step in quick if step.level == 1]
-    assert {step.chip for step in compiled} == {"910B", "A3", "950", "310P"}
+    assert {step.chip for step in compiled} == {"910B"}
     for step in compiled:
-        assert re.match(MISSING, step.error), (step.chip, step.error)
-        assert sum(len(of(parse_graph(text), "AllReduce")) for text in step.chosen) == 1, step.chip
-        assert not any('primitive_target: "CPU"' in text for text in step.chosen), step.chip
+        check_kernels(step)
 
 
 def test_a_register_that_is_not_reduced_would_be_found(quick: list[Compiled]) -> None:
@@ -179,24 +181,25 @@ def test_a_register_that_is_not_reduced_would_be_found(quick: list[Compiled]) ->
 
 SCORING = """
 from fcn4dist.train.device import start_device
-start_device("Ascend", 0, is_scoring=True)
 from mindspore._c_expression import AscendOpPrecisionConf
-print("hf32", AscendOpPrecisionConf.get_instance().conv_allow_hf32())
+for is_scoring in (False, True):
+    start_device("Ascend", 0, is_scoring=is_scoring)
+    print("hf32", AscendOpPrecisionConf.get_instance().conv_allow_hf32())
 """
 
 
 def test_scoring_leaves_hf32_to_training(cann: Path, tmp_path: Path) -> None:
     environment = {**os.environ, **stubs_of(cann, "910B", tmp_path)}
-    for code, expected in ((SCORING, "hf32 0"), (SCORING.replace(", is_scoring=True", ""), "hf32")):
-        found = subprocess.run(
-            [sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True
-        )
-        assert found.stdout.strip().splitlines()[-1:] == [expected], found.stderr[-2000:]
+    command = [sys.executable, "-c", SCORING]
+    found = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert [line.rstrip() for line in found.stdout.splitlines()[-2:]] == ["hf32", "hf32 0"], found.stderr[-2000:]
 
 
 @pytest.mark.slow
 def test_every_form_on_every_chip(cann: Path, tmp_path: Path) -> None:
     found = compile_steps(cann, tmp_path, ALL)
-    assert len(found) == len(CHIPS) * 6
+    assert len(found) == len(CHIPS) * 6 + 4
     for step in found:
         check(step)
+        if step.level == 1:
+            check_kernels(step)

@@ -1,4 +1,4 @@
-"""What a recipe switches on, against the same in NumPy and float64; and the guards of the loss scale."""
+"""What a recipe switches on, against the same in NumPy and float64."""
 
 from __future__ import annotations
 
@@ -44,8 +44,11 @@ def values_of(parameters: Any) -> dict[str, np.ndarray]:
     [
         (1, {"optimizer": "adam", "weight_decay": 0.1, "clip_norm": 0.05}, 0.0),
         (2, {"optimizer": "adamw", "weight_decay": 2.0, "ema_decay": 0.5}, 0.0),
-        (1, {"optimizer": "sgd", "weight_decay": 0.01, "clip_norm": 0.3, "ema_decay": 0.9}, 0.5),
-        (4, {"optimizer": "adam", "loss_scale": "dynamic"}, 0.5),
+        (
+            4,
+            {"optimizer": "sgd", "weight_decay": 0.01, "clip_norm": 0.3, "ema_decay": 0.9, "loss_scale": "dynamic"},
+            0.5,
+        ),
     ],
 )
 def test_optimizers_decay_clipping_average_and_dropout_are_those_of_numpy(
@@ -82,42 +85,3 @@ def test_an_overflow_leaves_average_and_moments_alone() -> None:
     for name, value in values_of([*step.weights, *step.state]).items():
         if name != "learning_rate":
             np.testing.assert_array_equal(value, before[name], err_msg=name)
-
-
-@pytest.mark.parametrize("accumulation", [1, 2])
-def test_a_gradient_whose_square_is_not_finite_is_an_overflow(accumulation: int) -> None:
-    import mindspore as ms
-
-    step = build(accumulation)
-    step.network.bn4.beta.set_data(ms.Tensor(np.full(6, 1e21), ms.float32))
-    before = values_of(step.network.get_parameters())
-    result = step(*clips(0), 0.01)
-    assert np.isfinite(result.loss)
-    assert result.is_overflow
-    for name, value in values_of(step.network.get_parameters()).items():
-        np.testing.assert_array_equal(value, before[name], err_msg=name)
-
-
-@pytest.mark.parametrize("start", [2.0**63, np.inf])
-def test_the_dynamic_scale_stays_finite(monkeypatch: pytest.MonkeyPatch, start: float) -> None:
-    import mindspore as ms
-
-    monkeypatch.setattr("fcn4dist.train.step.DYNAMIC_WINDOW", 1)
-    step = build(loss_scale="dynamic")
-    step.scaler.scale.set_data(ms.Tensor(start, ms.float32))
-    step(*clips(0), 0.001)
-    results = [step(*clips(i), 0.001) for i in range(1, 4)]
-    assert [result.loss_scale for result in results] == [2.0**64] * 3
-    assert not any(result.is_overflow for result in results)
-
-
-def test_the_dynamic_scale_is_at_least_one() -> None:
-    import mindspore as ms
-
-    step = build(loss_scale="dynamic")
-    step.scaler.scale.set_data(ms.Tensor(1.5, ms.float32))
-    mel_db, labels = clips(0)
-    mel_db[0, 0, 3, 3] = np.nan
-    for _ in range(3):
-        assert step(mel_db, labels, 0.001).is_overflow
-    assert step.scaler.scale.asnumpy() == 1.0

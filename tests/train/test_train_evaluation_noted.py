@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
+from compiled_step import compiled_step
 from half_heard_set import make_half_heard_set
 
 from fcn4dist.config import RunConfig, build_config
@@ -35,6 +37,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def train(folder: Path, data: Path, *, resume: bool = False) -> Any:
     from fcn4dist.train.device import start_device
     from fcn4dist.train.loop import train
+    from fcn4dist.train.step import TrainStep
 
     start_device("CPU", 0)
     model = {"channels": [4, 4, 4, 4], "pools": [[2, 2], [2, 2], [1, 1]]}
@@ -46,7 +49,8 @@ def train(folder: Path, data: Path, *, resume: bool = False) -> Any:
     }
     sections["evaluate"]["num_resamples"] = 0  # type: ignore[index]
     config: RunConfig = build_config(sections, where="test")
-    return train(config, RunDir(folder), open_dataset(data), SINGLE, resume=resume)
+    with patch("fcn4dist.train.start.TrainStep", TrainStep if resume else compiled_step):
+        return train(config, RunDir(folder), open_dataset(data), SINGLE, resume=resume)
 
 
 def lines_of(file: Path) -> list[dict[str, Any]]:

@@ -107,9 +107,9 @@ def iter_list(node: Any, key: str, where: str, findings: Findings) -> Iterator[t
         yield f"{path}[{index}]", entry
 
 
-def get_address(node: Any, key: str, where: str, findings: Findings, *, required: bool = True) -> str | None:
+def get_address(node: Any, key: str, where: str, findings: Findings) -> str | None:
     """Return a valid IP address; an empty text is not one. None when there is none (said in `findings`)."""
-    text = get_text(node, key, where, findings, required=required)
+    text = get_text(node, key, where, findings)
     if text is None or is_address(text):
         return text
     findings.error(EI_VALUE, join(where, key), f"{quote(text)} is not a valid IP address")
