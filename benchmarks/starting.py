@@ -20,7 +20,7 @@ from pathlib import Path
 import click
 import psutil
 
-from benchmarks.chaos import wait_for
+from benchmarks.chaos_job import wait_for
 from benchmarks.side_by_side import Row, both, report
 from benchmarks.steppers import ROOT
 from benchmarks.training import write_shards

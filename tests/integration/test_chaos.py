@@ -13,7 +13,7 @@ from dying_worker import STEP
 from jobs import TINY, environment, processes_of
 from rich.console import Console
 
-from benchmarks.chaos_plan import plan_kills
+from benchmarks.chaos_plan import plan_kills, plan_kills_of_hosts
 from fcn4dist.config import load_config
 from fcn4dist.errors import JobError
 from fcn4dist.job import plan
@@ -71,3 +71,8 @@ def test_a_seed_names_its_kills() -> None:
     assert 0.6 < len(targets) / 200 < 0.9
     assert targets == sorted(targets)
     assert targets[-1] < steps
+    blows = plan_kills_of_hosts(20, 1)
+    assert blows == plan_kills_of_hosts(20, 1)
+    cuts = [blow.cut_s for blow in blows if blow.victim == "network"]
+    assert cuts == [5, 60, 5, 60, 5]
+    assert all((blow.host is None) == (blow.victim.startswith("rank") or blow.victim == "scheduler") for blow in blows)
