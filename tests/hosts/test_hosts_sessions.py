@@ -648,6 +648,17 @@ def test_a_host_that_falls_silent_is_given_up(meeting: Meeting, monkeypatch: pyt
     assert conclude(master, "failure", None).text in reasons
 
 
+def test_a_member_says_why_it_gave_the_master_up(meeting: Meeting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cable that was pulled closes nothing: "its connection was closed" would send people to look for a killed launcher."""
+    monkeypatch.setattr(transport, "BEAT_S", 60.0)
+    master, member, _, own = running(meeting)
+    member.give_up_after(0.5)
+    master._transport.send([1], {"type": "a sign of life"})
+    assert isinstance(next_event(own), PeerEnds)
+    said = "nothing heard for 0.5 s (launch.peer_timeout_s)"
+    assert conclude(member, "failure", None) == Verdict("lost", 0, text=said)
+
+
 def test_a_host_that_does_not_end_is_given_up(meeting: Meeting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fcn4dist.hosts.master.GIVE_UP_S", 0.2)
     master, _, heard, own = running(meeting)
