@@ -318,6 +318,7 @@ def test_a_hundred_and_twenty_eight_launchers_meet_at_once(meeting: Meeting) -> 
 def test_a_rank_table_is_queued_for_a_few_slow_hosts_at_a_time(meeting: Meeting) -> None:
     """2 MB for each of 40 hosts, none of which reads: the master does not hold 80 MB, and gives the others signs of life."""
     master = meeting.master(41)
+    master.give_up_after(600)  # the hosts say nothing while they read, which takes long beside other work
     table = {"type": "go", "table": "x" * 2_000_000}
 
     async def be_hosts() -> int:
@@ -587,6 +588,27 @@ def test_a_signal_travels_with_its_number(meeting: Meeting) -> None:
     assert event.signal == signal.SIGINT
     verdicts = together(lambda: conclude(member, "signal", None), lambda: conclude(master, "signal", None))
     assert verdicts == [Verdict("signal", 1, signal.SIGINT)] * 2
+
+
+def test_strangers_who_come_all_at_once_take_few_descriptors(meeting: Meeting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They wait in the kernel while the master is busy; all accepted at once, they would use up a usual limit of 1,024."""
+    most, met, hub = 0, 0, meeting.master()._hub
+
+    async def count(_hub: transport.Hub, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal most, met
+        most, met = max(most, len(list(Path("/proc/self/fd").iterdir()))), met + 1
+        writer.transport.abort()
+
+    monkeypatch.setattr(transport.Hub, "_meet", count)
+    is_busy = threading.Event()
+    hub._loop.call_soon_threadsafe(is_busy.wait)
+    with contextlib.ExitStack() as strangers:
+        for _ in range(400):
+            strangers.enter_context(socket.create_connection((HOST, meeting.port)))
+        own = len(list(Path("/proc/self/fd").iterdir()))
+        is_busy.set()
+        until(lambda: met == 400)
+    assert most < own + 200
 
 
 def test_success_is_joint(meeting: Meeting, caplog: pytest.LogCaptureFixture) -> None:
