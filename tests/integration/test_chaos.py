@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from dying_worker import STEP
+from fake_hosts import need
 from jobs import TINY, environment, processes_of
 from rich.console import Console
 
@@ -41,21 +42,12 @@ def test_a_checkpoint_never_knows_a_step_that_a_rank_has_not_written_down(
 
 
 @pytest.mark.slow
-def test_five_kills_change_nothing(tmp_path: Path) -> None:
-    """With everything switched on that a checkpoint has to bring back; `--recipe plain` and `sgd` are for `make chaos`."""
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.chaos",
-        "--kills",
-        "5",
-        "--seed",
-        "58",
-        "--recipe",
-        "adamw",
-        "--keep",
-        str(tmp_path / "runs"),
-    ]
+@pytest.mark.parametrize("options", ["--kills 5 --seed 58 --recipe adamw", "--hosts 2 --kills 3 --seed 1"])
+def test_a_few_kills_change_nothing(tmp_path: Path, options: str) -> None:
+    """With everything switched on that a checkpoint has to bring back; then two hosts, whose network is cut for 5 and 60 s."""
+    if "--hosts" in options:
+        need("ip", "unshare")
+    command = [sys.executable, "-m", "benchmarks.chaos", *options.split(), "--keep", str(tmp_path / "runs")]
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "are those of the undisturbed run; no process is left" in done.stdout
