@@ -97,10 +97,15 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Job]]:
 
 
 def test_all_ranks_end_well(start: Callable[..., Job]) -> None:
-    job = start(rank_0="print('hello from 0')", rank_1="print('hello from 1')")
+    touch = "".join(f"\n(RUN / 'logs/attempt-1/rank-{rank}.stack').touch()" for rank in (1, 2))
+    job = start(rank_0="print('hello from 0')", rank_1=f"print('hello from 1'){touch}")
     code, output = job.wait()
     assert code == 0, output
     assert "done: " in output
+    assert not (job.run / "logs/attempt-1/rank-1.stack").exists()
+    assert (
+        job.run / "logs/attempt-1/rank-2.stack"
+    ).exists()  # another host's in a shared folder, which removes it itself
     assert (job.run / "logs/attempt-1/rank-1.log").read_text() == "hello from 1\n"
     assert not (job.run / "failure.json").exists()
     job.assert_nothing_left()
