@@ -22,7 +22,7 @@ CONSEQUENCE_S = 300.0  # until all ranks are started again, beside other work on
 PATIENCE_S = 30.0  # how long the user looks at a suspended launcher: the other host must have given it up by then
 LOOK_S = 0.05
 LAST_STEPS = 20  # after the last blow
-SETTINGS_OF_HOSTS = ["launch.stall_timeout_s=15"]  # a cut of 5 s is no hang: TCP tries again after up to 6.4 s
+SETTINGS_OF_HOSTS = ("launch.stall_timeout_s=15",)  # a cut of 5 s is no hang: TCP tries again after up to 6.4 s
 TRAINS_ON_STEPS = 3  # after a cut: so many steps say that it was survived
 
 
@@ -31,6 +31,7 @@ class HostsJob(Run):
     """The run and the launchers of both hosts; what they write is in one folder."""
 
     hosts: FakeHosts = field(kw_only=True)
+    settings: tuple[str, ...] = SETTINGS_OF_HOSTS
     max_restarts: int = 3
     popens: list[subprocess.Popen[bytes] | None] = field(default_factory=lambda: [None, None])
     exit_codes: tuple[list[int], list[int]] = field(default_factory=lambda: ([], []))
@@ -51,7 +52,7 @@ class HostsJob(Run):
             if self.popens[host] is None and 0 not in self.exit_codes[host]:
                 place = ("--nodes", 2, "--node-rank", host, "--master-addr", self.hosts.addresses[0])
                 words = self.command(self.max_restarts, *place)
-                for setting in [f"train.max_steps={self.total_steps}", *SETTINGS_OF_HOSTS]:
+                for setting in [f"train.max_steps={self.total_steps}", *self.settings]:
                     words += ["--set", setting]
                 command = self.hosts.inside(host, *words)
                 self.popens[host] = self.open_launcher(command, f".{host}.out", FCN4DIST_JOB_SECRET=SECRET)

@@ -43,6 +43,7 @@ MOST_AT_ONCE = 2000  # strangers; where a machine is too slow for the rate, fewe
 WARM_S = 5.0  # of the flood: then the master has had as many strangers at once as it takes
 FLAT_MB = 16.0
 SPARE_FILES = 200  # beside those of strangers that may prove the secret: those being dropped, and the launcher's own
+PATIENT = ("launch.stall_timeout_s=120", "launch.peer_timeout_s=120")  # a crowded machine is not what is tried here
 NUM_ADDRESSES = 32  # of the strangers, beside that of the member itself
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -283,6 +284,7 @@ def main(rate: float, seconds: float, steps: int, knock: tuple[str, int] | None,
         undisturbed, job = build_jobs(folder, steps, "plain", hosts)
         assert isinstance(undisturbed, HostsJob)
         assert isinstance(job, HostsJob)
+        undisturbed.settings = job.settings = PATIENT
         try:
             undisturbed.finish()
             watch = run_under_flood(job, hosts, rate, seconds, folder)
