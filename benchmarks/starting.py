@@ -23,7 +23,7 @@ from pathlib import Path
 import click
 import psutil
 
-from benchmarks.chaos import wait_for
+from benchmarks.chaos_job import wait_for
 from benchmarks.launching import write_shards
 from benchmarks.side_by_side import Row, both, report
 from benchmarks.steppers import ROOT

@@ -46,6 +46,7 @@ class MemberSession(MeetingSession):
         self._left: set[str] = set()  # ranks of this host that have not ended well yet
         self._verdict: Verdict | None = None
         self._has_verdict = threading.Event()  # or the master is gone
+        self._why_gone = ""
         self._told_stopping = False
         self._mark: Path | None = None  # made when the scheduler listens
 
@@ -123,6 +124,7 @@ class MemberSession(MeetingSession):
         message = mail.message
         if message is None:
             if self._verdict is None:
+                self._why_gone = mail.reason
                 self._has_verdict.set()
                 self._put(PeerEnds(self._clock(), MASTER))
                 self._exit(MASTER, is_success=False)
@@ -173,4 +175,4 @@ class MemberSession(MeetingSession):
             return Verdict("failure", self.card.node_rank, failure=failure)
         if kind == "signal":
             return Verdict("signal", self.card.node_rank, self.cause[1])
-        return Verdict("lost", 0, text="its connection was closed")
+        return Verdict("lost", 0, text=self._why_gone)

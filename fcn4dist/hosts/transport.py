@@ -30,6 +30,8 @@ SILENCE_S = 10.0  # a host that vanishes without closing its connection is given
 GREETING_S = 5.0  # for a stranger to prove the secret
 MAX_STRANGERS = 256  # connections at once that have not proved it yet
 MAX_OF_ADDRESS = 16  # of those, from one address
+MAX_WAITING = 1024  # in the kernel, where they take no descriptor of the launcher
+ACCEPTED_AT_ONCE = 32
 LOG_LINES, LOG_WINDOW_S = 5, 10.0  # so many dropped connections are logged in such a time, the others counted
 RETRY_S = (0.2, 0.4)  # a random pause, so that hosts that were turned away do not come back all at once
 LONG_BYTES = 64 << 10
@@ -210,7 +212,11 @@ class Hub(Transport):
             ) from None
 
     async def _listen(self, address: str, port: int) -> asyncio.AbstractServer:
-        return await asyncio.start_server(self._accept, address, port, backlog=1024)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        listener = socket.create_server((address, port), family=family)
+        server = await asyncio.start_server(self._accept, sock=listener, backlog=ACCEPTED_AT_ONCE)
+        listener.listen(MAX_WAITING)  # asyncio accepts as many in one go as it is told may wait, before it drops one
+        return server
 
     def stop_listening(self) -> None:
         """Take no further connections."""

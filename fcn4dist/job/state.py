@@ -147,8 +147,9 @@ class JobState:
         self.alive.discard(event.process)
         self._watch.on_exit(event.process)
         self._exits.append(event)
-        if self._kind == "signal" and not event.status.is_success and self._kill_at_s is not None:
-            self._kill_at_s = min(self._kill_at_s, event.at_s + BROKEN_STOP_GRACE_S)
+        is_own = event.process == SCHEDULER or event.process.startswith(RANK)
+        if is_own and not event.status.is_success:  # another host that was told to stop has no part in it any more
+            self._hurry_stop(event.at_s)
         if not self.is_stopping and not event.status.is_success:
             return self._stop("failure", event.at_s, FAILURE_GRACE_S, self.alive)
         if event.process == SCHEDULER and not self.is_stopping and self._workers:
@@ -181,11 +182,18 @@ class JobState:
             self._kill_at_s = None
             return [Send(name, signal.SIGKILL) for name in sorted(self.alive)]
         if self.is_stopping:  # a cluster's scheduler signals all hosts: what peers pass on is no second signal
+            if event.signal is None:
+                self._hurry_stop(event.at_s)
             return []
         if event.signal is None:
             return self._stop("failure", event.at_s, FAILURE_GRACE_S, self.alive)
         self._signal = event.signal
         return self._stop("signal", event.at_s, self.grace_s, self._workers or self.alive)
+
+    def _hurry_stop(self, now_s: float) -> None:
+        """Leave the others little time in a stop on request that has met a failure."""
+        if self._kind == "signal" and self._kill_at_s is not None:
+            self._kill_at_s = min(self._kill_at_s, now_s + BROKEN_STOP_GRACE_S)
 
     def _stop(
         self, kind: Literal["success", "failure", "signal"], now_s: float, grace_s: float, whom: set[str]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from fcn4dist.job.events import Event, EventLog, Inbox, Started, WallClock
@@ -73,14 +72,15 @@ def run_attempt(
         outcome = supervisor.run()
     while not inbox.empty():
         shown.on_event(inbox.get())
-    remove_empty_stacks(run_dir.logs(plan.attempt))
+    remove_empty_stacks(plan)
     killed = [exited.process for exited in outcome.failures if exited.status.signal == signal.SIGKILL]
     killers = {name: by for name in killed if name in pids and (by := oom.judge(pids[name])) is not None}
     return replace(outcome, killers=killers)
 
 
-def remove_empty_stacks(folder: Path) -> None:
-    """Remove the files of an attempt's logs into which no process wrote a stack."""
-    for file in folder.glob("*.stack"):
-        if file.stat().st_size == 0:
+def remove_empty_stacks(plan: JobPlan) -> None:
+    """Remove the files into which this host's ranks wrote no stack; those of another host in a shared folder are its own."""
+    for worker in plan.workers:
+        file = plan.run_dir.stack(plan.attempt, worker.process.name)
+        if file.exists() and file.stat().st_size == 0:
             file.unlink()

@@ -318,6 +318,7 @@ def test_a_hundred_and_twenty_eight_launchers_meet_at_once(meeting: Meeting) -> 
 def test_a_rank_table_is_queued_for_a_few_slow_hosts_at_a_time(meeting: Meeting) -> None:
     """2 MB for each of 40 hosts, none of which reads: the master does not hold 80 MB, and gives the others signs of life."""
     master = meeting.master(41)
+    master.give_up_after(600)  # the hosts say nothing while they read, which takes long beside other work
     table = {"type": "go", "table": "x" * 2_000_000}
 
     async def be_hosts() -> int:
@@ -589,6 +590,27 @@ def test_a_signal_travels_with_its_number(meeting: Meeting) -> None:
     assert verdicts == [Verdict("signal", 1, signal.SIGINT)] * 2
 
 
+def test_strangers_who_come_all_at_once_take_few_descriptors(meeting: Meeting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They wait in the kernel while the master is busy; all accepted at once, they would use up a usual limit of 1,024."""
+    most, met, hub = 0, 0, meeting.master()._hub
+
+    async def count(_hub: transport.Hub, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal most, met
+        most, met = max(most, len(list(Path("/proc/self/fd").iterdir()))), met + 1
+        writer.transport.abort()
+
+    monkeypatch.setattr(transport.Hub, "_meet", count)
+    is_busy = threading.Event()
+    hub._loop.call_soon_threadsafe(is_busy.wait)
+    with contextlib.ExitStack() as strangers:
+        for _ in range(400):
+            strangers.enter_context(socket.create_connection((HOST, meeting.port)))
+        own = len(list(Path("/proc/self/fd").iterdir()))
+        is_busy.set()
+        until(lambda: met == 400)
+    assert most < own + 200
+
+
 def test_success_is_joint(meeting: Meeting, caplog: pytest.LogCaptureFixture) -> None:
     master, member, heard, own = running(meeting)
     member.hear(Exited(1.0, "rank-1", ExitStatus(0)))
@@ -646,6 +668,17 @@ def test_a_host_that_falls_silent_is_given_up(meeting: Meeting, monkeypatch: pyt
     # both hosts are silent, so either may give up first, and the other one then finds the connection closed
     reasons = ("nothing heard for 0.5 s (launch.peer_timeout_s)", "the connection was closed")
     assert conclude(master, "failure", None).text in reasons
+
+
+def test_a_member_says_why_it_gave_the_master_up(meeting: Meeting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cable that was pulled closes nothing: "its connection was closed" would send people to look for a killed launcher."""
+    monkeypatch.setattr(transport, "BEAT_S", 60.0)
+    master, member, _, own = running(meeting)
+    member.give_up_after(0.5)
+    master._transport.send([1], {"type": "a sign of life"})
+    assert isinstance(next_event(own), PeerEnds)
+    said = "nothing heard for 0.5 s (launch.peer_timeout_s)"
+    assert conclude(member, "failure", None) == Verdict("lost", 0, text=said)
 
 
 def test_a_host_that_does_not_end_is_given_up(meeting: Meeting, monkeypatch: pytest.MonkeyPatch) -> None:

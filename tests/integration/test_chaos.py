@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 from dying_worker import STEP
+from fake_hosts import need
 from jobs import TINY, environment, processes_of
 from rich.console import Console
 
-from benchmarks.chaos_plan import plan_kills
+from benchmarks.chaos_plan import plan_kills, plan_kills_of_hosts
 from fcn4dist.config import load_config
 from fcn4dist.errors import JobError
 from fcn4dist.job import plan
@@ -46,21 +47,12 @@ def test_a_checkpoint_never_knows_a_step_that_a_rank_has_not_written_down(
 
 
 @pytest.mark.slow
-def test_five_kills_change_nothing(tmp_path: Path) -> None:
-    """With everything switched on that a checkpoint has to bring back; `--recipe plain` and `sgd` are for `make chaos`."""
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.chaos",
-        "--kills",
-        "5",
-        "--seed",
-        "58",
-        "--recipe",
-        "adamw",
-        "--keep",
-        str(tmp_path / "runs"),
-    ]
+@pytest.mark.parametrize("options", ["--kills 5 --seed 58 --recipe adamw", "--hosts 2 --kills 3 --seed 1"])
+def test_a_few_kills_change_nothing(tmp_path: Path, options: str) -> None:
+    """With everything switched on that a checkpoint has to bring back; then two hosts, whose network is cut for 5 and 60 s."""
+    if "--hosts" in options:
+        need("ip", "unshare")
+    command = [sys.executable, "-m", "benchmarks.chaos", *options.split(), "--keep", str(tmp_path / "runs")]
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "are those of the undisturbed run; no process is left" in done.stdout
@@ -76,3 +68,8 @@ def test_a_seed_names_its_kills() -> None:
     assert 0.6 < len(targets) / 200 < 0.9
     assert targets == sorted(targets)
     assert targets[-1] < steps
+    blows = plan_kills_of_hosts(20, 1)
+    assert blows == plan_kills_of_hosts(20, 1)
+    cuts = [blow.cut_s for blow in blows if blow.victim == "network"]
+    assert cuts == [5, 60, 5, 60, 5]
+    assert all((blow.host is None) == (blow.victim.startswith("rank") or blow.victim == "scheduler") for blow in blows)

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fake_hosts import ROOT, FakeHosts, fake_hosts, need, run_recipe, tool, write_command
+from fake_hosts import ROOT, fake_hosts, need, run_recipe, tool, write_command
 from jobs import TINY, environment, processes_of, wait_for
+
+from benchmarks.fake_hosts import FakeHosts
 
 pytestmark = pytest.mark.slow  # real servers and four launches a test: `make test-slow`
 

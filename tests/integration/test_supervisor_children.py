@@ -98,12 +98,16 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Job]]:
 
 def test_all_ranks_end_well_one_of_them_early(start: Callable[..., Job]) -> None:
     late = "\nwhile not (RUN / 'early').exists(): time.sleep(0.01)\n"
-    job = start(rank_0=f"{late}print('finished')", rank_1="print('hello from 1')\n(RUN / 'early').touch()")
+    touch = "".join(f"\n(RUN / 'logs/attempt-1/rank-{rank}.stack').touch()" for rank in (1, 2))
+    job = start(rank_0=f"{late}print('finished')", rank_1=f"print('hello from 1'){touch}\n(RUN / 'early').touch()")
     code, output = job.wait()
     assert code == 0, output
     assert "done: " in output
-    assert (job.run / "logs/attempt-1/rank-0.log").read_text() == "finished\n"
-    assert (job.run / "logs/attempt-1/rank-1.log").read_text() == "hello from 1\n"
+    logs = job.run / "logs/attempt-1"
+    assert not (logs / "rank-1.stack").exists()
+    assert (logs / "rank-2.stack").exists()  # another host's in a shared folder, which removes it itself
+    assert (logs / "rank-0.log").read_text() == "finished\n"
+    assert (logs / "rank-1.log").read_text() == "hello from 1\n"
     assert not (job.run / "failure.json").exists()
     job.assert_nothing_left()
 

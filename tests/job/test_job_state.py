@@ -203,6 +203,20 @@ def test_a_signal_that_reaches_all_hosts_counts_once() -> None:
     assert {name for _, _, name in sent} == {"SIGTERM"}
 
 
+def test_a_peer_that_has_done_its_part_of_a_stop_takes_no_grace_from_this_host() -> None:
+    """A member's master counts as ended once it is told, a master's member when its ranks are done: steps here take longer."""
+    state, sent = replay([Signalled(2, signal.SIGTERM), ends(2, "node-1", ExitStatus(1))], grace_s=30, job=HOSTS)
+    assert state.deadline_s == 32
+    state, _ = replay([PeerEnds(2, "node-1", signal.SIGTERM), ends(3, "node-1", ExitStatus(1))], grace_s=30, job=HOSTS)
+    assert state.deadline_s == 32
+    assert {name for _, _, name in sent} == {"SIGTERM"}
+
+
+def test_a_host_that_is_lost_while_the_user_ends_the_job_leaves_the_others_little_time() -> None:
+    state, _ = replay([Signalled(2, signal.SIGTERM), PeerEnds(4, "node-1")], grace_s=30, job=HOSTS)
+    assert state.deadline_s == 4 + BROKEN_STOP_GRACE_S
+
+
 def test_a_peer_that_kills_leaves_no_grace() -> None:
     _, sent = replay([PeerEnds(3, "node-1", signal.SIGINT), PeerEnds(4, "node-1", at_once=True)], job=HOSTS)
     assert (4, "rank-0", "SIGKILL") in sent
