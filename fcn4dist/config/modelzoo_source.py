@@ -98,8 +98,10 @@ def _iter_yaml(file: Path, text: str) -> Iterator[Entry]:
             yield _yaml_entry(loader, key, value)
     except yaml.YAMLError as error:
         raise ConfigError(f"{file}: not a YAML file: {' '.join(str(error).split())}") from None
-    except (RecursionError, ValueError) as error:  # nested too deep; a date such as 2021-02-31, an endless number
-        raise ConfigError(f"{file}: cannot be read as a config: {error}") from None
+    except ConfigError:
+        raise
+    except Exception as error:  # nested too deep, 2021-02-31, an endless number, !!bool x: PyYAML raises anything
+        raise ConfigError(f"{file}: cannot be read as a config: {type(error).__name__}: {error}") from None
 
 
 def _yaml_entry(loader: yaml.SafeLoader, key: yaml.Node, value: yaml.Node) -> Entry:

@@ -183,6 +183,7 @@ def test_hostile_names_stay_names(tmp_path: Path, name: str) -> None:
         ("lr: 1\n---\n- a\n", "document 2: expected keys"),
         ("lr: 1\n---\na: b\n---\nc: d\n---\ne: f\n", "4 YAML documents; ModelZoo has at most 3"),
         ("lr: [\n", "not a YAML file: while parsing"),
+        ("lr: !!timestamp 1\n", "cannot be read as a config: AttributeError"),
         ("lr: !!python/object/apply:os.mkdir [executed]\n", r"yaml:1: lr: expected one value, found a list"),
         ("lr: !!python/name:os.mkdir executed\n", "not a YAML file: could not determine a constructor"),
         ("lr: fast\n", r"default_config\.yaml:1: lr: train\.lr: .*found 'fast'"),
