@@ -17,6 +17,7 @@ from fcn4dist.errors import ConfigError, quoted
 
 MAX_BYTES = 1 << 20  # a config has two thousand
 MAX_DOCUMENTS = 3
+MAX_BITS = 1024  # of a number; Python itself writes none of more than 4300 digits, but reads one that is not decimal
 DICTIONARIES = {"edict", "EasyDict", "easydict.EasyDict", "dict"}
 
 NOT_LITERAL = "computed, and config.py is read, not executed: set it yourself"
@@ -56,6 +57,9 @@ def load_source(file: Path) -> Source:
     entries: dict[str, Entry] = {}
     repeated = []
     for entry in _iter_python(file, text) if file.suffix == ".py" else _iter_yaml(file, text):
+        values = entry.value if isinstance(entry.value, list) else [entry.value]
+        if any(isinstance(value, int) and value.bit_length() > MAX_BITS for value in values):
+            raise ConfigError(f"{file}:{entry.line}: {quoted(entry.key)}: a number of too many digits")
         before = entries.get(entry.key)
         if before is not None and before.value != entry.value:
             repeated.append(entry.key)
@@ -135,7 +139,7 @@ def _iter_assignment(target: ast.expr, value: ast.expr) -> Iterator[Entry]:
         yield _literal_entry(str(target.slice.value), value)
     elif isinstance(target, ast.Name):
         dictionary: ast.expr | None = value
-        if isinstance(value, ast.Call) and ast.unparse(value.func) in DICTIONARIES:
+        if isinstance(value, ast.Call) and _dotted(value.func) in DICTIONARIES:
             for keyword in value.keywords:
                 if keyword.arg is not None:
                     yield _literal_entry(keyword.arg, keyword.value)
@@ -144,6 +148,13 @@ def _iter_assignment(target: ast.expr, value: ast.expr) -> Iterator[Entry]:
             for key, item in zip(dictionary.keys, dictionary.values, strict=True):
                 if isinstance(key, ast.Constant):
                     yield _literal_entry(str(key.value), item)
+
+
+def _dotted(function: ast.expr) -> str:
+    """Return the name of what is called: "edict", "easydict.EasyDict"; "" for what has none."""
+    if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
+        return f"{function.value.id}.{function.attr}"
+    return function.id if isinstance(function, ast.Name) else ""
 
 
 def _literal_entry(key: str, node: ast.expr) -> Entry:
