@@ -17,6 +17,7 @@ from fcn4dist.errors import ConfigError, quoted
 
 MAX_BYTES = 1 << 20  # a config has two thousand
 MAX_DOCUMENTS = 3
+NO_TEXT = "a key that is no text"
 MAX_BITS = 1024  # of a number; Python itself writes none of more than 4300 digits, but reads one that is not decimal
 DICTIONARIES = {"edict", "EasyDict", "easydict.EasyDict", "dict"}
 
@@ -109,7 +110,7 @@ def _iter_yaml(file: Path, text: str) -> Iterator[Entry]:
 
 
 def _yaml_entry(loader: yaml.SafeLoader, key: yaml.Node, value: yaml.Node) -> Entry:
-    name = str(key.value) if isinstance(key, yaml.ScalarNode) else "a key that is no text"
+    name = str(key.value) if isinstance(key, yaml.ScalarNode) else NO_TEXT
     line = key.start_mark.line + 1
     if isinstance(value, yaml.ScalarNode):
         return Entry(name, _plain(loader.construct_object(value)), line)
@@ -136,7 +137,7 @@ def _iter_assignment(target: ast.expr, value: ast.expr) -> Iterator[Entry]:
     if isinstance(target, ast.Attribute):
         yield _literal_entry(target.attr, value)
     elif isinstance(target, ast.Subscript) and isinstance(target.slice, ast.Constant):
-        yield _literal_entry(str(target.slice.value), value)
+        yield _literal_entry(target.slice.value, value)
     elif isinstance(target, ast.Name):
         dictionary: ast.expr | None = value
         if isinstance(value, ast.Call) and _dotted(value.func) in DICTIONARIES:
@@ -147,7 +148,7 @@ def _iter_assignment(target: ast.expr, value: ast.expr) -> Iterator[Entry]:
         if isinstance(dictionary, ast.Dict):
             for key, item in zip(dictionary.keys, dictionary.values, strict=True):
                 if isinstance(key, ast.Constant):
-                    yield _literal_entry(str(key.value), item)
+                    yield _literal_entry(key.value, item)
 
 
 def _dotted(function: ast.expr) -> str:
@@ -157,7 +158,8 @@ def _dotted(function: ast.expr) -> str:
     return function.id if isinstance(function, ast.Name) else ""
 
 
-def _literal_entry(key: str, node: ast.expr) -> Entry:
+def _literal_entry(name: object, node: ast.expr) -> Entry:
+    key = name if isinstance(name, str) else NO_TEXT
     try:
         value = ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):

@@ -215,6 +215,7 @@ def test_a_bad_file_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("cfg = {'lr': {'a': 1}}\n", r"config\.py:1: lr: expected one value, found nested values"),
         ("x\0y", "not a Python file"),
         ("cfg = {'lr': 0x" + "f" * 5000 + "}\n", r"config\.py:1: 'lr': a number of too many digits"),
+        ("cfg[0x" + "f" * 5000 + "] = 0x" + "f" * 5000 + "\n", "a key that is no text': a number of too many digits"),
         ("cfg = edict[0x" + "f" * 5000 + "]({'lr': 1})\n", "no key found"),
     ],
 )
