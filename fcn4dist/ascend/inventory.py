@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +15,8 @@ from fcn4dist.ascend.hostfile import read_text
 from fcn4dist.ascend.rank_table.rules.fields import U32_MAX, is_address
 from fcn4dist.ascend.rank_table.schema import Device, Server
 from fcn4dist.errors import RankTableError
+
+MOST_LEVELS = 1000
 
 
 def _check_address(text: str) -> str:
@@ -84,15 +87,27 @@ def load_inventory(path: Path) -> list[Server]:
     return [_to_server(server, f"{path}: servers[{index}]") for index, server in enumerate(inventory.servers)]
 
 
+def _is_deep(text: str) -> bool:
+    """Return whether lists stand in lists so deep that the C parser, which knows no limit, would crash."""
+    depth = 0
+    for bracket in re.findall(r"[\[\]{}]", text):
+        depth += 1 if bracket in "[{" else -1
+        if depth > MOST_LEVELS:
+            return True
+    return re.search(rf"(?:[-?] +){{{MOST_LEVELS}}}", text) is not None
+
+
 def _parse(text: str, path: Path) -> Any:
     loader: Any = getattr(
         yaml, "CSafeLoader", yaml.SafeLoader
     )  # thousands of servers: the C parser is ten times faster
+    if _is_deep(text):
+        raise RankTableError(f"{path}: not YAML: more than {MOST_LEVELS} levels; an inventory has eight")
     was_enabled = gc.isenabled()
     gc.disable()  # nothing here is a cycle, and 100,000 new objects would start the collector again and again
     try:
         return yaml.load(text, Loader=loader)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except Exception as error:  # PyYAML itself raises anything: for !!bool x, 2021-02-31, a thousand brackets
         raise RankTableError(f"{path}: not YAML: {' '.join(str(error).split())[:200]}") from None
     finally:
         if was_enabled:

@@ -141,7 +141,8 @@ def generate(output: Path | None, **options: Any) -> None:
         document = format_table(table)
         check_written(document, cluster.chip)
     except RankTableError as error:
-        raise RankTableError(f"{error}{_name_options(source, cluster)}") from None
+        file = source.inventory or source.hostfile
+        raise RankTableError(f"{file}: " * (file is not None) + f"{error}{_name_options(source, cluster)}") from None
     if document["version"] == "1.2" and "super_pod_list" not in document:
         cluster.remarks.append("no super pods are known: an A3 runs the table in AI-server mode")
     servers, ranks = len(table.servers), sum(len(server.devices) for server in table.servers)

@@ -6,6 +6,7 @@ exist is an error with a suggestion.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from pydantic import ValidationError
 from fcn4dist.config.keys import find_key, suggest
 from fcn4dist.config.schema import RunConfig
 from fcn4dist.errors import ConfigError
+
+_short = reprlib.Repr()
+_short.maxlevel, _short.maxlist, _short.maxstring = 3, 12, 200  # nine lists of nine aliases each are a billion texts
 
 
 def load_config(file: Path | None = None, overrides: Iterable[str] = ()) -> RunConfig:
@@ -31,10 +35,10 @@ def load_config(file: Path | None = None, overrides: Iterable[str] = ()) -> RunC
         key, value = parse_override(override)
         section, name = key
         if not isinstance(values.setdefault(section, {}), dict):
-            raise ConfigError(f"{file}: {section}: expected a section of keys, found {values[section]!r}")
+            raise ConfigError(f"{file}: {section}: expected a section of keys, found {_show(values[section])}")
         values[section][name] = value
         origin[f"{section}.{name}"] = f"--set {override}"
-    return build_config(values, where=str(file) if file else "config", origin=origin)
+    return build_config(values, where=str(file) if file else "--set" if origin else "config", origin=origin)
 
 
 def override_config(config: RunConfig, **sections: Mapping[str, Any]) -> RunConfig:
@@ -66,8 +70,8 @@ def parse_override(text: str) -> tuple[tuple[str, str], Any]:
         raise ConfigError(f"--set {text}: expected section.key=value{hint}")
     try:
         value = yaml.safe_load(raw)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {text}: the value is not YAML: {error}") from None
+    except Exception as error:  # PyYAML itself raises anything: for !!bool x, 2021-02-31, a thousand brackets
+        raise ConfigError(f"--set {text}: the value is not YAML: {_reason(error)}") from None
     return (section, name), _number(value)
 
 
@@ -81,10 +85,10 @@ def _load_yaml(file: Path) -> dict[str, Any]:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{file}: cannot read the config: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except Exception as error:  # as in parse_override
         is_modelzoo = file.suffix == ".py" or "expected a single document" in str(error)
         hint = f"\n(ModelZoo's? fcn4dist config import-modelzoo {file} makes it ours)" if is_modelzoo else ""
-        raise ConfigError(f"{file}: not a YAML file: {error}{hint}") from None
+        raise ConfigError(f"{file}: not a YAML file: {_reason(error)}{hint}") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -115,9 +119,21 @@ def _explain(error: ValidationError, where: str, origin: Mapping[str, str]) -> l
                 lines.append(f"{_place(own, where, origin)}unknown key{suggest(own)}")
         else:
             message = item["msg"].removeprefix("Value error, ")
-            found = "" if item["type"] == "value_error" else f", found {item['input']!r}"
+            found = "" if item["type"] == "value_error" else f", found {_show(item['input'])}"
             lines.append(f"{_place(path, where, origin)}{message[0].lower()}{message[1:]}{found}")
     return list(dict.fromkeys(lines))
+
+
+def _show(value: Any) -> str:
+    try:
+        return _short.repr(value)
+    except ValueError:  # Python writes no number of more than 4300 digits, but reads one that is not decimal
+        return "a number of too many digits"
+
+
+def _reason(error: Exception) -> str:
+    """Return what PyYAML says; where it is no error of its own, with the name of it."""
+    return str(error) if isinstance(error, (yaml.YAMLError, UnicodeDecodeError)) else f"{type(error).__name__}: {error}"
 
 
 def _place(path: list[str], where: str, origin: Mapping[str, str]) -> str:

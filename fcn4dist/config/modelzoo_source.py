@@ -17,6 +17,8 @@ from fcn4dist.errors import ConfigError, quoted
 
 MAX_BYTES = 1 << 20  # a config has two thousand
 MAX_DOCUMENTS = 3
+NO_TEXT = "a key that is no text"
+MAX_BITS = 1024  # of a number; Python itself writes none of more than 4300 digits, but reads one that is not decimal
 DICTIONARIES = {"edict", "EasyDict", "easydict.EasyDict", "dict"}
 
 NOT_LITERAL = "computed, and config.py is read, not executed: set it yourself"
@@ -56,6 +58,9 @@ def load_source(file: Path) -> Source:
     entries: dict[str, Entry] = {}
     repeated = []
     for entry in _iter_python(file, text) if file.suffix == ".py" else _iter_yaml(file, text):
+        values = entry.value if isinstance(entry.value, list) else [entry.value]
+        if any(isinstance(value, int) and value.bit_length() > MAX_BITS for value in values):
+            raise ConfigError(f"{file}:{entry.line}: {quoted(entry.key)}: a number of too many digits")
         before = entries.get(entry.key)
         if before is not None and before.value != entry.value:
             repeated.append(entry.key)
@@ -98,12 +103,14 @@ def _iter_yaml(file: Path, text: str) -> Iterator[Entry]:
             yield _yaml_entry(loader, key, value)
     except yaml.YAMLError as error:
         raise ConfigError(f"{file}: not a YAML file: {' '.join(str(error).split())}") from None
-    except (RecursionError, ValueError) as error:  # nested too deep; a date such as 2021-02-31, an endless number
-        raise ConfigError(f"{file}: cannot be read as a config: {error}") from None
+    except ConfigError:
+        raise
+    except Exception as error:  # nested too deep, 2021-02-31, an endless number, !!bool x: PyYAML raises anything
+        raise ConfigError(f"{file}: cannot be read as a config: {type(error).__name__}: {error}") from None
 
 
 def _yaml_entry(loader: yaml.SafeLoader, key: yaml.Node, value: yaml.Node) -> Entry:
-    name = str(key.value) if isinstance(key, yaml.ScalarNode) else "a key that is no text"
+    name = str(key.value) if isinstance(key, yaml.ScalarNode) else NO_TEXT
     line = key.start_mark.line + 1
     if isinstance(value, yaml.ScalarNode):
         return Entry(name, _plain(loader.construct_object(value)), line)
@@ -130,10 +137,10 @@ def _iter_assignment(target: ast.expr, value: ast.expr) -> Iterator[Entry]:
     if isinstance(target, ast.Attribute):
         yield _literal_entry(target.attr, value)
     elif isinstance(target, ast.Subscript) and isinstance(target.slice, ast.Constant):
-        yield _literal_entry(str(target.slice.value), value)
+        yield _literal_entry(target.slice.value, value)
     elif isinstance(target, ast.Name):
         dictionary: ast.expr | None = value
-        if isinstance(value, ast.Call) and ast.unparse(value.func) in DICTIONARIES:
+        if isinstance(value, ast.Call) and _dotted(value.func) in DICTIONARIES:
             for keyword in value.keywords:
                 if keyword.arg is not None:
                     yield _literal_entry(keyword.arg, keyword.value)
@@ -141,10 +148,18 @@ def _iter_assignment(target: ast.expr, value: ast.expr) -> Iterator[Entry]:
         if isinstance(dictionary, ast.Dict):
             for key, item in zip(dictionary.keys, dictionary.values, strict=True):
                 if isinstance(key, ast.Constant):
-                    yield _literal_entry(str(key.value), item)
+                    yield _literal_entry(key.value, item)
 
 
-def _literal_entry(key: str, node: ast.expr) -> Entry:
+def _dotted(function: ast.expr) -> str:
+    """Return the name of what is called: "edict", "easydict.EasyDict"; "" for what has none."""
+    if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
+        return f"{function.value.id}.{function.attr}"
+    return function.id if isinstance(function, ast.Name) else ""
+
+
+def _literal_entry(name: object, node: ast.expr) -> Entry:
+    key = name if isinstance(name, str) else NO_TEXT
     try:
         value = ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):

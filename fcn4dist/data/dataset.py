@@ -112,8 +112,11 @@ class Split:
         stored = self.feature_shape[2]
         if self.mel is None or self.table is None:
             return np.full(self.num_clips, stored)
-        samples = np.nan_to_num(self.table.durations_s, nan=np.inf) * self.mel.sample_rate_hz
-        return np.minimum(stored, 1 + samples // self.mel.hop_samples).astype(np.int64)
+        rate_hz, hop = self.mel.sample_rate_hz, self.mel.hop_samples
+        durations_s = np.fmin(
+            self.table.durations_s, stored * hop / rate_hz
+        )  # all that is stored, where it is not known
+        return np.minimum(stored, 1 + durations_s * rate_hz // hop).astype(np.int64)
 
     def read(self, positions: Positions | Sequence[int]) -> NDArray[np.float32]:
         """Return the features at `positions` (n,), any order, also repeated: (n, 1, n_mels, stored frames), dB.
@@ -375,6 +378,11 @@ class DataSet:
                 raise DataError(f"{self.path}: {num_rows} rows in the shards of {part}; {MANIFEST} says {expected}")
             if self.manifest.format_version == FORMAT_VERSION and len(self._tables[part].paths) == num_rows:
                 table = self._tables[part]
+                expected_labels = {str(name): counts.labels_sha256 for name, counts in self.manifest.splits.items()}[
+                    part
+                ]
+                if expected_labels not in (None, hashlib.sha256(table.labels.tobytes()).hexdigest()):
+                    raise DataError(f"{self.path / CLIPS}: its labels of {part} are not those that {MANIFEST} is of")
         return Split(part, tuple(files), row_format, tags, self.mel, num_rows, table)
 
 

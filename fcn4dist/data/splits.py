@@ -165,7 +165,8 @@ def _by_folds(annotations: Annotations, argument: str) -> Ruling:
         val, test = fields[1], fields[2] if len(fields) == 3 else None
     else:
         own_form = "folds:VAL[:TEST], " if own is not None else ""
-        raise DataError(f"data.split: folds:{argument}: expected {own_form}folds:FILE:VAL or folds:FILE:VAL:TEST")
+        hint = "" if own is not None else f" ({annotations.file} has no folds of its own)"
+        raise DataError(f"data.split: folds:{argument}: expected {own_form}folds:FILE:VAL or folds:FILE:VAL:TEST{hint}")
     known = sorted_folds(folds)
     for held in (val, test):
         if held is not None and held not in known:

@@ -196,7 +196,7 @@ def _parse_lines(text: str) -> list[SynonymGroup]:
 def _parse_yaml(file: Path, text: str) -> list[SynonymGroup]:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise DataError(f"{file}: not a YAML file: {error}") from None
     if root is None:
         return []

@@ -219,6 +219,7 @@ def load_state(path: Path) -> State:
         raise CheckpointError(f"{file}: of step {state.progress.step}, in a folder of another name")
     for name, expected in state.sha256.items():
         member = path / name
+        _refuse_pipe(member)
         try:
             found = digest_file(member)
         except FileNotFoundError:
@@ -230,8 +231,14 @@ def load_state(path: Path) -> State:
     return state
 
 
+def _refuse_pipe(file: Path) -> None:
+    if file.is_fifo():  # reading would wait for ever
+        raise CheckpointError(f"{file}: a pipe; expected a file")
+
+
 def _read_document(file: Path) -> dict[str, Any]:
     """Return the document of state.json once its text proves to be what was written."""
+    _refuse_pipe(file)
     try:
         text = file.read_bytes().decode("utf-8")
         document: Any = json.loads(text)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import re
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,6 +18,11 @@ from fcn4dist.config import (
 )
 from fcn4dist.config.keys import OTHER_NAMES, list_keys
 from fcn4dist.errors import ConfigError
+
+# nine lists of nine times the one before: written out, it would be 387 million letters
+BOMB = "a: &a [z,z,z,z,z,z,z,z,z]\n"
+BOMB += "".join(f"{b}: &{b} [{','.join(['*' + a] * 9)}]\n" for a, b in itertools.pairwise("abcdefghi"))
+BOMB += "train: {lr: *i}\n"
 
 
 def test_defaults_are_those_of_the_paper() -> None:
@@ -63,6 +69,16 @@ def test_a_dumped_config_reads_back(tmp_path: Path) -> None:
         ("lr=1", r"expected section\.key=value"),
         ("train.lr", r"expected section\.key=value"),
         ("train.lr=[", r"not YAML"),
+        (
+            "train.lr=" + "[" * 3000,
+            r"not YAML: RecursionError",
+        ),  # PyYAML's own errors are not the only ones that it raises
+        ("train.lr=!!bool x", r"not YAML: KeyError"),
+        ("train.lr=!!timestamp 1", r"not YAML: AttributeError"),
+        ("train.lr=2021-02-31", r"not YAML: ValueError"),
+        ("train.lr=0x" + "f" * 5000, r"found a number of too many digits"),
+        ("mo\udcc4el.pools=1", r"^--set: .*raw data"),
+        ("model.pools=[[2,2],[2147483648,2],[2,2]]", r"^--set: model\.pools .* leave nothing"),
     ],
 )
 def test_a_wrong_override_is_one_clear_message(override: str, message: str) -> None:
@@ -78,6 +94,8 @@ def test_a_wrong_override_is_one_clear_message(override: str, message: str) -> N
         ("trainer: {precision: 16}\n", r"run.yaml: trainer.precision: unknown key; did you mean train.amp\?"),
         ("tarin: 4\n", r"run.yaml: tarin: unknown key; did you mean train\?"),
         ("a: [", "not a YAML file"),
+        ("a: " + "[" * 3000, "run.yaml: not a YAML file: RecursionError"),
+        (BOMB, r"train\.lr: input should be a valid number, found \[\[\["),
         ("train: 3\n", "train"),
         ("\xff\xfe", "run.yaml"),
     ],

@@ -183,6 +183,7 @@ def test_hostile_names_stay_names(tmp_path: Path, name: str) -> None:
         ("lr: 1\n---\n- a\n", "document 2: expected keys"),
         ("lr: 1\n---\na: b\n---\nc: d\n---\ne: f\n", "4 YAML documents; ModelZoo has at most 3"),
         ("lr: [\n", "not a YAML file: while parsing"),
+        ("lr: !!timestamp 1\n", "cannot be read as a config: AttributeError"),
         ("lr: !!python/object/apply:os.mkdir [executed]\n", r"yaml:1: lr: expected one value, found a list"),
         ("lr: !!python/name:os.mkdir executed\n", "not a YAML file: could not determine a constructor"),
         ("lr: fast\n", r"default_config\.yaml:1: lr: train\.lr: .*found 'fast'"),
@@ -213,6 +214,9 @@ def test_a_bad_file_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("import os\n", "no key found"),
         ("cfg = {'lr': {'a': 1}}\n", r"config\.py:1: lr: expected one value, found nested values"),
         ("x\0y", "not a Python file"),
+        ("cfg = {'lr': 0x" + "f" * 5000 + "}\n", r"config\.py:1: 'lr': a number of too many digits"),
+        ("cfg[0x" + "f" * 5000 + "] = 0x" + "f" * 5000 + "\n", "a key that is no text': a number of too many digits"),
+        ("cfg = edict[0x" + "f" * 5000 + "]({'lr': 1})\n", "no key found"),
     ],
 )
 def test_a_bad_python_file_is_one_message(tmp_path: Path, text: str, message: str) -> None:

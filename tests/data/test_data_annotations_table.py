@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,9 @@ def test_paths_come_from_a_template_or_a_map_where_the_table_has_none(tmp_path: 
     assert read(tmp_path / "t.csv", path_template="wav/{id}.wav").paths == ["wav/-x1.wav", "wav/y2.wav"]
     (tmp_path / "map.tsv").write_text("-x1\t1/one.mp3\ny2\t2/two.mp3\nz\tz.mp3\n")
     assert read(tmp_path / "t.csv", path_map=tmp_path / "map.tsv").paths == ["1/one.mp3", "2/two.mp3"]
+    (tmp_path / "map.tsv").write_text("-x1\t1/one.mp3\ny2\t./1/one.mp3\n")
+    with pytest.raises(DataError, match=r"t\.csv:3: path by data\.path_map .*map\.tsv '1/one\.mp3' is also on line 2"):
+        read(tmp_path / "t.csv", path_map=tmp_path / "map.tsv")
     (tmp_path / "map.tsv").write_text("id,path\n-x1,1/one.mp3\n")
     with pytest.raises(DataError, match=r"map\.tsv lacks 1 of the 2 clips of .*t\.csv, the first: 'y2'"):
         read(tmp_path / "t.csv", path_map=tmp_path / "map.tsv")
@@ -166,6 +170,7 @@ def test_a_wrong_row_is_named_by_file_and_line(tmp_path: Path, row: list[str], m
         (b"file,tags\na.mp3,fa\xe7ade\n", r"t\.csv:2: not UTF-8 text\. .*iconv -f LATIN1 -t UTF-8"),
         ("file\ttags\na\tb\n".encode("utf-16"), r"t\.csv:1: not UTF-8 text\. .*iconv -f UTF-16 -t UTF-8"),
         (b"clip_id\tx\tmp3_path\n\xff\xfe\x00", r"t\.csv:2: not UTF-8"),
+        ("x" * 140_000, r"t\.csv:1: not a table: field larger than field limit"),
     ],
 )
 def test_a_wrong_table_is_one_message_with_the_line_that_would_be_right(
@@ -182,6 +187,9 @@ def test_a_tag_with_a_suspicious_letter_is_one_where_the_list_says_so(tmp_path: 
 
 
 def test_a_missing_file_is_one_message(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")  # nobody writes into it
+    with pytest.raises(DataError, match=r"pipe\.csv: a pipe; expected a file"):
+        read(tmp_path / "pipe.csv")
     with pytest.raises(DataError, match=r"nothing\.csv: cannot read .*: No such file"):
         read(tmp_path / "nothing.csv")
     with pytest.raises(ConfigError, match=r"data\.annotations: not given"):

@@ -124,6 +124,14 @@ def test_next_to_nothing_is_refused_and_a_part_is_noted(tmp_path: Path) -> None:
                 load_clip(tmp_path / f"cut.{suffix}", 12_000, 24_000)
 
 
+def test_damaged_floats_are_refused_without_a_warning(tmp_path: Path) -> None:
+    wave = write_noise(tmp_path / "a.wav", 1, 12_000, 2)
+    wave[5] = 3e38  # of both channels: their sum is infinite
+    soundfile.write(tmp_path / "a.wav", wave, 12_000, subtype="FLOAT")
+    with pytest.raises(UnusableClipError, match="infinite samples: sample 5, at"):
+        load_clip(tmp_path / "a.wav", 12_000, 12_000)
+
+
 def test_a_long_piece_is_cut_in_the_middle_in_flat_memory(tmp_path: Path) -> None:
     wave = write_noise(tmp_path / "long.wav", 25 * 60, 12_000, subtype="PCM_16")[:, 0]  # 72 MB as float32
     tracemalloc.start()

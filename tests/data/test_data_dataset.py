@@ -361,12 +361,21 @@ def test_another_label_or_feature_is_another_data_set_and_a_copy_is_not(
     assert half.identity() != prepared.identity()
 
 
-def test_a_shard_of_another_part_is_noticed_by_its_ids(prepared: DataSet, tmp_path: Path) -> None:
+def test_a_shard_of_another_part_is_noticed_by_its_ids_and_other_labels_by_their_checksum(
+    prepared: DataSet, tmp_path: Path
+) -> None:
     shutil.copytree(prepared.path, tmp_path / "data")
-    lines = (tmp_path / "data" / "clips.tsv").read_text().splitlines(keepends=True)
+    clips = tmp_path / "data" / "clips.tsv"
+    lines = clips.read_text().splitlines(keepends=True)
     place = next(i for i, line in enumerate(lines) if "\tval\t" in line)
-    lines[place : place + 2] = lines[place : place + 2][::-1]
-    (tmp_path / "data" / "clips.tsv").write_text("".join(lines))
+    line = lines[place].rstrip("\n")
+    lines[place] = f"{line.rpartition(chr(9))[0]}\t-\n"  # none of its tags
+    clips.write_text("".join(lines))
+    with pytest.raises(DataError, match=r"clips\.tsv: its labels of val are not those that manifest\.json is of"):
+        open_dataset(tmp_path / "data").split("val")
+    (one, rest), (other, others) = line.split("\t", 1), lines[place + 1].split("\t", 1)
+    lines[place : place + 2] = [f"{other}\t{rest}\n", f"{one}\t{others}"]
+    clips.write_text("".join(lines))
     with pytest.raises(DataError, match=r"row \d of val is clip \d+, clips\.tsv says \d+: a shard is replaced"):
         open_dataset(tmp_path / "data").split("val").read([0, 1])
 

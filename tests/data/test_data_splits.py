@@ -135,7 +135,7 @@ def test_folds_are_read_beside_the_table(tmp_path: Path) -> None:
     for name, message in {
         "folds:folds.csv:9": r"has no fold '9'; it has 1, 2, 3",
         "folds:folds.csv:2:2": "cannot be both",
-        "folds:folds.csv": "expected folds:FILE:VAL",
+        "folds:folds.csv": r"expected folds:FILE:VAL .* \(.*t\.csv has no folds of its own\)",
         "folds:none.csv:1": "no such file: none.csv",
         "folds:": "is no split; expected folder-12-1-3",
         "by-mood": "'by-mood' is no split",

@@ -68,6 +68,7 @@ def test_a_merged_tag_is_absent_where_a_member_is_and_unknown_where_all_are(tmp_
         ("s.yml", "- [a, b]\n- c\n", r"s\.yml:2: expected a list of names"),
         ("s.yml", "- [a, b]\n- - c\n  - [d]\n", r"s\.yml:3: expected a name"),
         ("s.yml", "- [a, b\n", r"s\.yml: not a YAML file"),
+        ("s.yml", "[" * 3000, r"s\.yml: not a YAML file"),
     ],
 )
 def test_a_wrong_file_is_named_by_line(tmp_path: Path, name: str, text: str, message: str) -> None:

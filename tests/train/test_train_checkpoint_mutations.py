@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import struct
@@ -90,6 +91,14 @@ def take_from_the_one_before(name: str) -> Mutation:
     return lambda folder: shutil.copy(folder.with_name("step-00000003") / name, folder / name) and None
 
 
+def put_pipe(name: str) -> Mutation:
+    def mutate(folder: Path) -> None:
+        (folder / name).unlink()
+        os.mkfifo(folder / name)  # nobody writes into it: reading would wait for ever
+
+    return mutate
+
+
 def rename_folder(name: str) -> Mutation:
     def mutate(folder: Path) -> None:
         folder.rename(folder.with_name(name))
@@ -106,6 +115,7 @@ def iter_mutations(folder: Path) -> Iterator[tuple[str, Mutation]]:
         yield from ((f"{name} cut at {end}", cut(name, end)) for end in ends)
         count = next(count for stem, count in NUM_BIT_FLIPS.items() if name.startswith(stem))
         yield from ((f"{name} bit {bit}", flip(name, bit)) for bit in rng.sample(range(8 * size), count))
+        yield f"{name} a pipe", put_pipe(name)
         yield f"{name} missing", lambda folder, name=name: (folder / name).unlink()  # type: ignore[misc]
         yield f"{name} of an earlier step", take_from_the_one_before(name)
         yield f"{name} one byte longer", lambda folder, name=name: (folder / name).open("ab").write(b"\0") and None  # type: ignore[misc]

@@ -55,7 +55,7 @@ def merge_documents(documents: Sequence[Document]) -> dict[str, Any]:
         parse_table(document)  # raises for what cannot be read
         _check_status(document)
     merged = _MERGERS[first.format](documents)
-    _check_merged(merged, first.format)
+    _check_merged(merged, first.format, names)
     return merged
 
 
@@ -71,12 +71,13 @@ def _check_status(document: Document) -> None:
         raise RankTableError(f'{document.file}: status: {quote(status)}; expected "completed": it may lack servers yet')
 
 
-def _check_merged(merged: dict[str, Any], format_: Format) -> None:
+def _check_merged(merged: dict[str, Any], format_: Format, names: Sequence[str]) -> None:
     if accepting_chips(merged, format_):
         return
     verdicts = check_all_chips(Document("merged.json", merged, format_, None, ()))
     if (error := first_error(verdicts[-1])) is not None:
-        raise RankTableError(f"no chip would accept the merged table: {error.where}: {error.message}")
+        of = ", ".join([*names[:3], "…"] if len(names) > 3 else names)
+        raise RankTableError(f"{of}: no chip would accept the merged table: {error.where}: {error.message}")
 
 
 def _common_keys(documents: Sequence[Document], without: Iterable[str]) -> dict[str, Any]:

@@ -57,10 +57,13 @@ def build_annotations(
             raise DataError(f"{place(row)}: id {quoted(clip)}; expected a name of 1 to {MOST_LETTERS} letters")
     numbers = parse_numbers(ids)
     _check_unique("id", ids if numbers is None else numbers.tolist(), ids, place)
-    files = [_check_path(place, row, path) for row, path in enumerate(_find_paths(file, data, ids, paths))]
-    _check_unique("path", files, files, place)
+    rule = _name_rule(data)
+    what = "path" if rule is None else f"path by {rule}"
+    files = [_check_path(place, row, what, path) for row, path in enumerate(_find_paths(file, data, ids, paths))]
+    _check_unique(what, files, files, place)
     clip_ids = np.arange(len(ids), dtype=np.int32) if numbers is None else numbers
-    return Annotations(file, format_, clip_ids, ids, files, tags, labels, lines, path_rule=_name_rule(data), **more)
+    path_rule = rule or "paths as the annotations say"
+    return Annotations(file, format_, clip_ids, ids, files, tags, labels, lines, path_rule=path_rule, **more)
 
 
 def parse_numbers(ids: Sequence[str]) -> NDArray[np.int32] | None:
@@ -116,12 +119,13 @@ def _find_paths(file: Path, data: DataConfig, ids: list[str], paths: list[str] |
     return paths
 
 
-def _name_rule(data: DataConfig) -> str:
+def _name_rule(data: DataConfig) -> str | None:
+    """Return the key that paths follow from; None: the annotations say them."""
     if data.path_map is not None:
         return f"data.path_map {data.path_map}"
     if data.path_template is not None:
         return f"data.path_template {data.path_template!r}"
-    return "paths as the annotations say"
+    return None
 
 
 def _map_paths(path_map: Path, file: Path, ids: list[str]) -> list[str]:
@@ -141,14 +145,14 @@ def _map_paths(path_map: Path, file: Path, ids: list[str]) -> list[str]:
     return [path_of[clip] for clip in ids]
 
 
-def _check_path(place: Callable[[int], str], row: int, text: str) -> str:
+def _check_path(place: Callable[[int], str], row: int, what: str, text: str) -> str:
     names = text.split("/")
     if "" in names or "." in names:  # "./a//b" is a/b, and "/a" stays what it is
         text = str(PurePosixPath(text))
     if text in ("", ".") or "\0" in text:
-        raise DataError(f"{place(row)}: path {quoted(text)}; expected the path of an audio file")
+        raise DataError(f"{place(row)}: {what} {quoted(text)}; expected the path of an audio file")
     if text.startswith("/") or ".." in names:
-        raise DataError(f"{place(row)}: path {quoted(text)} leaves the audio folder; expected a path inside it")
+        raise DataError(f"{place(row)}: {what} {quoted(text)} leaves the audio folder; expected a path inside it")
     return text
 
 

@@ -39,7 +39,9 @@ def iter_rows(file: Path, delimiter: str, *, keeps_space: bool = True) -> Iterat
 
 
 def open_text(file: Path) -> IO[str]:
-    """Open a text file for reading, with or without a byte order mark."""
+    """Open a text file for reading, with or without a byte order mark. Raises OSError, and DataError for a pipe."""
+    if file.is_fifo():  # its header is read first, and then the whole: what it has would be gone, or never come
+        raise DataError(f"{file}: a pipe; expected a file, since it is read twice")
     return file.open(encoding="utf-8-sig", newline="")
 
 
@@ -119,7 +121,10 @@ def find_delimiter(header: str, known: Sequence[str]) -> str:
     """Return the delimiter that cuts a header into the most of the `known` column names, then into the most fields."""
 
     def merit(delimiter: str) -> tuple[int, int]:
-        fields = [field.strip().lower() for field in next(csv.reader([header], delimiter=delimiter), [])]
+        try:
+            fields = [field.strip().lower() for field in next(csv.reader([header], delimiter=delimiter), [])]
+        except csv.Error:  # a field without an end: whoever reads the rows says so, with file and line
+            return 0, 0
         return sum(field in known for field in fields), len(fields)
 
     return max(DELIMITERS, key=merit)

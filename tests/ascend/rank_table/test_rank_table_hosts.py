@@ -240,6 +240,9 @@ def test_an_inventory_becomes_a_super_pod_table(save):
         ("    host_ip: 192.0.2.1\n", "    host_ip: 127.0.0.1\n", r"servers\[1\]\.host_ip: 127\.0\.0\.1 is loopback"),
         ("super_device_id: 3", "super_device_id: 4294967295", r"super_device_id"),
         ("servers:", "servers: [", "not YAML"),
+        ("device_id: 1", "device_id: !!bool x", "not YAML"),
+        ("device_id: 1", "device_id: " + "[" * 100_000, "not YAML: more than 1000 levels"),  # the C parser would crash
+        ("servers:", "- " * 50_000, "not YAML: more than 1000 levels"),
         ("servers:", "- servers:", "not YAML|the document"),
     ],
 )
