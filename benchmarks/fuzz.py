@@ -38,10 +38,8 @@ import click
 from benchmarks.fuzz_damage import damage, put_in_place, release
 from benchmarks.fuzz_kinds import KINDS, OUTPUT, Command, Seed
 
-CPU_S, CLOCK_S = (
-    20,
-    600,
-)  # of a case: more is a hang; by the clock only for those that wait, since a machine may be busy
+CPU_S = 20  # of a case: more is a hang
+CLOCK_S = 600  # for those that wait; a machine may be busy
 MOST_BYTES = 1 << 30  # that a case may add to the process
 ADDRESS_BYTES = 16 << 30  # beyond which memory is refused, so that a case cannot take the machine along
 Outcome = Literal["same", "changed", "refused", "fault"]
@@ -190,9 +188,8 @@ def _find_fault(answer: Answer, victim: str, before: dict[str, bytes | None]) ->
     after = _snapshot()
     if not answer.exit_code:
         after.pop(f"./{OUTPUT}", None)
-    if changed := sorted(
-        path for path in before.keys() | after.keys() if before.get(path, b"") != after.get(path, b"")
-    ):
+    paths = before.keys() | after.keys()
+    if changed := sorted(path for path in paths if before.get(path, b"") != after.get(path, b"")):
         return f"left behind or changed: {', '.join(changed)}"
     if _peak_bytes() > MOST_BYTES:
         return f"{_peak_bytes() >> 20} MB of memory"

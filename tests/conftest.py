@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,3 +42,13 @@ def heard_signals() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture
+def usual_limits() -> Iterator[None]:
+    """Give the test Python's own limits of recursion and of a field of CSV: libraries raise them for the whole process."""
+    depth, letters = sys.getrecursionlimit(), csv.field_size_limit(131_072)
+    sys.setrecursionlimit(1000)
+    yield
+    sys.setrecursionlimit(depth)
+    csv.field_size_limit(letters)

@@ -72,7 +72,7 @@ def test_mistakes_are_one_message(table: Path, tmp_path: Path) -> None:
         (["data", "splits", "--annotations", paths, "--split", "folder-12-1-3-clean"], "paths.tsv: no tag columns"),
         (["data", "stats", tmp_path / "none"], "no such folder"),
         (["evaluate"], "expected one of RUN (or --checkpoint C), --scores S and --compare A B"),
-        (["evaluate", "--checkpoint", tmp_path], "--data DIR is missing"),
+        (["evaluate", "--checkpoint", tmp_path], "holds no checkpoint; expected a checkpoint folder such as"),
         (["evaluate", "--compare", tmp_path, tmp_path], "scores.npz: cannot be read: No such file"),
         (["evaluate", "--compare", tmp_path, tmp_path, "--split", "val"], "--split does not go with --compare"),
         (["evaluate", "--scores", table], "t.csv: damaged, or no file of scores"),

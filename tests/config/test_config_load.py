@@ -47,6 +47,7 @@ def test_a_dumped_config_reads_back(tmp_path: Path) -> None:
     assert load_config(file).digest == config.digest
 
 
+@pytest.mark.usefixtures("usual_limits")
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -86,6 +87,7 @@ def test_a_wrong_override_is_one_clear_message(override: str, message: str) -> N
         load_config(None, [override])
 
 
+@pytest.mark.usefixtures("usual_limits")
 @pytest.mark.parametrize(
     ("text", "message"),
     [

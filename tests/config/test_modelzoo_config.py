@@ -175,6 +175,7 @@ def test_hostile_names_stay_names(tmp_path: Path, name: str) -> None:
     assert all(line.isprintable() and len(line) < 400 for line in notes)
 
 
+@pytest.mark.usefixtures("usual_limits")
 @pytest.mark.parametrize(
     ("text", "message"),
     [

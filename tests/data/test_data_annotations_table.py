@@ -144,6 +144,7 @@ def test_a_wrong_row_is_named_by_file_and_line(tmp_path: Path, row: list[str], m
         read(write_table(tmp_path / "t.csv", [*ROWS, row]))
 
 
+@pytest.mark.usefixtures("usual_limits")
 @pytest.mark.parametrize(
     ("text", "message"),
     [
