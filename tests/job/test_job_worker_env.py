@@ -180,6 +180,6 @@ def test_a_rank_outside_the_job_is_refused() -> None:
 
 def test_stale_variables_do_not_reach_workers_and_others_do() -> None:
     stale = ["RANK_ID", "RANK_TABLE_FILE", "DEVICE_ID", "MS_ROLE", "MS_SCHED_PORT", "MS_ENABLE_RECOVERY"]
-    stale += ["ASCEND_RT_VISIBLE_DEVICES", "FCN4DIST_LAUNCHER_PID", "OMPI_COMM_WORLD_RANK"]
-    kept = {"PATH": "/bin", "HCCL_CONNECT_TIMEOUT": "600", "MS_COMPILER_CACHE_ENABLE": "1", "GLOG_v": "1"}
+    stale += ["ASCEND_RT_VISIBLE_DEVICES", "FCN4DIST_LAUNCHER_PID", "OMPI_COMM_WORLD_RANK", "MS_COMPILER_CACHE_ENABLE"]
+    kept = {"PATH": "/bin", "HCCL_CONNECT_TIMEOUT": "600", "MS_DEV_GRAPH_KERNEL_FLAGS": "--a", "GLOG_v": "1"}
     assert strip_stale({**dict.fromkeys(stale, "0"), **kept}) == kept
