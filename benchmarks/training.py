@@ -7,7 +7,7 @@ neighbour of the machine takes, it takes from all of them. Ours are two ranks of
 cores that `fcn4dist launch --devices 2` gives them. Row 1c holds them against the real command; its records give rows 5a and 11.
 
 PyTorch's fastest way is looked for first, at a quarter of the batch: memory formats, then compiled or not, one process or two.
-Those that come near the best there are timed at the whole batch; the fastest one takes part in the rounds.
+The two best there, if they are near each other, are timed at the whole batch; the faster one takes part in the rounds.
 """
 
 from __future__ import annotations
@@ -34,14 +34,11 @@ RANK_BATCH = GLOBAL_BATCH // 2
 GFLOP_PER_CLIP = 59.8  # 2 x multiplications of the convolutions, three passes; the first convolution has two
 GFLOP_PER_PRODUCT = 2 * MATMUL_SIZE**3 / 1e9
 NUM_PRODUCTS, NUM_REDUCES = 3, 5  # of a round; so many products before our step and as many after it
-PART = {
-    "torch": 0.6,
-    "single": 0.6,
-    "plain": 0.4,
-}  # of the rounds; rows 3 and 5b, which are near their bars, get more tries
+TORCH_PART = 0.6  # of the rounds, the first ones; the plain recipe is in the others
 QUICK_KIND = "torch-nhwc-compiled-ddp"  # it won before
 SMALL_BATCH = 2  # of the second size of which the memory is taken
 LOOK_BATCH, NEAR = GLOBAL_BATCH // 4, 1.15  # of the first look at PyTorch's ways
+MOST_WHOLE = 2  # of them are timed at the whole batch
 
 
 @contextlib.contextmanager
@@ -86,7 +83,7 @@ def best_torch(cores: list[int]) -> str:
     """Return PyTorch's fastest way here."""
     formats = near_the_best(time_torch(("torch-nchw", "torch-nhwc"), cores, LOOK_BATCH))
     ways = [form + way for form in formats for way in ("", "-compiled", "-ddp", "-compiled-ddp")]
-    near = near_the_best(time_torch(ways, cores, LOOK_BATCH))
+    near = near_the_best(time_torch(ways, cores, LOOK_BATCH))[:MOST_WHOLE]
     if len(near) == 1:
         return near[0]
     seconds = time_torch(near, cores)
@@ -94,8 +91,9 @@ def best_torch(cores: list[int]) -> str:
 
 
 def near_the_best(seconds: Mapping[str, float]) -> list[str]:
-    """Return those that take at most `NEAR` times what the quickest takes."""
-    return [kind for kind, step_s in seconds.items() if step_s <= NEAR * min(seconds.values())]
+    """Return those that take at most `NEAR` times what the quickest takes, it first."""
+    quickest = sorted(seconds, key=lambda kind: seconds[kind])
+    return [kind for kind in quickest if seconds[kind] <= NEAR * seconds[quickest[0]]]
 
 
 @dataclass(frozen=True)
@@ -125,35 +123,42 @@ def measure(tries: int, kind: str, cores: list[int], *, quick: bool) -> list[Row
         with steppers(("ours", cores[:1], SMALL_BATCH), ("plain", cores, SMALL_BATCH)) as small:
             for stepper in small:
                 stepper.wait_ready().step()
+    rounds: list[Round] = []
     with contextlib.ExitStack() as started:
         sides: dict[str, list[Stepper]] = {
-            "torch": started.enter_context(torch_job(kind, cores)),
             "reduce": started.enter_context(ranks_of_job("reduce", RANK_BATCH, cores)),
             "ours": started.enter_context(ranks_of_job("ours", RANK_BATCH, cores)),
-            "single": started.enter_context(steppers(("ours", cores[:1], RANK_BATCH))),
         }
         if not quick:
             sides["matmul"] = started.enter_context(steppers(("matmul", cores, 1)))
-            sides["plain"] = started.enter_context(steppers(("plain", cores, GLOBAL_BATCH)))
-        for side in sides.values():
-            for stepper in side:
-                stepper.wait_ready()
-        step_together(sides["ours"])  # the second step takes memory that no later one takes
-        rounds = []
-        for attempt in range(tries):
-            left = {
-                name: side for name, side in sides.items() if quick or attempt < math.ceil(PART.get(name, 1) * tries)
-            }
-            rounds.append(take_round(left, is_turned_round=attempt % 2 == 1))
+        step_together(wait_ready(sides)["ours"])  # the second step takes memory that no later one takes
+        one = started.enter_context(steppers(("ours", cores[:1], RANK_BATCH)))
+        with torch_job(kind, cores) as torch:
+            beside = {**sides, **wait_ready({"torch": torch, "single": one})}
+            for attempt in range(tries if quick else math.ceil(TORCH_PART * tries)):
+                rounds.append(take_round(beside, is_turned_round=attempt % 2 == 1))
+        plain: list[Stepper] = []
+        if not quick:  # the plain recipe has PyTorch's place: all at once would fill 24 GB
+            plain = started.enter_context(steppers(("plain", cores, GLOBAL_BATCH)))
+            beside = {**sides, **wait_ready({"plain": plain})}
+            for attempt in range(len(rounds), tries):
+                rounds.append(take_round(beside, is_turned_round=attempt % 2 == 1))
         rows = [*rows_of_rounds(rounds, kind), *rows_of_launch(launched, rounds)]
         if not quick:
-            (one,), (plain,) = sides["single"], sides["plain"]
             rows += [
                 *rows_beyond_the_guard(rounds),
-                row_of_memory((one, small[0]), (plain, small[1])),
+                row_of_memory((one[0], small[0]), (plain[0], small[1])),
                 row_of(launched),
             ]
     return rows
+
+
+def wait_ready(sides: Mapping[str, list[Stepper]]) -> Mapping[str, list[Stepper]]:
+    """Return the sides when all can step."""
+    for side in sides.values():
+        for stepper in side:
+            stepper.wait_ready()
+    return sides
 
 
 def take_round(sides: Mapping[str, Sequence[Stepper]], *, is_turned_round: bool) -> Round:

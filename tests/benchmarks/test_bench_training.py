@@ -42,7 +42,7 @@ def test_each_round_is_a_figure() -> None:
 
 
 def test_a_way_of_pytorch_near_the_best_one_is_not_given_up() -> None:
-    assert near_the_best({"a": 1.14, "b": 1.0, "c": 1.16}) == ["a", "b"]
+    assert near_the_best({"a": 1.14, "b": 1.0, "c": 1.16}) == ["b", "a"]
 
 
 def test_the_rank_that_waits_longest_counts(tmp_path: Path) -> None:
