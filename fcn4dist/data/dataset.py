@@ -378,10 +378,8 @@ class DataSet:
                 raise DataError(f"{self.path}: {num_rows} rows in the shards of {part}; {MANIFEST} says {expected}")
             if self.manifest.format_version == FORMAT_VERSION and len(self._tables[part].paths) == num_rows:
                 table = self._tables[part]
-                expected_labels = {str(name): counts.labels_sha256 for name, counts in self.manifest.splits.items()}[
-                    part
-                ]
-                if expected_labels not in (None, hashlib.sha256(table.labels.tobytes()).hexdigest()):
+                digest = next(counts.labels_sha256 for name, counts in self.manifest.splits.items() if name == part)
+                if digest not in (None, hashlib.sha256(table.labels.tobytes()).hexdigest()):
                     raise DataError(f"{self.path / CLIPS}: its labels of {part} are not those that {MANIFEST} is of")
         return Split(part, tuple(files), row_format, tags, self.mel, num_rows, table)
 
