@@ -12,8 +12,8 @@ from fcn4dist.job.devices import Target, needs_avx512_guard
 def prepare_imports(target: Target) -> None:
     """Set what must be set before `import mindspore` in a process that no launcher prepared.
 
-    MindSpore 2.9 and 2.10 run convolutions about 100 times slower on a CPU with AVX-512 unless oneDNN is kept to AVX2. A graph from
-    MindSpore's compiler cache may be that of another config, so the cache is off.
+    MindSpore 2.9 and 2.10 run convolutions about 100 times slower on a CPU with AVX-512 unless oneDNN is kept to AVX2. A graph
+    from MindSpore's compiler cache may be that of another config, so the cache is off.
     """
     os.environ.pop("MS_COMPILER_CACHE_ENABLE", None)
     if target == "CPU" and needs_avx512_guard():
