@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
-from fcn4dist.config.schema import RunConfig, Section, list_names
+from fcn4dist.config.schema import MOST, RunConfig, Section, list_names
 
 # What ModelZoo's FCN-4, PyTorch, Lightning, Hugging Face, Keras and timm call it, in lower case, and what it is here.
 # ModelZoo's keys are also in modelzoo_mapping.py, which carries a whole config over.
@@ -270,8 +270,9 @@ def _describe_type(annotation: Any, metadata: list[Any] | tuple[Any, ...] = ()) 
 
 
 def _describe_bound(item: Any) -> str:
-    """Return a bound in words; nothing for other constraints."""
+    """Return a bound in words; nothing for other constraints, and for what any whole number of 64 bits keeps."""
     if isinstance(item, FieldInfo):
         return ",".join(bound for inner in item.metadata if (bound := _describe_bound(inner)))
     signs = ((Gt, ">", "gt"), (Ge, ">=", "ge"), (Lt, "<", "lt"), (Le, "<=", "le"))
-    return "".join(f" {sign} {getattr(item, attribute)}" for kind, sign, attribute in signs if isinstance(item, kind))
+    found = [(sign, getattr(item, attribute)) for kind, sign, attribute in signs if isinstance(item, kind)]
+    return "".join(f" {sign} {bound}" for sign, bound in found if abs(bound) != MOST)

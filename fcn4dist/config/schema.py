@@ -17,8 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from fcn4dist.config.split_name import find_fault
 
-PositiveInt = Annotated[int, Field(gt=0)]
-NotNegativeInt = Annotated[int, Field(ge=0)]
+MOST = 1 << 63  # what files and NumPy hold; Python itself refuses to print the longest numbers
+PositiveInt = Annotated[int, Field(gt=0, lt=MOST)]
+NotNegativeInt = Annotated[int, Field(ge=0, lt=MOST)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 AnnotationFormat = Literal[
     "table", "mtg-jamendo", "msd", "fma", "gtzan", "openmic", "nsynth", "fsd50k", "esc50", "audioset"
@@ -97,7 +98,7 @@ class DataConfig(Section):
     clean: bool = Field(
         False, description="Leave out clips that have none of the tags; the split's name then ends in -clean"
     )
-    seed: int = Field(1, description="Of the random splits")
+    seed: Annotated[int, Field(gt=-MOST, lt=MOST)] = Field(1, description="Of the random splits")
     feature_dtype: Literal["float32", "float16"] = Field(
         "float32", description="How features are stored; float16 halves the shards"
     )

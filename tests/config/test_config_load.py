@@ -70,14 +70,14 @@ def test_a_dumped_config_reads_back(tmp_path: Path) -> None:
         ("lr=1", r"expected section\.key=value"),
         ("train.lr", r"expected section\.key=value"),
         ("train.lr=[", r"not YAML"),
-        (
-            "train.lr=" + "[" * 3000,
-            r"not YAML: RecursionError",
-        ),  # PyYAML's own errors are not the only ones that it raises
+        # PyYAML's own errors are not the only ones that it raises
+        ("train.lr=" + "[" * 3000, r"not YAML: RecursionError"),
         ("train.lr=!!bool x", r"not YAML: KeyError"),
         ("train.lr=!!timestamp 1", r"not YAML: AttributeError"),
         ("train.lr=2021-02-31", r"not YAML: ValueError"),
         ("train.lr=0x" + "f" * 5000, r"found a number of too many digits"),
+        ("train.epochs=0x" + "f" * 5000, r"less than 9223372036854775808, found a number of too many digits"),
+        ("model.channels=[4, 4, 4, 0x" + "f" * 5000 + "]", r"less than 9223372036854775808"),
         ("mo\udcc4el.pools=1", r"^--set: .*raw data"),
         ("model.pools=[[2,2],[2147483648,2],[2,2]]", r"^--set: model\.pools .* leave nothing"),
     ],
