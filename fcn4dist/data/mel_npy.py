@@ -6,6 +6,7 @@ parameters are the defaults of MelConfig; a file does not say which it was made 
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,9 @@ def load_mel_npy(file: Path, mel: MelConfig) -> Float32:
     Raises UnusableClipError with the reason: missing, not a .npy file, of another shape or type, not finite, silent.
     """
     try:
-        stored = np.lib.format.open_memmap(file, mode="r")  # type: ignore[no-untyped-call]  # refuses objects, and shapes that the file is too short for
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # a header that Python 2 wrote is as good
+            stored = np.lib.format.open_memmap(file, mode="r")  # type: ignore[no-untyped-call]  # refuses objects, and shapes that the file is too short for
     except FileNotFoundError:
         raise UnusableClipError("no such .npy file") from None
     except OSError as error:

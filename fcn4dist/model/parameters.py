@@ -43,16 +43,16 @@ def set_parameters(values: Mapping[str, Any], parameters: Sequence[Parameter], w
 
 
 def read_parameters(file: Path) -> dict[str, Parameter]:
-    """Read a .ckpt or .safetensors file; raises CheckpointError where it is not one."""
+    """Read the tensors of a .ckpt or .safetensors file; raises CheckpointError where it is not one."""
     file_format = "safetensors" if file.suffix == ".safetensors" else "ckpt"
     try:
         values: dict[str, Parameter] = ms.load_checkpoint(str(file), format=file_format)
     except Exception as error:  # ValueError, RuntimeError or protobuf's own, depending on the damage
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
         if "not enough memory" in reason:  # MindSpore 2.10 counts the page cache as used
             raise CheckpointError(
                 f"{file}: MindSpore refuses a .ckpt that is larger than the memory that is free beside the page cache; "
                 "free some (sync; echo 1 > /proc/sys/vm/drop_caches), or load it with MindSpore 2.9"
             ) from None
         raise CheckpointError(f"{file}: not a MindSpore checkpoint: {reason}") from None
-    return values
+    return {name: value for name, value in values.items() if isinstance(value, Parameter)}  # no texts of an append_dict

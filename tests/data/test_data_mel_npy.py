@@ -24,6 +24,13 @@ def test_what_modelzoo_writes_is_read(tmp_path: Path, axes: int, dtype: str) -> 
     np.testing.assert_array_equal(found, DB)
 
 
+@pytest.mark.filterwarnings("error")
+def test_what_python_2_wrote_is_read_without_a_word(tmp_path: Path) -> None:
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (96L, 1366L), }".ljust(117) + b"\n"
+    (tmp_path / "clip.npy").write_bytes(b"\x93NUMPY\x01\0" + len(header).to_bytes(2, "little") + header + DB.tobytes())
+    np.testing.assert_array_equal(load_mel_npy(tmp_path / "clip.npy", MEL), DB)
+
+
 def test_columns_first_is_no_matter(tmp_path: Path) -> None:
     np.save(tmp_path / "clip.npy", np.asfortranarray(DB))
     np.testing.assert_array_equal(load_mel_npy(tmp_path / "clip.npy", MEL), DB)
