@@ -81,9 +81,9 @@ def time_torch(kinds: Sequence[str], cores: list[int], batch: int = GLOBAL_BATCH
 
 def best_torch(cores: list[int]) -> str:
     """Return PyTorch's fastest way here."""
-    formats = near_the_best(time_torch(("torch-nchw", "torch-nhwc"), cores, LOOK_BATCH))
-    ways = [form + way for form in formats for way in ("", "-compiled", "-ddp", "-compiled-ddp")]
-    near = near_the_best(time_torch(ways, cores, LOOK_BATCH))[:MOST_WHOLE]
+    looks = time_torch(("torch-nchw", "torch-nhwc"), cores, LOOK_BATCH)
+    ways = [form + way for form in near_the_best(looks) for way in ("-compiled", "-ddp", "-compiled-ddp")]
+    near = near_the_best({**looks, **time_torch(ways, cores, LOOK_BATCH)})[:MOST_WHOLE]
     if len(near) == 1:
         return near[0]
     seconds = time_torch(near, cores)
