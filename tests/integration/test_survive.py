@@ -107,12 +107,12 @@ def test_a_run_that_is_interrupted_in_every_way_equals_one_that_is_not(
     worker(run, "rank-0").send_signal(signal.SIGSTOP)  # the watchdog finds it, and the launcher starts all again
     wait_for_steps_of(run, 3, 30)
     launcher.send_signal(signal.SIGUSR1)  # as Slurm does before the time limit
-    stdout, stderr = launcher.communicate(timeout=60)
+    _, stderr = launcher.communicate(timeout=60)
     assert launcher.returncode == 128 + signal.SIGUSR1
-    assert "restart 1 of 3 in 1 s, from step-" in stdout
-    assert "killed by SIGKILL" in stdout
-    assert "rank 0 on " in stdout
-    assert "suspended (SIGSTOP)" in stdout
+    assert "restart 1 of 3 in 1 s, from step-" in stderr
+    assert "killed by SIGKILL" in stderr
+    assert "rank 0 on " in stderr
+    assert "suspended (SIGSTOP)" in stderr
     stopped_at = last_step(run)
     assert f"stopped by SIGUSR1 after step {stopped_at} of {NUM_STEPS}, checkpoint saved; go on with: " in stderr
     assert (run / "checkpoints" / "latest").read_text().strip() == f"step-{stopped_at:08d}"
@@ -125,7 +125,7 @@ def test_a_run_that_is_interrupted_in_every_way_equals_one_that_is_not(
     launcher = begin(["--resume", str(run)])
     wait_for_steps_of(run, 4, 30)
     worker(run, "rank-1").send_signal(signal.SIGTERM)  # a scheduler that signals every process, or a person
-    stdout, stderr = launcher.communicate(timeout=60)
+    _, stderr = launcher.communicate(timeout=60)
     assert launcher.returncode == 128 + signal.SIGTERM
     assert "stopped by SIGTERM after step" in stderr
     assert "done: " in launch(["--resume", str(run)], 0)
