@@ -22,15 +22,9 @@ from benchmarks.chaos_plan import Kill
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT_S = 180.0  # for anything that has to happen; a machine under load starts MindSpore slowly
 PATIENCE_S = 1.0  # how long the user looks at a launcher that does not react before `kill -9`
-GLOBAL_BATCH = 8
 SETTINGS = [
     *("model.channels=[4, 4, 6, 8]", "model.pools=[[2, 2], [2, 2], [2, 2]]", "mel.n_mels=24", "evaluate.batch=4"),
-    *(
-        f"train.global_batch={GLOBAL_BATCH}",
-        "train.loss_scale=dynamic",
-        "train.epochs=100000",
-        "evaluate.every_epochs=9",
-    ),
+    *("train.global_batch=8", "train.loss_scale=dynamic", "train.epochs=100000", "evaluate.every_epochs=9"),
     *("checkpoint.every_steps=7", "checkpoint.keep=3", "launch.stall_timeout_s=6", "evaluate.num_resamples=0"),
 ]
 SWITCHED_ON = [

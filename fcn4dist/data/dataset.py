@@ -113,9 +113,8 @@ class Split:
         if self.mel is None or self.table is None:
             return np.full(self.num_clips, stored)
         rate_hz, hop = self.mel.sample_rate_hz, self.mel.hop_samples
-        durations_s = np.fmin(
-            self.table.durations_s, stored * hop / rate_hz
-        )  # all that is stored, where it is not known
+        stored_s = stored * hop / rate_hz  # all of it, where a clip's length is not known
+        durations_s = np.fmin(self.table.durations_s, stored_s)
         return np.minimum(stored, 1 + durations_s * rate_hz // hop).astype(np.int64)
 
     def read(self, positions: Positions | Sequence[int]) -> NDArray[np.float32]:
